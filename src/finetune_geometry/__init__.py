@@ -1,0 +1,1 @@
+"""The geometry of fine-tuning losses: six offline objectives, one base model, measured deltas."""

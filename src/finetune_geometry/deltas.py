@@ -1,0 +1,271 @@
+"""Weight changes as low-rank products, and adapters as mappings from module to weight change.
+
+LoRA (Hu et al. 2021, arXiv:2106.09685) changes a weight W by dW = (alpha / r) B A. The factors are
+not unique: B -> B G, A -> G^-1 A leaves dW as it is, for every invertible G. So everything
+measured in this project is a function of `LowRankDelta`, whose results do not depend on G, and
+nothing ever forms the d_out x d_in matrix.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from finetune_geometry.adapter_files import (
+    LoraSettings,
+    TensorFiles,
+    locate,
+    read_settings,
+    weight_files,
+)
+from finetune_geometry.profiles import UserError
+
+Array = NDArray[np.float64]
+BASE = "base"
+_FACTOR = re.compile(
+    r"^(?:base_model\.model\.)?(?P<module>.+)\.lora_(?P<embedding>embedding_)?(?P<side>[AB])"
+    r"(?:\.(?!bias$)(?P<adapter>[^.]+))??(?:\.weight)?$"
+)
+_FOREIGN = re.compile(
+    r"lora_magnitude_vector|ia3_|vera_lambda|prompt_embeddings|prompt_encoder|hada_w|lokr_w|lora_E"
+)
+
+
+@dataclass(frozen=True, eq=False)
+class LowRankDelta:
+    """The change dW = scale * B @ A of one weight matrix, kept as factors.
+
+    `B` has shape (d_out, r), `A` (r, d_in), both fp64. With r = 0 it is the zero change. `+`, `-`
+    and multiplication by a number are exact: a sum of two has rank r1 + r2 at most.
+    """
+
+    B: Array
+    A: Array
+    scale: float = 1.0
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "B", np.asarray(self.B, dtype=np.float64))
+        object.__setattr__(self, "A", np.asarray(self.A, dtype=np.float64))
+        b, a = self.B.shape, self.A.shape
+        if self.B.ndim != 2 or self.A.ndim != 2 or b[1] != a[0]:
+            raise UserError(
+                f"factors do not fit: B is {b}, A is {a}: need (d_out, r) and (r, d_in)"
+            )
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(d_out, d_in) of the weight matrix."""
+        return self.B.shape[0], self.A.shape[1]
+
+    @property
+    def r(self) -> int:
+        """Number of columns of B: an upper bound of the rank."""
+        return self.B.shape[1]
+
+    def __add__(self, other: LowRankDelta) -> LowRankDelta:
+        self._check_shape(other)
+        return LowRankDelta(
+            np.hstack([self.scale * self.B, other.scale * other.B]), np.vstack([self.A, other.A])
+        )
+
+    def __neg__(self) -> LowRankDelta:
+        return -1.0 * self
+
+    def __sub__(self, other: LowRankDelta) -> LowRankDelta:
+        return self + (-other)
+
+    def __mul__(self, number: float) -> LowRankDelta:
+        return LowRankDelta(self.B, self.A, float(number) * self.scale)
+
+    __rmul__ = __mul__
+
+    def core(self) -> tuple[Array, Array, Array]:
+        """Thin (Q_out, C, Q_in) with dW = Q_out @ C @ Q_in.T, C of size at most r x r."""
+        q_out, r_out = np.linalg.qr(self.B)
+        q_in, r_in = np.linalg.qr(self.A.T)
+        return q_out, self.scale * (r_out @ r_in.T), q_in
+
+    def norm(self) -> float:
+        """Frobenius norm of dW."""
+        return float(np.linalg.norm(self.core()[1]))
+
+    def inner(self, other: LowRankDelta) -> float:
+        """Frobenius inner product <dW, dW'> = sum of the entrywise products."""
+        self._check_shape(other)
+        out1, c1, in1 = self.core()
+        out2, c2, in2 = other.core()
+        return float(np.sum(c1 * ((out1.T @ out2) @ c2 @ (in2.T @ in1))))
+
+    def svd(self) -> tuple[Array, Array, Array]:
+        """Thin (U, s, V) with dW = U @ diag(s) @ V.T: (d_out, r), (r,) falling, (d_in, r)."""
+        q_out, core, q_in = self.core()
+        u, s, vt = np.linalg.svd(core, full_matrices=False)
+        return q_out @ u, s, q_in @ vt.T
+
+    def _check_shape(self, other: LowRankDelta) -> None:
+        if self.shape != other.shape:
+            raise UserError(
+                f"deltas of different shape: {self.shape} and {other.shape}: "
+                "compare the same module of the same base model"
+            )
+
+
+def zero_delta(shape: tuple[int, int]) -> LowRankDelta:
+    """The change that changes nothing, of rank 0."""
+    return LowRankDelta(np.zeros((shape[0], 0)), np.zeros((0, shape[1])))
+
+
+class Adapter(Mapping[str, LowRankDelta]):
+    """The weight changes of one fine-tuning: module name -> `LowRankDelta`, read when asked for.
+
+    Attributes:
+        name: as it appears in tables.
+        shapes: (d_out, d_in) of each module, in the order of depth.
+        base_model: what the adapter says it was trained on, "" if it does not say.
+        extras: names of saved tensors that are no LoRA factors (embeddings, norms, biases): they
+            change the model too, and no measure of this project sees them.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        shapes: Mapping[str, tuple[int, int]],
+        read: Callable[[str], LowRankDelta],
+        *,
+        base_model: str = "",
+        extras: Sequence[str] = (),
+    ) -> None:
+        self.name = name
+        self.shapes = {module: shapes[module] for module in sorted(shapes, key=_depth_order)}
+        self.base_model = base_model
+        self.extras = tuple(extras)
+        self._read = read
+
+    def __getitem__(self, module: str) -> LowRankDelta:
+        if module not in self.shapes:
+            raise KeyError(module)
+        return self._read(module)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.shapes)
+
+    def __len__(self) -> int:
+        return len(self.shapes)
+
+    def __repr__(self) -> str:
+        return f"Adapter({self.name!r}, {len(self)} modules)"
+
+
+def adapter_from(name: str, deltas: Mapping[str, LowRankDelta], base_model: str = "") -> Adapter:
+    """An adapter of deltas that are in memory already."""
+    shapes = {module: delta.shape for module, delta in deltas.items()}
+    return Adapter(name, shapes, deltas.__getitem__, base_model=base_model)
+
+
+def zero_adapter(like: Adapter, name: str = BASE) -> Adapter:
+    """The base model itself, as an adapter: the same modules, every delta 0."""
+    return Adapter(
+        name, like.shapes, lambda m: zero_delta(like.shapes[m]), base_model=like.base_model
+    )
+
+
+def load_adapter(source: str | Path, name: str | None = None) -> Adapter:
+    """A PEFT LoRA adapter from a folder or a hub id; factors are read when a module is asked for.
+
+    Handles alpha / r and rsLoRA scaling, rank and alpha patterns, shards, fp16 / bf16 / fp32 /
+    fp64, and LoRA on embeddings. A delta is always (output side, input side), so PEFT's
+    `fan_in_fan_out` (weights stored transposed) needs no case of its own. The base model is not
+    needed. Raises `UserError` on anything broken and on what is not dW = s B A (DoRA, IA3, ...).
+    """
+    folder = locate(source)
+    settings = read_settings(folder)
+    tensors = TensorFiles(weight_files(folder))
+    factors, extras = _pair_factors(tensors, folder)
+    shapes = {
+        module: _checked_shape(module, a, b, tensors, settings, folder)
+        for module, (a, b) in factors.items()
+    }
+
+    def read(module: str) -> LowRankDelta:
+        a, b = (tensors.read(key) for key in factors[module])
+        scale = settings.scale(module)
+        # An embedding's weight is (vocabulary, hidden), and PEFT adds (B A)^T to it.
+        if "lora_embedding_A" in factors[module][0]:
+            return LowRankDelta(a.T, b.T, scale)
+        return LowRankDelta(b, a, scale)
+
+    return Adapter(
+        name or folder.resolve().name, shapes, read, base_model=settings.base_model, extras=extras
+    )
+
+
+def _pair_factors(
+    tensors: TensorFiles, folder: Path
+) -> tuple[dict[str, tuple[str, str]], list[str]]:
+    """Module -> names of its A and B tensors; and the tensors that are no LoRA factors."""
+    sides: dict[str, dict[str, str]] = {}
+    extras = []
+    for key in tensors:
+        if foreign := _FOREIGN.search(key):
+            raise UserError(
+                f"tensor {key}: {folder}: {foreign.group()} is not part of a LoRA update s B A; "
+                "merge the adapter and compare full checkpoints"
+            )
+        match = _FACTOR.match(key)
+        if match is None:
+            extras.append(key)
+            continue
+        pair = sides.setdefault(match["module"], {})
+        if match["side"] in pair:
+            raise UserError(
+                f"two lora_{match['side']} for {match['module']}: {folder}: "
+                "save one adapter to a folder"
+            )
+        pair[match["side"]] = key
+    for module, pair in sides.items():
+        for side in "AB":
+            if side not in pair:
+                raise UserError(f"lora_{side} of {module} is missing: {folder}: fetch it again")
+    if not sides:
+        raise UserError(f"no LoRA factors: {folder}: it holds {len(extras)} other tensors")
+    return {module: (pair["A"], pair["B"]) for module, pair in sides.items()}, extras
+
+
+def _checked_shape(
+    module: str, a: str, b: str, tensors: TensorFiles, settings: LoraSettings, folder: Path
+) -> tuple[int, int]:
+    shape_a, shape_b = tensors.shapes[a], tensors.shapes[b]
+    if len(shape_a) != 2 or len(shape_b) != 2:
+        raise UserError(
+            f"{module} has factors of shape {shape_a} and {shape_b}: {folder}: "
+            "only linear layers and embeddings are supported, no convolutions"
+        )
+    r = settings.rank(module)
+    if not (shape_a[0] == shape_b[1] == r) or 0 in (*shape_a, *shape_b):
+        raise UserError(
+            f"{module}: {folder}: A is {shape_a}, B is {shape_b}, but adapter_config.json says "
+            f"r = {r}; the two files do not belong together"
+        )
+    shape = shape_b[0], shape_a[1]
+    return shape[::-1] if "lora_embedding_A" in a else shape
+
+
+def layer_of(module: str) -> int:
+    """Index of the block that a module belongs to: the first number in its name; -1 if none."""
+    number = re.search(r"(?:^|\.)(\d+)(?:\.|$)", module)
+    return int(number.group(1)) if number else -1
+
+
+def kind_of(module: str) -> str:
+    """Last part of a module's name, its place in the block: "q_proj"."""
+    return module.rpartition(".")[2]
+
+
+def _depth_order(module: str) -> tuple[int, list[tuple[int, str]]]:
+    parts = [(int(p), "") if p.isdigit() else (-1, p) for p in module.split(".")]
+    return layer_of(module), parts

@@ -1,0 +1,235 @@
+"""The plot forms of the book: each draws what a table holds and returns its `Figure`.
+
+Colours, markers and labels come from `palette`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch, Rectangle
+
+from finetune_geometry.palette import INK, colour, in_order, label, marker, set_style
+
+__all__ = [
+    "by_depth",
+    "chance_band",
+    "colour",
+    "in_order",
+    "label",
+    "marker",
+    "pair_heatmap",
+    "set_style",
+    "strips",
+]
+
+
+def pair_heatmap(
+    table: pd.DataFrame,
+    *,
+    title: str,
+    fmt: str = ".2f",
+    vmin: float | None = None,
+    vmax: float | None = None,
+    cmap: str = "viridis",
+    diagonal: float | None = None,
+    names: Sequence[str] | None = None,
+    undefined: str = "not defined: the base's delta is 0",
+    colorbar_label: str = "",
+    ax: Axes | None = None,
+) -> Figure:
+    """Lower-triangle heat map of one value for each pair.
+
+    Args:
+        table: columns `a`, `b`, `value`, one row a pair, in either order.
+        diagonal: value of an adapter with itself, or None to leave the diagonal out.
+        names: rows and columns; default: all names of the table. A name without any value
+            (the base, for a cosine) gets hatched cells, which the legend explains with `undefined`.
+    """
+    shown = in_order(names if names is not None else [*table["a"], *table["b"]])
+    n = len(shown)
+    place = {name: i for i, name in enumerate(shown)}
+    grid = np.full((n, n), np.nan)
+    for a, b, value in zip(table["a"], table["b"], table["value"], strict=True):
+        if a in place and b in place:
+            i, j = sorted((place[a], place[b]), reverse=True)
+            grid[i, j] = value
+    if diagonal is not None:
+        rows_with_value = [
+            i for i in range(n) if np.isfinite(grid[i]).any() or np.isfinite(grid[:, i]).any()
+        ]
+        grid[rows_with_value, rows_with_value] = diagonal
+    hidden = np.triu(np.ones((n, n), dtype=bool), k=1 if diagonal is not None else 0)
+    fig, ax = _axes(ax, figsize=(1.6 + 0.78 * n, 0.9 + 0.62 * n))
+    missing = ~np.isfinite(grid) & ~hidden
+    for i, j in np.argwhere(missing):
+        ax.add_patch(
+            Rectangle((j, i), 1, 1, facecolor="#F1F1F1", edgecolor="#BBBBBB", hatch="///", lw=0)
+        )
+    sns.heatmap(
+        grid,
+        mask=hidden | missing,
+        annot=True,
+        fmt=fmt,
+        vmin=vmin,
+        vmax=vmax,
+        cmap=cmap,
+        square=False,
+        linewidths=1.5,
+        linecolor="white",
+        ax=ax,
+        xticklabels=[label(s) for s in shown],
+        yticklabels=[label(s) for s in shown],
+        cbar_kws={"label": colorbar_label},
+        annot_kws={"fontsize": 9},
+    )
+    ax.grid(False)
+    ax.set_title(title, loc="left")
+    ax.tick_params(axis="x", rotation=35, length=0)
+    ax.tick_params(axis="y", rotation=0, length=0)
+    plt.setp(ax.get_xticklabels(), ha="right", rotation_mode="anchor")
+    _paint_ticks(ax, shown)
+    if missing.any():
+        patch = Patch(facecolor="#F1F1F1", edgecolor="#BBBBBB", hatch="///", label=undefined)
+        ax.legend(handles=[patch], loc="upper right", fontsize=8)
+    return fig
+
+
+def by_depth(
+    table: pd.DataFrame,
+    *,
+    name: str = "b",
+    ylabel: str,
+    title: str = "",
+    chance: tuple[float, float] | float | None = None,
+    chance_label: str = "chance level",
+    ylim: tuple[float, float] | None = None,
+    logy: bool = False,
+    spread: bool = False,
+    ax: Axes | None = None,
+) -> Figure:
+    """One line an adapter over the layers.
+
+    Args:
+        table: columns `layer`, `value` and the one called `name` (whose entries pick the colour).
+            Several rows for one layer (its modules) are drawn as their median; `spread` adds
+            a band from the least to the greatest.
+        chance: chance level, a number or the (low, high) of an interval, in the units of `value`.
+    """
+    fig, ax = _axes(ax, figsize=(7.2, 3.8))
+    if chance is not None:
+        chance_band(ax, chance, chance_label)
+    shown = in_order(table[name])
+    for who in shown:
+        rows = table[table[name] == who].groupby("layer")["value"]
+        middle, low, high = rows.median(), rows.min(), rows.max()
+        hue = colour(who, shown)
+        ax.plot(middle.index, middle, color=hue, marker=marker(who, shown), label=label(who))
+        if spread:
+            ax.fill_between(middle.index, low, high, color=hue, alpha=0.12, linewidth=0)
+    ax.xaxis.get_major_locator().set_params(integer=True)
+    ax.set(xlabel="layer", ylabel=ylabel)
+    ax.set_title(title, loc="left")
+    if logy:
+        ax.set_yscale("log")
+    if ylim is not None:
+        ax.set_ylim(ylim)
+    _legend(ax)
+    return fig
+
+
+def strips(
+    table: pd.DataFrame,
+    *,
+    name: str = "b",
+    xlabel: str,
+    title: str = "",
+    chance: tuple[float, float] | float | None = None,
+    chance_label: str = "chance level",
+    xlim: tuple[float, float] | None = None,
+    logx: bool = False,
+    ax: Axes | None = None,
+) -> Figure:
+    """One row an adapter: a dot for each module, a bar at the median.
+
+    Args: as for `by_depth`, with the values along the horizontal axis.
+    """
+    shown = in_order(table[name])
+    fig, ax = _axes(ax, figsize=(7.2, 0.9 + 0.5 * max(len(shown), 2)))
+    if chance is not None:
+        chance_band(ax, chance, chance_label, vertical=True)
+    for row, who in enumerate(shown):
+        values = table.loc[table[name] == who, "value"].to_numpy(dtype=float)
+        # A fixed pattern spreads the dots; a random one would make two runs' figures differ.
+        offset = 0.28 * (((np.arange(len(values)) * 0.618034) % 1.0) - 0.5)
+        ax.scatter(
+            values,
+            row + offset,
+            s=16,
+            alpha=0.55,
+            color=colour(who, shown),
+            marker=marker(who, shown),
+            lw=0,
+        )
+        ax.plot([np.median(values)] * 2, [row - 0.33, row + 0.33], color=INK, lw=2)
+    ax.set_yticks(range(len(shown)), [label(s) for s in shown])
+    ax.set_ylim(len(shown) - 0.5, -0.5)
+    ax.grid(False, axis="y")
+    ax.set_xlabel(xlabel)
+    ax.set_title(title, loc="left")
+    if logx:
+        ax.set_xscale("log")
+    if xlim is not None:
+        ax.set_xlim(xlim)
+    if chance is not None:
+        _legend(ax)
+    return fig
+
+
+def chance_band(
+    ax: Axes,
+    chance: tuple[float, float] | float,
+    text: str = "chance level",
+    *,
+    vertical: bool = False,
+) -> None:
+    """Marks a chance level on the value axis: a dashed line (number) or a grey band (interval)."""
+    if isinstance(chance, tuple):
+        span = ax.axvspan if vertical else ax.axhspan
+        span(chance[0], chance[1], color="#BDBDBD", alpha=0.6, lw=0, label=text, zorder=0)
+    else:
+        line = ax.axvline if vertical else ax.axhline
+        line(chance, color="#555555", ls=(0, (4, 3)), lw=1.4, label=text, zorder=0)
+
+
+def _axes(ax: Axes | None, figsize: tuple[float, float]) -> tuple[Figure, Axes]:
+    if ax is None:
+        return plt.subplots(figsize=figsize)
+    figure = ax.get_figure(root=True)
+    assert figure is not None, "the axes given belong to no figure"
+    return figure, ax
+
+
+def _legend(ax: Axes, **kwargs: Any) -> None:
+    ax.legend(loc="upper left", bbox_to_anchor=(1.01, 1.0), borderaxespad=0.0, **kwargs)
+
+
+def _paint_ticks(ax: Axes, names: Sequence[str]) -> None:
+    """A square of the method's colour beside each tick label of a matrix."""
+    places = np.arange(len(names)) + 0.5
+    colours = [colour(name, names) for name in names]
+    square: dict[str, Any] = {"marker": "s", "s": 42, "clip_on": False, "lw": 0, "zorder": 3}
+    ax.scatter(
+        [-0.02] * len(names), places, c=colours, transform=ax.get_yaxis_transform(), **square
+    )
+    ax.scatter(
+        places, [-0.025] * len(names), c=colours, transform=ax.get_xaxis_transform(), **square
+    )
+    ax.tick_params(axis="both", pad=10)

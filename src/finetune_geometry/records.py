@@ -1,0 +1,237 @@
+"""Runs and what they leave behind: folders, atomic writes, tables, and the numbers of the prose.
+
+All outputs of a run lie under `results/<run>/`, so that a run never touches a tracked file. A file
+appears under its name only when it is whole: it is written beside it, flushed, then renamed.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import math
+import os
+import shutil
+import tomllib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+import pandas as pd
+
+from finetune_geometry.profiles import (
+    METHODS,
+    Profile,
+    UserError,
+    load_profile,
+    parse_overrides,
+)
+from finetune_geometry.schema import check_parameters, dotted
+
+__all__ = [
+    "Run",
+    "atomic_directory",
+    "atomic_write",
+    "check_parameters",
+    "project_root",
+    "results_root",
+]
+
+
+def project_root() -> Path:
+    """The checkout: where pyproject.toml of this package lies, above this file or above here."""
+    for folder in (
+        *Path(__file__).resolve().parents,
+        *Path.cwd().resolve().parents,
+        Path.cwd(),
+    ):
+        pyproject = folder / "pyproject.toml"
+        if pyproject.is_file():
+            project = tomllib.loads(pyproject.read_text(encoding="utf-8")).get("project", {})
+            if project.get("name") == "finetune-geometry":
+                return folder
+    raise UserError(f"no checkout of this project: {Path.cwd()}: work inside a clone of it")
+
+
+def results_root() -> Path:
+    """Where runs are kept: $FINETUNE_GEOMETRY_RESULTS, or results/ in the checkout."""
+    chosen = os.environ.get("FINETUNE_GEOMETRY_RESULTS")
+    return Path(chosen).resolve() if chosen else project_root() / "results"
+
+
+@contextmanager
+def atomic_write(path: str | Path, mode: str = "w") -> Iterator[IO[Any]]:
+    """Open a file that appears at `path` whole or not at all (makes the folders above it).
+
+    On any exception the old file, if there was one, stays as it was. A full disk raises `UserError`
+    with the path and the space left.
+    """
+    path = Path(path)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        text = "b" not in mode
+        with open(
+            partial, mode, encoding="utf-8" if text else None, newline="\n" if text else None
+        ) as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    except BaseException as error:
+        partial.unlink(missing_ok=True)
+        _explain_full_disk(error, path)
+        raise
+
+
+@contextmanager
+def atomic_directory(path: str | Path) -> Iterator[Path]:
+    """A folder to fill; it takes the name `path` (replacing what is there) when the block ends."""
+    path = Path(path)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+        yield partial
+        shutil.rmtree(path, ignore_errors=True)
+        os.replace(partial, path)
+    except BaseException as error:
+        shutil.rmtree(partial, ignore_errors=True)
+        _explain_full_disk(error, path)
+        raise
+
+
+def _explain_full_disk(error: BaseException, path: Path) -> None:
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        folder = next(parent for parent in path.absolute().parents if parent.exists())
+        free = shutil.disk_usage(folder).free / 2**20
+        raise UserError(
+            f"no space left on the disk: {path}: free some of it ({free:.0f} MiB are left), "
+            "then run the same command again; nothing that was whole is lost"
+        ) from error
+
+
+class Run:
+    """One run of the project: a profile and the folder that its outputs go to."""
+
+    def __init__(self, name: str, directory: Path, profile: Profile) -> None:
+        self.name = name
+        self.dir = directory
+        self.profile = profile
+
+    @classmethod
+    def open(cls, profile: str, run: str = "", overrides: Mapping[str, Any] | None = None) -> Run:
+        """The run `run` (empty: named as the profile) of `profile`, created when it is new.
+
+        `overrides` are dotted names, {"methods.dpo.learning_rate": 1e-3}; one that is None means
+        the profile's own value. $FINETUNE_GEOMETRY_SET holds those of the whole workflow.
+        """
+        chosen: dict[str, Any] = dict(parse_overrides(os.environ.get("FINETUNE_GEOMETRY_SET", "")))
+        chosen |= {key: value for key, value in (overrides or {}).items() if value is not None}
+        loaded = load_profile(profile, chosen)
+        name = run or loaded.name
+        if Path(name).name != name or name.startswith("."):
+            raise UserError(f"run {name!r}: not a folder's name: use letters, digits, '-' and '_'")
+        directory = results_root() / name
+        directory.mkdir(parents=True, exist_ok=True)
+        return cls(name, directory, loaded)
+
+    def path(self, relative: str | Path) -> Path:
+        """A path inside the run's folder; the folders above it are made."""
+        path = self.dir / relative
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path
+
+    def write_table(self, relative: str, table: pd.DataFrame) -> Path:
+        """Write a table, .csv or .parquet by its suffix; floats keep every digit."""
+        path = self.path(relative)
+        if path.suffix == ".parquet":
+            with atomic_write(path, "wb") as file:
+                table.to_parquet(file, index=False)
+        else:
+            with atomic_write(path) as file:
+                table.to_csv(file, index=False, lineterminator="\n")
+        return path
+
+    def read_table(self, relative: str) -> pd.DataFrame:
+        path = self._existing(relative)
+        return pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path)
+
+    def write_json(self, relative: str, value: Any) -> Path:
+        path = self.path(relative)
+        with atomic_write(path) as file:
+            json.dump(_plain(value), file, indent=2, ensure_ascii=False, allow_nan=False)
+            file.write("\n")
+        return path
+
+    def read_json(self, relative: str) -> Any:
+        return json.loads(self._existing(relative).read_text(encoding="utf-8"))
+
+    def record(self, section: str, values: Mapping[str, Any]) -> None:
+        """Keep the numbers that a notebook's prose quotes, as `section.key` in numbers.json.
+
+        A nested mapping adds one part to the name: {"cosine": {"sft_rft": 0.9}} is quoted as
+        `section.cosine.sft_rft`. A value that is not finite is kept as null.
+        """
+        self.write_json(f"numbers/{section}.json", values)
+
+    def merge_numbers(self) -> Path:
+        """numbers.json: what every notebook recorded, and the profile as `profile.section.key`."""
+        numbers: dict[str, Any] = {
+            "run.name": self.name,
+            "run.profile": self.profile.name,
+        }
+        numbers |= {f"profile.{key}": value for key, value in self.profile.flat().items()}
+        for path in sorted((self.dir / "numbers").glob("*.json")):
+            section = json.loads(path.read_text(encoding="utf-8"))
+            numbers |= dict(dotted(section, path.stem))
+        return self.write_json("numbers.json", dict(sorted(numbers.items())))
+
+    def adapter_dir(self, name: str) -> Path:
+        return self.dir / "adapters" / name
+
+    def adapter_names(self) -> list[str]:
+        """Adapters that are there and whole: the six methods in their order, then the others."""
+        folders = (self.dir / "adapters").glob("*/adapter_model.safetensors")
+        found = sorted(p.parent.name for p in folders if not p.parent.name.startswith("."))
+        order = list(METHODS)
+        return sorted(found, key=lambda n: order.index(n) if n in order else len(order))
+
+    def _existing(self, relative: str) -> Path:
+        path = self.dir / relative
+        if not path.is_file():
+            maker = _maker(relative)
+            raise UserError(
+                f"missing {relative}: {self.dir}: run notebooks/{maker} for this run first, "
+                "or `make book`"
+            )
+        return path
+
+
+def _maker(relative: str) -> str:
+    """The notebook that writes a file of the run (the table of the design, read backwards)."""
+    folder, _, rest = relative.partition("/")
+    stem = Path(relative).stem
+    makers = {
+        "rollouts": "ingredients/rollouts",
+        "adapters": f"methods/{rest.partition('/')[0]}",
+        "geometry": f"geometry/{stem}",
+        "evaluation": "evaluation/accuracy",
+    }
+    return makers.get(folder, "evaluation/verdict")
+
+
+def _plain(value: Any) -> Any:
+    """`value` in JSON's types; NaN and infinity, which JSON lacks, become null."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    if isinstance(value, (np.generic, np.ndarray)):
+        return _plain(value.tolist())
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, Path):
+        return str(value)
+    return value

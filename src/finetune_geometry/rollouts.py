@@ -1,0 +1,164 @@
+"""Rollouts: sample the teacher, verify the answers, form groups, and make training rows and pairs.
+
+One pool feeds all six objectives.  A group is the K rollouts of one prompt; a group is mixed if
+some of its rollouts are right and some wrong.  Held-out groups (split "heldout") are sampled in
+the same way and never trained on.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from finetune_geometry.generation import generate, prompt_ids
+from finetune_geometry.models import load_model
+from finetune_geometry.problems import Problem, load_problems
+from finetune_geometry.profiles import Profile, UserError
+from finetune_geometry.records import Run
+from finetune_geometry.rewards import is_correct
+from finetune_geometry.rows import rows_hash
+
+POOL, CARD = "rollouts/rollouts.parquet", "rollouts/card.json"
+SHARD_PROMPTS = 256  # prompts sampled between two writes: what a killed run loses at most
+
+
+def predict(
+    model: Any, tokenizer: Any, problems: list[Problem], name: str, profile: Profile
+) -> pd.DataFrame:
+    """Greedy answers: one row a problem with `problem, model, correct, answer, text, tokens`.
+
+    `answer` is the gold answer and `tokens` the number of new tokens.
+    """
+    completions = generate(
+        model,
+        tokenizer,
+        [prompt_ids(tokenizer, problem.question) for problem in problems],
+        max_new_tokens=profile.evaluation.max_new_tokens,
+        batch_size=profile.evaluation.batch_size,
+    )
+    texts = tokenizer.batch_decode(completions, skip_special_tokens=True)
+    return pd.DataFrame(
+        {
+            "problem": [problem.id for problem in problems],
+            "model": name,
+            "correct": [
+                is_correct(text, problem.answer)
+                for text, problem in zip(texts, problems, strict=True)
+            ],
+            "answer": [problem.answer for problem in problems],
+            "text": texts,
+            "tokens": [len(ids) for ids in completions],
+        }
+    )
+
+
+def _sample_shard(
+    model: Any, tokenizer: Any, problems: list[Problem], first: int, profile: Profile
+) -> pd.DataFrame:
+    """K rollouts of each problem; `first` is the group number of the first one."""
+    settings, k = profile.rollouts, profile.rollouts.k
+    prompts = [prompt_ids(tokenizer, p.question) for p in problems for _ in range(k)]
+    completions = generate(
+        model,
+        tokenizer,
+        prompts,
+        max_new_tokens=settings.max_new_tokens,
+        temperature=settings.temperature,
+        seed=settings.seed + first,
+        batch_size=settings.batch_size,
+    )
+    texts = tokenizer.batch_decode(completions, skip_special_tokens=True)
+    answers = [p.answer for p in problems for _ in range(k)]
+    return pd.DataFrame(
+        {
+            "prompt": [p.id for p in problems for _ in range(k)],
+            "question": [p.question for p in problems for _ in range(k)],
+            "group": np.repeat(np.arange(first, first + len(problems)), k),
+            "sample": np.tile(np.arange(k), len(problems)),
+            "steps": [p.steps for p in problems for _ in range(k)],
+            "prompt_ids": prompts,
+            "completion_ids": completions,
+            "text": texts,
+            "answer": answers,
+            "reward": [float(is_correct(t, a)) for t, a in zip(texts, answers, strict=True)],
+        }
+    )
+
+
+def sample_rollouts(run: Run) -> dict[str, Any]:
+    """Sample, verify and write the run's pool of rollouts; returns its card.
+
+    Written shard by shard under `rollouts/shards/`, so that a killed run goes on where it was.
+    The pool's columns: prompt (problem id), question, group, sample, split ("train" or "heldout"),
+    steps, prompt_ids, completion_ids, text, answer, reward (0 or 1).
+    """
+    settings = run.profile.rollouts
+    problems = load_problems(run.profile, "rollouts")
+    wanted = settings.prompts + settings.heldout_prompts
+    if len(problems) < wanted:
+        raise UserError(
+            f"{wanted} prompts asked for, {len(problems)} problems at hand: rollouts: raise "
+            "problems.rollouts or lower rollouts.prompts"
+        )
+    problems = problems[:wanted]
+    key = hashlib.sha256(
+        json.dumps([repr(settings), run.profile.model.teacher, [p.id for p in problems]]).encode()
+    ).hexdigest()[:12]
+    begun, shards, model, tokenizer = time.perf_counter(), [], None, None
+    for first in range(0, wanted, SHARD_PROMPTS):
+        name = f"rollouts/shards/{key}-{first:06d}.parquet"
+        if not run.path(name).exists():
+            if model is None:
+                model, tokenizer = load_model(run.profile, "teacher")
+            part = problems[first : first + SHARD_PROMPTS]
+            run.write_table(name, _sample_shard(model, tokenizer, part, first, run.profile))
+            done, seconds = first + len(part), time.perf_counter() - begun
+            print(f"{done} of {wanted} prompts sampled, {seconds:.0f} s", flush=True)
+        shards.append(run.read_table(name))
+    pool = pd.concat(shards, ignore_index=True)
+    heldout = pool["group"] >= settings.prompts
+    pool.insert(4, "split", np.where(heldout, "heldout", "train"))
+    run.write_table(POOL, pool)
+    card = describe(pool)
+    card |= {
+        "temperature": settings.temperature,
+        "k": settings.k,
+        "teacher": run.profile.model.teacher,
+        "seconds": time.perf_counter() - begun,
+        "pool_sha256": rows_hash(pool),
+    }
+    run.write_json(CARD, card)
+    return card
+
+
+def describe(pool: pd.DataFrame) -> dict[str, Any]:
+    """Counts of the pool: rows, groups, mean reward, shares of all-right, mixed, all-wrong groups."""
+    train = pool[pool["split"] == "train"]
+    share = train.groupby("group")["reward"].mean()
+    lengths = train["completion_ids"].map(len)
+    return {
+        "rows": len(train),
+        "groups": len(share),
+        "heldout_rows": int((pool["split"] == "heldout").sum()),
+        "mean_reward": float(train["reward"].mean()),
+        "all_right": float((share == 1).mean()),
+        "mixed": float(((share > 0) & (share < 1)).mean()),
+        "all_wrong": float((share == 0).mean()),
+        "pairs": int(((share > 0) & (share < 1)).sum()),
+        "mean_tokens": float(lengths.mean()),
+        "max_tokens": int(lengths.max()),
+    }
+
+
+def load_rollouts(run: Run, split: str = "train") -> pd.DataFrame:
+    """The run's rollouts of one split ("train" or "heldout"), sampled first if there are none."""
+    if not run.path(POOL).exists():
+        print("this run has no rollouts yet: sampling them first")
+        sample_rollouts(run)
+    pool = run.read_table(POOL)
+    return pool[pool["split"] == split].reset_index(drop=True)

@@ -1,0 +1,176 @@
+"""Checking what a person wrote: declared types, and errors that name the fix.
+
+Profiles and notebook parameters are both plain text at first. Here text becomes a value of the
+declared type, or a `UserError` in one line.
+"""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import difflib
+import types
+import typing
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+
+class UserError(Exception):
+    """A mistake that the person at the keyboard can mend. Message: "what: where: fix"."""
+
+
+def closest(name: str, valid: Iterable[str]) -> str:
+    """The advice of an error message: the valid names nearest to `name`, or all of them."""
+    names = [str(valid_name) for valid_name in valid]
+    near = difflib.get_close_matches(name, names, n=3)
+    if near:
+        return "did you mean " + " or ".join(repr(n) for n in near) + "?"
+    return "valid names: " + ", ".join(names)
+
+
+def build(kind: Any, value: Any, path: Path, where: str = "") -> Any:
+    """`value` as an instance of the declared type `kind`, or a `UserError` that names `where`."""
+    if dataclasses.is_dataclass(kind):
+        hints = typing.get_type_hints(kind)
+        if not isinstance(value, dict):
+            raise UserError(f"{where} = {value!r}: {path}: expected a section of key: value lines")
+        for key in value:
+            if key not in hints:
+                raise UserError(f"unknown key {_join(where, key)!r}: {path}: {closest(key, hints)}")
+        fields = dataclasses.fields(kind)
+        for field in fields:
+            needed = field.default is dataclasses.MISSING
+            if needed and field.name not in value:
+                raise UserError(f"missing key {_join(where, field.name)!r}: {path}: add it")
+        return typing.cast(Any, kind)(
+            **{key: build(hints[key], value[key], path, _join(where, key)) for key in value}
+        )
+    if typing.get_origin(kind) is Mapping:  # one section for each name; the keys are its caller's
+        if not isinstance(value, dict):
+            raise UserError(f"{where} = {value!r}: {path}: expected named sections")
+        item = typing.get_args(kind)[1]
+        return {name: build(item, value[name] or {}, path, _join(where, name)) for name in value}
+    try:
+        return convert(value, kind)
+    except ValueError as error:
+        raise UserError(f"{where} = {value!r}: {path}: expected {error}") from None
+
+
+def convert(value: Any, kind: Any) -> Any:
+    """`value` as `kind` (bool, int, float, str, `X | None`, tuple or list of one kind).
+
+    Text is read as the kind asks ("1e-3" is a string to YAML and to a command line), a whole
+    number passes for a float; anything else raises ValueError with the kind in words.
+    """
+    origin = typing.get_origin(kind)
+    if origin in (types.UnionType, typing.Union):
+        choices = [k for k in typing.get_args(kind) if k is not type(None)]
+        if value is None or (isinstance(value, str) and value.lower() in {"none", "null"}):
+            return None
+        return convert(value, choices[0])
+    if origin in (tuple, list):
+        items = value.split(",") if isinstance(value, str) else value
+        if not isinstance(items, (list, tuple)):
+            raise ValueError("a list")
+        return origin(convert(item, typing.get_args(kind)[0]) for item in items)
+    text = value.strip() if isinstance(value, str) else None
+    if kind is bool:
+        if text is not None and text.lower() in {"true", "false"}:
+            return text.lower() == "true"
+        if isinstance(value, bool):
+            return value
+        raise ValueError("true or false")
+    if kind in (int, float):
+        wanted = "a whole number" if kind is int else "a number"
+        number = value
+        if text is not None:
+            try:
+                number = kind(text)
+            except ValueError:
+                raise ValueError(wanted) from None
+        if isinstance(number, bool) or not isinstance(number, (int, kind)):
+            raise ValueError(wanted)
+        return kind(number)
+    if not isinstance(value, kind):
+        raise ValueError({"str": "text"}.get(kind.__name__, kind.__name__))
+    return value
+
+
+def _join(where: str, key: str) -> str:
+    return f"{where}.{key}" if where else str(key)
+
+
+def dotted(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """The values of a nested mapping under dotted names: {"a": {"b": 1}} gives ("a.b", 1)."""
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            yield from dotted(value, _join(prefix, key))
+        else:
+            yield _join(prefix, key), value
+
+
+def check_parameters(globals_: dict[str, Any]) -> None:
+    """Check a notebook's parameters: `check_parameters(globals())` in its second code cell.
+
+    Declared are the names annotated in the cell tagged `parameters`. papermill only warns about a
+    name that is not declared and about a missing tag; both are a `UserError` here, as is a value of
+    another type. A whole number given for a float becomes one.
+    """
+    declared = _annotations(globals_)
+    cells = [str(cell) for cell in globals_.get("In", [])]
+    injected = [n for n, cell in enumerate(cells) if cell.startswith("# Parameters\n")]
+    if not declared:
+        raise UserError("no parameter is declared: first code cell: annotate each, `k: int = 10`")
+    if cells:  # in Jupyter: what papermill put in, not what the reader has defined since
+        given = {name for n in injected for name in _assigned(cells[n])}
+        first = min(n for n, cell in enumerate(cells) if declared.keys() & set(_assigned(cell)))
+        if first in injected:
+            raise UserError("papermill found no cell to set: first code cell: tag it 'parameters'")
+    else:  # a plain script, or a test
+        plain = (bool, int, float, str, list, dict, tuple, type(None))
+        given = {
+            name
+            for name, value in globals_.items()
+            if isinstance(value, plain) and not name.startswith("_")
+        }
+    for name in sorted(given - declared.keys()):
+        raise UserError(f"unknown parameter {name!r}: first code cell: {closest(name, declared)}")
+    for name, kind in declared.items():
+        value = globals_[name]
+        try:
+            # Text is not converted here: the notebook's own literal must have the type it names.
+            if isinstance(value, str) and not _takes_text(kind):
+                raise ValueError(_words(kind))
+            globals_[name] = convert(value, kind)
+        except ValueError as error:
+            raise UserError(f"{name} = {value!r}: parameter: expected {error}") from None
+
+
+def _annotations(globals_: dict[str, Any]) -> dict[str, Any]:
+    found = dict(globals_.get("__annotations__") or {})
+    if not found and "__annotate__" in globals_:  # Python 3.14 keeps annotations as a function
+        found = dict(globals_["__annotate__"](1))
+    return found
+
+
+def _assigned(cell: str) -> list[str]:
+    """Names that a cell's source binds by assignment at its top level."""
+    try:
+        body = ast.parse(cell).body
+    except SyntaxError:
+        return []
+    names: list[str] = []
+    for node in body:
+        targets = node.targets if isinstance(node, ast.Assign) else []
+        targets = [node.target] if isinstance(node, ast.AnnAssign) else targets
+        names += [target.id for target in targets if isinstance(target, ast.Name)]
+    return names
+
+
+def _takes_text(kind: Any) -> bool:
+    return kind is str or str in getattr(kind, "__args__", ())
+
+
+def _words(kind: Any) -> str:
+    return getattr(kind, "__name__", None) or str(kind)

@@ -1,0 +1,255 @@
+"""Cosines, distances and rejections equal the dense ones and obey their symmetries."""
+
+import itertools
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from synthetic import dense, module_name, random_delta, rotation
+
+from finetune_geometry.cores import compress, map_modules
+from finetune_geometry.deltas import LowRankDelta, adapter_from, zero_adapter, zero_delta
+from finetune_geometry.profiles import UserError
+from finetune_geometry.similarity import (
+    bootstrap_global_cosine,
+    cosine_table,
+    inner_products,
+    orthogonal_fraction_table,
+)
+
+MODULES = [module_name(layer, kind) for layer in range(3) for kind in ("q_proj", "o_proj")]
+
+
+def adapters_of(rng, names=("sft", "rft", "dpo"), **shape):
+    return [adapter_from(n, {m: random_delta(rng, **shape) for m in MODULES}) for n in names]
+
+
+def pick(
+    table: pd.DataFrame, quantity: str, a: str, b: str, module: str = "global", **more
+) -> float:
+    rows = table[
+        (table.a == a) & (table.b == b) & (table.quantity == quantity) & (table.module == module)
+    ]
+    for column, value in more.items():
+        rows = rows[rows[column] == value]
+    assert len(rows) == 1, rows
+    return float(rows["value"].iloc[0])
+
+
+def stacked(adapter, modules=MODULES):
+    return np.concatenate([dense(adapter[m]).ravel() for m in modules])
+
+
+def cos(x, y):
+    return float(x @ y / np.linalg.norm(x) / np.linalg.norm(y))
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(7)
+
+
+# --- agreement with dense fp64 references ----------------------------------------------------
+
+
+def families(rng):
+    """Adapters that strain the arithmetic, by name."""
+    a, b = random_delta(rng), random_delta(rng)
+    logs = np.linspace(-8, 8, 5)
+    q = rotation(24, rng)
+    return {
+        "random": (a, b),
+        "rank-deficient": (LowRankDelta(np.hstack([a.B[:, :3], a.B[:, :2]]), a.A, 1.0), b),
+        "identical": (a, a),
+        "negated": (a, -1.0 * a),
+        "nearly identical": (a, a + 1e-9 * b),
+        "orthogonal": (LowRankDelta(q[:, :4], b.A[:4]), LowRankDelta(q[:, 4:9], b.A)),
+        "columns from 1e-8 to 1e8": (
+            LowRankDelta(a.B * 10**logs, a.A, 1.0),
+            LowRankDelta(b.B * 10 ** logs[::-1], b.A, 1.0),
+        ),
+        "factors of opposite scale": (LowRankDelta(1e8 * a.B, 1e-8 * a.A), b),
+        "tiny against huge": (1e-8 * a, 1e8 * b),
+        "shared A": (a, LowRankDelta(b.B, a.A, b.scale)),
+        "different ranks": (a, random_delta(rng, r=2)),
+        "rank above d_in": (random_delta(rng, r=20), random_delta(rng, r=30)),
+    }
+
+
+FAMILIES = list(families(np.random.default_rng(0)))
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_cosines_norms_and_distances_equal_the_dense_ones(rng, family):
+    a, b = families(rng)[family]
+    table = cosine_table([adapter_from("sft", {"m": a}), adapter_from("dpo", {"m": b})])
+    x, y = dense(a).ravel(), dense(b).ravel()
+    assert pick(table, "cosine", "sft", "dpo") == pytest.approx(cos(x, y), abs=1e-12)
+    assert pick(table, "norm", "sft", "base") == pytest.approx(np.linalg.norm(x), rel=1e-12)
+    scale = max(np.linalg.norm(x), np.linalg.norm(y))
+    assert pick(table, "distance", "sft", "dpo") == pytest.approx(
+        np.linalg.norm(x - y), abs=1e-12 * scale
+    )
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_rejections_equal_the_dense_ones(rng, family):
+    ref, a = families(rng)[family]
+    k = min(3, ref.r)
+    table = orthogonal_fraction_table(
+        [adapter_from("sft", {"m": ref}), adapter_from("dpo", {"m": a})], ks=[k]
+    )
+    x, y = dense(a), dense(ref)
+    off = x - np.sum(x * y) / np.sum(y * y) * y
+    u, _, vt = np.linalg.svd(y)
+    left, right = x - u[:, :k] @ (u[:, :k].T @ x), x - (x @ vt[:k].T) @ vt[:k]
+    for side, quantity, residual in (
+        ("", "outside_direction", off),
+        ("left", "outside_subspace", left),
+        ("right", "outside_subspace", right),
+    ):
+        wanted = np.linalg.norm(residual) / np.linalg.norm(x)
+        got = pick(table, f"{quantity}_norm", "dpo", "sft", side=side)
+        assert got == pytest.approx(wanted, abs=1e-12)
+        assert pick(table, f"{quantity}_energy", "dpo", "sft", side=side) == pytest.approx(got**2)
+
+
+def test_every_level_is_that_of_the_stacked_matrices(rng):
+    sft, rft, _ = adapters = adapters_of(rng)
+    cosines, off = cosine_table(adapters), orthogonal_fraction_table(adapters, ks=[2])
+    levels = {"global": MODULES, **{m: [m] for m in MODULES}}
+    for module, members in levels.items():
+        x, y = stacked(rft, members), stacked(sft, members)
+        assert pick(cosines, "cosine", "sft", "rft", module) == pytest.approx(cos(x, y), abs=1e-12)
+        residual = np.linalg.norm(x - (x @ y) / (y @ y) * y) / np.linalg.norm(x)
+        got = pick(off, "outside_direction_norm", "rft", "sft", module)
+        assert got == pytest.approx(residual, abs=1e-12)
+    for layer in range(3):
+        members = MODULES[2 * layer : 2 * layer + 2]
+        wanted = cos(stacked(rft, members), stacked(sft, members))
+        got = pick(cosines, "cosine", "sft", "rft", "layer", layer=layer)
+        assert got == pytest.approx(wanted, abs=1e-12)
+    each = [cos(dense(sft[m]).ravel(), dense(rft[m]).ravel()) for m in MODULES]
+    assert pick(cosines, "cosine", "sft", "rft", "mean") == pytest.approx(np.mean(each))
+    assert pick(cosines, "cosine", "sft", "rft", "median") == pytest.approx(np.median(each))
+
+
+def test_fraction_off_the_direction_is_the_sine_of_the_global_angle(rng):
+    adapters = adapters_of(rng)
+    c = pick(cosine_table(adapters), "cosine", "sft", "dpo")
+    off = orthogonal_fraction_table(adapters, ks=[2])
+    assert pick(off, "outside_direction_norm", "dpo", "sft") == pytest.approx(np.sqrt(1 - c**2))
+
+
+def test_a_fraction_too_small_for_the_cosine_is_still_exact(rng):
+    """At 1e-9 off the direction the fp64 cosine is exactly 1, and sqrt(1 - cos^2) is noise."""
+    sft, other = adapters_of(rng, names=("sft", "dpo"))
+    near = adapter_from("near", {m: sft[m] + 1e-9 * other[m] for m in MODULES})
+    x, y = stacked(other), stacked(sft)
+    wanted = 1e-9 * np.linalg.norm(x - (x @ y) / (y @ y) * y) / np.linalg.norm(y)
+    off = orthogonal_fraction_table([sft, near], ks=[2])
+    assert pick(off, "outside_direction_norm", "near", "sft") == pytest.approx(wanted, rel=1e-5)
+
+
+# --- properties ------------------------------------------------------------------------------
+
+seeds = st.integers(0, 2**32 - 1)
+
+
+@given(seeds, st.integers(1, 6), st.integers(1, 6), st.integers(2, 9), st.integers(2, 9))
+def test_cosine_is_symmetric_scale_free_and_invariant(seed, r1, r2, d_out, d_in):
+    rng = np.random.default_rng(seed)
+    a, b = random_delta(rng, d_out, d_in, r1), random_delta(rng, d_out, d_in, r2)
+
+    def value(one, two):
+        inner = inner_products(compress("m", ["1", "2"], [one, two])).inner
+        return inner[0, 1] / np.sqrt(inner[0, 0] * inner[1, 1])
+
+    wanted = value(a, b)
+    assert value(b, a) == pytest.approx(wanted, abs=1e-12)
+    assert value(1e-6 * a, -1e6 * b) == pytest.approx(-wanted, abs=1e-12)
+    assert value(a, a) == pytest.approx(1.0, abs=1e-12)
+    g = rotation(r1, rng) * np.logspace(-1, 1, r1)
+    gauged = LowRankDelta(a.B @ g, np.linalg.solve(g, a.A), a.scale)
+    assert value(gauged, b) == pytest.approx(wanted, abs=1e-10)
+    out, into = rotation(d_out, rng), rotation(d_in, rng)
+    turned = [LowRankDelta(out @ d.B, d.A @ into, d.scale) for d in (a, b)]
+    assert value(*turned) == pytest.approx(wanted, abs=1e-12)
+
+
+@given(seeds)
+def test_distances_obey_the_triangle_inequality_and_polarisation(seed):
+    rng = np.random.default_rng(seed)
+    parts = inner_products(compress("m", "abc", [random_delta(rng, 6, 5, 2) for _ in "abc"]))
+    d = np.sqrt(parts.distance2)
+    assert d[0, 2] <= d[0, 1] + d[1, 2] + 1e-9
+    polar = parts.inner[0, 0] + parts.inner[1, 1] - 2 * parts.inner[0, 1]
+    assert parts.distance2[0, 1] == pytest.approx(polar)
+
+
+# --- zero deltas, options, errors ------------------------------------------------------------
+
+
+def test_base_is_a_point_at_distance_norm_without_a_direction(rng):
+    sft, rft, _ = adapters_of(rng)
+    base = zero_adapter(sft)
+    table = cosine_table([base, sft, rft])
+    assert pick(table, "distance", "base", "sft") == pytest.approx(
+        pick(table, "norm", "sft", "base")
+    )
+    assert pick(table, "undefined_cosine", "base", "sft") == 0.0
+    assert table.query("quantity == 'cosine' and (a == 'base' or b == 'base')").empty
+    off = orthogonal_fraction_table([base, sft, rft], ks=[2])
+    assert pick(off, "undefined_fraction", "base", "sft") == 0.0
+    assert np.isfinite(table["value"]).all()
+    assert np.isfinite(off["value"]).all()
+
+
+def test_one_untouched_module_leaves_the_others_alone(rng):
+    sft, rft, _ = adapters_of(rng)
+    frozen = adapter_from("rft", {**rft, MODULES[0]: zero_delta((24, 18))})
+    table = cosine_table([sft, frozen])
+    assert pick(table, "undefined_cosine", "sft", "rft", MODULES[0]) == 0.0
+    each = [cos(dense(sft[m]).ravel(), dense(rft[m]).ravel()) for m in MODULES[1:]]
+    assert pick(table, "cosine", "sft", "rft", "mean") == pytest.approx(np.mean(each))
+    assert pick(table, "cosine", "sft", "rft") == pytest.approx(cos(stacked(sft), stacked(frozen)))
+
+
+def test_adapters_of_different_rank_compare(rng):
+    sft = adapters_of(rng, names=("sft",), r=2)[0]
+    rft = adapters_of(rng, names=("rft",), r=7)[0]
+    table = cosine_table([sft, rft])
+    assert pick(table, "cosine", "sft", "rft") == pytest.approx(cos(stacked(sft), stacked(rft)))
+
+
+def test_result_does_not_depend_on_the_number_of_workers(rng):
+    adapters = adapters_of(rng)
+    pd.testing.assert_frame_equal(
+        cosine_table(adapters, workers=1), cosine_table(adapters, workers=4)
+    )
+
+
+def test_progress_counts_every_module(rng):
+    seen = []
+    cosine_table(adapters_of(rng), progress=lambda done, total: seen.append((done, total)))
+    assert seen == [(i + 1, len(MODULES)) for i in range(len(MODULES))]
+
+
+def test_unknown_reference_is_refused(rng):
+    with pytest.raises(UserError, match=r"no reference 'sfft'.*sft, rft, dpo"):
+        orthogonal_fraction_table(adapters_of(rng), reference="sfft")
+
+
+def test_bootstrap_interval_holds_the_value_and_shrinks_when_modules_agree(rng):
+    adapters = adapters_of(rng)
+    parts = map_modules(inner_products, adapters)
+    table = bootstrap_global_cosine(parts, draws=300)
+    for row in table.itertuples():
+        value = pick(cosine_table(adapters), "cosine", row.a, row.b)
+        assert row.low <= value <= row.high
+    same = [parts[0]] * 6
+    tight = bootstrap_global_cosine(same, draws=50)
+    assert (tight["high"] - tight["low"]).max() < 1e-12
+    assert len(table) == len(list(itertools.combinations(adapters, 2)))

@@ -1,0 +1,156 @@
+"""The notebooks as jobs: what each reads, writes, and takes from the profile.
+
+`JOBS` is the one table to edit when a notebook is added. The Snakefile turns each row into a rule.
+The source modules that a notebook depends on are not listed by hand: they are read off its imports.
+This module must stay light (no torch, no pandas): it is imported each time the workflow plans.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from finetune_geometry.profiles import METHODS, Profile
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGE = ROOT / "src" / "finetune_geometry"
+
+
+@dataclass(frozen=True)
+class Job:
+    """One notebook, notebooks/<name>.py. Paths are relative to the run's folder."""
+
+    name: str
+    reads: tuple[str, ...]
+    writes: tuple[str, ...]
+    settings: tuple[str, ...]  # sections of the profile; a change re-runs the notebook
+    files: tuple[str, ...] = ()  # globs of tracked files that it reads, relative to the checkout
+    priority: int = 0  # what takes longest starts first
+
+    @property
+    def stem(self) -> str:
+        return self.name.rpartition("/")[2]
+
+    @property
+    def source(self) -> Path:
+        return ROOT / "notebooks" / f"{self.name}.py"
+
+    @property
+    def outputs(self) -> list[str]:
+        return [f"notebooks/{self.name}.ipynb", f"numbers/{self.stem}.json", *self.writes]
+
+    def inputs(self, profile: Profile) -> list[str]:
+        """The notebook, the modules it uses, the models of the profile, the outputs of others."""
+        files = [self.source, *modules_of(self.source)]
+        patterns = list(self.files)
+        if "model" in self.settings:
+            patterns += [f"{profile.model.base}/*", f"{profile.model.teacher}/*"]
+        for pattern in patterns:  # a hub id matches no file
+            files += sorted(path for path in ROOT.glob(pattern) if path.is_file())
+        return [*map(str, files), *self.reads]
+
+    def parameters(self, profile: Profile) -> str:
+        """The part of the profile that this notebook depends on, as text."""
+        chosen = {
+            key: value
+            for key, value in profile.flat().items()
+            if any(f"{key}.".startswith(f"{section}.") for section in self.settings)
+        }
+        return json.dumps(chosen, sort_keys=True)
+
+
+def modules_of(source: Path) -> list[Path]:
+    """Modules of this package that `source` imports, directly or through one another."""
+    found: set[Path] = set()
+    waiting = [source]
+    while waiting:
+        tree = ast.parse(waiting.pop().read_text(encoding="utf-8"))
+        for node in ast.walk(tree):
+            names: list[str] = []
+            if isinstance(node, ast.Import):
+                names = [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom) and node.module:
+                names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+            for name in names:
+                package, _, module = name.partition(".")
+                path = PACKAGE / f"{module}.py"
+                if package == PACKAGE.name and module and path.is_file() and path not in found:
+                    found.add(path)
+                    waiting.append(path)
+    return sorted(found)
+
+
+ROLLOUTS = ("rollouts/rollouts.parquet", "rollouts/card.json")
+ADAPTER_FILES = ("adapter_model.safetensors", "adapter_config.json", "card.json")
+ADAPTERS = tuple(f"adapters/{name}/{file}" for name in METHODS for file in ADAPTER_FILES)
+PREDICTIONS = ("evaluation/predictions.parquet", "evaluation/accuracy.csv", "evaluation/mcnemar.csv")
+GEOMETRY = ("cosine", "principal_angles", "orthogonal_fraction", "mode_connectivity", "cka")
+
+JOBS = [
+    Job(
+        "ingredients/base_model",
+        reads=(),
+        writes=(),
+        settings=("model", "problems"),
+    ),
+    Job(
+        "ingredients/rollouts",
+        reads=(),
+        writes=ROLLOUTS,
+        settings=("model", "problems", "rollouts"),
+        priority=100,
+    ),
+    Job(
+        "ingredients/lora_delta",
+        reads=(),
+        writes=(),
+        settings=("lora", "geometry"),
+    ),
+    *(
+        Job(
+            f"methods/{method}",
+            reads=ROLLOUTS,
+            writes=tuple(f"adapters/{method}/{file}" for file in ADAPTER_FILES),
+            settings=("model", "problems", "rollouts", "lora", "training", f"methods.{method}"),
+            # DPO runs two models on two completions; the others take equally long.
+            priority=90 if method == "dpo" else 50,
+        )
+        for method in METHODS
+    ),
+    *(
+        Job(
+            f"geometry/{analysis}",
+            reads=ADAPTERS,
+            writes=(f"geometry/{analysis}.csv",),
+            settings=("geometry", "lora"),
+            priority=10,
+        )
+        for analysis in ("cosine", "principal_angles", "orthogonal_fraction")
+    ),
+    *(
+        Job(
+            f"geometry/{analysis}",
+            reads=(*ROLLOUTS, *ADAPTERS),
+            writes=(f"geometry/{analysis}.csv",),
+            settings=("model", "problems", "rollouts", "evaluation", "geometry"),
+            priority=30 if analysis == "mode_connectivity" else 20,
+        )
+        for analysis in ("mode_connectivity", "cka")
+    ),
+    Job(
+        "evaluation/accuracy",
+        reads=ADAPTERS,
+        writes=PREDICTIONS,
+        settings=("model", "problems", "evaluation"),
+        priority=40,
+    ),
+    Job(
+        "evaluation/verdict",
+        reads=(*ROLLOUTS, *ADAPTERS, *PREDICTIONS, *(f"geometry/{a}.csv" for a in GEOMETRY)),
+        writes=("claims.csv",),
+        settings=("problems", "evaluation", "geometry"),
+        files=("book/claims.yaml",),
+    ),
+]

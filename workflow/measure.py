@@ -1,0 +1,42 @@
+"""Run a command and write its time and peak memory: measure.py TIMING.json COMMAND ...
+
+Standard input goes to the command. When it fails, the last lines of what it said are shown, from
+the notebook's own traceback on; the exit status is the command's.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import resource
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+COLOURS = re.compile(r"\x1b\[[0-9;]*m")
+
+
+def main(timing: str, *command: str) -> int:
+    started = time.time()
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    if done.returncode != 0:
+        said = COLOURS.sub("", done.stdout)
+        said = said[said.rfind("Exception encountered at") :] if "Exception enc" in said else said
+        print("\n".join(said.strip().splitlines()[-25:]), file=sys.stderr)
+        return done.returncode
+    unit = 1 if sys.platform == "darwin" else 1024  # ru_maxrss is in bytes there, else in KiB
+    record = {
+        "started": started,
+        "seconds": time.time() - started,
+        "cpu_seconds": usage.ru_utime + usage.ru_stime,
+        # of the largest process below this one, the notebook's kernel
+        "peak_mib": usage.ru_maxrss * unit / 2**20,
+    }
+    Path(timing).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))
