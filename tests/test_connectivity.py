@@ -1,4 +1,4 @@
-"""Interpolation is exact in dW, log-probabilities match a plain forward pass, barriers are Frankle's."""
+"""Interpolation exact in dW, log-probabilities of a plain forward pass, Frankle's barrier."""
 
 import numpy as np
 import pandas as pd
@@ -16,7 +16,6 @@ from finetune_geometry.connectivity import (
     Score,
     Tasks,
     barrier,
-    completion_logprobs,
     connectivity_table,
     line_points,
     make_tasks,
@@ -28,6 +27,7 @@ from finetune_geometry.deltas import LowRankDelta
 from finetune_geometry.models import build_config, build_tokenizer
 from finetune_geometry.problems import Problem
 from finetune_geometry.profiles import UserError
+from finetune_geometry.teacher_forcing import completion_logprobs
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +68,9 @@ def adapters(model):
 def rows():
     rng = np.random.default_rng(2)
     lengths = [(5, 9), (12, 3), (7, 7), (5, 1), (20, 14)]
-    return [(rng.integers(3, 200, p).tolist(), rng.integers(3, 200, c).tolist()) for p, c in lengths]
+    return [
+        (rng.integers(3, 200, p).tolist(), rng.integers(3, 200, c).tolist()) for p, c in lengths
+    ]
 
 
 def merged(model, adapters, weights):
@@ -88,7 +90,9 @@ def logits(model, rows):
         return [model(torch.tensor([[*p, *c]])).logits[0] for p, c in rows]
 
 
-@pytest.mark.parametrize("weights", [{"sft": 1.0}, {"sft": 0.3, "dpo": 0.7}, {"sft": -0.5, "dpo": 2.0}])
+@pytest.mark.parametrize(
+    "weights", [{"sft": 1.0}, {"sft": 0.3, "dpo": 0.7}, {"sft": -0.5, "dpo": 2.0}]
+)
 def test_mixture_equals_a_dense_merge_in_fp32(model, adapters, rows, weights):
     expected = logits(merged(model, adapters, weights), rows)
     plain = logits(model, rows)
@@ -133,7 +137,7 @@ def test_mixture_equals_two_active_peft_adapters(model, rows):
 
 
 def test_mixing_the_factors_would_be_another_path(adapters):
-    """(-B)(-A) is the same delta as B A: half-way between them dW has not moved, the factors are 0."""
+    """(-B)(-A) = B A: half-way between the two, dW is the same, but the mixed factors are 0."""
     a = next(iter(adapters["sft"].values()))
     turned = LowRankDelta(-a.B, -a.A, a.scale)
     assert (0.5 * a + 0.5 * turned - a).norm() <= 1e-14 * a.norm()
@@ -146,7 +150,9 @@ def test_without_weights_the_mixture_is_the_base_bit_for_bit(model, adapters, ro
         for weights in ({}, {"sft": 0.0}, {"base": 1.0}):
             mixture.set({"sft": 1.0})
             mixture.set(weights)
-            assert all(torch.equal(x, y) for x, y in zip(logits(model, rows), expected, strict=True))
+            assert all(
+                torch.equal(x, y) for x, y in zip(logits(model, rows), expected, strict=True)
+            )
         mixture.set({"sft": 1.0})
     assert all(torch.equal(x, y) for x, y in zip(logits(model, rows), expected, strict=True))
 
@@ -173,7 +179,8 @@ def test_logprobs_match_one_row_at_a_time(model, rows, batch_tokens):
 def test_barrier_is_never_negative_and_ignores_a_straight_line(loss):
     alphas = np.linspace(0, 1, len(loss))
     height, where = barrier(alphas, np.array(loss))
-    assert height >= 0 and where in alphas
+    assert height >= 0
+    assert where in alphas
     tilted, _ = barrier(alphas, np.array(loss) + 3 - 2 * alphas)
     assert tilted == pytest.approx(height, abs=1e-12)
 
@@ -181,7 +188,8 @@ def test_barrier_is_never_negative_and_ignores_a_straight_line(loss):
 def test_barrier_of_a_known_bump():
     alphas = np.linspace(0, 1, 11)
     height, where = barrier(alphas, 1 + 2 * alphas + np.sin(np.pi * alphas))
-    assert height == pytest.approx(1.0) and where == pytest.approx(0.5)
+    assert height == pytest.approx(1.0)
+    assert where == pytest.approx(0.5)
     assert barrier(alphas, alphas**2)[0] == 0  # below the line everywhere
 
 
@@ -212,10 +220,11 @@ def test_scores_are_sums_over_prompts(model, tokenizer, rows):
     nats, tokens = found.sft_cross_entropy
     assert tokens.tolist() == [12, 8, 14]
     values = completion_logprobs(model, rows)
-    np.testing.assert_allclose(nats, [-values[0].sum() - values[1].sum(),
-                                      -values[2].sum() - values[3].sum(), -values[4].sum()])  # fmt: skip
+    by_row = [-v.sum() for v in values]
+    np.testing.assert_allclose(nats, [by_row[0] + by_row[1], by_row[2] + by_row[3], by_row[4]])
     assert found.boxed_cross_entropy[1].tolist() == [3, 4]
-    assert set(found.accuracy[0]) <= {0.0, 1.0} and found.accuracy[1].tolist() == [1, 1]
+    assert set(found.accuracy[0]) <= {0.0, 1.0}
+    assert found.accuracy[1].tolist() == [1, 1]
 
 
 def test_table_is_symmetric_and_holds_the_measured_values(model, tokenizer, adapters, rows):
@@ -230,11 +239,18 @@ def test_table_is_symmetric_and_holds_the_measured_values(model, tokenizer, adap
     table = connectivity_table(scores, ["base", "sft", "dpo"], alphas, draws=50)
     assert list(table.columns) == COLUMNS
     assert set(table["metric"]) == set(METRICS)
-    assert len(table) == 3 * 3 * (3 + 2)
-    assert (table["low"] <= table["high"]).all() and table["value"].notna().all()
+    assert len(table) == 3 * 3 * (3 + 3)
+    assert (table["low"] <= table["high"]).all()
+    assert table["value"].notna().all()
     expected = -np.concatenate(completion_logprobs(model, rows)).mean()
     start = table.query("a == 'base' and metric == 'sft_cross_entropy' and alpha == 0")
     np.testing.assert_allclose(start.query("quantity == 'curve'")["value"], expected, rtol=1e-12)
+    curves = table.query("quantity == 'curve' and metric != 'accuracy'").groupby(
+        ["a", "b", "metric"]
+    )
+    rise = curves["value"].agg(lambda v: v.max() - max(v.iloc[0], v.iloc[-1]))
+    found = table.query("quantity == 'overshoot' and metric != 'accuracy'")
+    np.testing.assert_allclose(found.set_index(["a", "b", "metric"])["value"][rise.index], rise)
     turned = connectivity_table(scores, ["dpo", "sft", "base"], alphas, draws=50)
     key = table.query("quantity != 'curve'").set_index(["a", "b", "quantity", "metric"])["value"]
     back = turned.query("quantity != 'curve'").set_index(["b", "a", "quantity", "metric"])["value"]
@@ -248,5 +264,7 @@ def test_intervals_resample_prompts_not_rows():
     points = line_points(["base", "sft"], [0.0, 0.5, 1.0])
     table = connectivity_table(dict.fromkeys(points, same), ["base", "sft"], [0.0, 0.5, 1.0])
     curve = table.query("quantity == 'curve' and metric == 'sft_cross_entropy'")
-    assert (curve["value"] == 5).all() and (curve["low"] == 1).all() and (curve["high"] == 9).all()
+    assert (curve["value"] == 5).all()
+    assert (curve["low"] == 1).all()
+    assert (curve["high"] == 9).all()
     assert (table.query("quantity == 'barrier'")["value"] == 0).all()

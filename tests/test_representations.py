@@ -65,7 +65,9 @@ def test_cka_ignores_rotation_scale_and_shift(seed, debiased):
     x, y = rng.normal(size=(40, 8)), rng.normal(size=(40, 8))
     rotation, _ = np.linalg.qr(rng.normal(size=(8, 8)))
     value = linear_cka(x, y, debiased=debiased)
-    assert linear_cka(1e4 * x @ rotation + 7, y, debiased=debiased) == pytest.approx(value, abs=1e-9)
+    assert linear_cka(1e4 * x @ rotation + 7, y, debiased=debiased) == pytest.approx(
+        value, abs=1e-9
+    )
     assert linear_cka(y, x, debiased=debiased) == pytest.approx(value, abs=1e-12)
     assert linear_cka(x, x @ rotation, debiased=debiased) == pytest.approx(1, abs=1e-12)
 
@@ -83,7 +85,8 @@ def test_shuffling_gives_the_chance_level_of_related_features():
     x = np.random.default_rng(2).normal(size=(80, 400))
     assert linear_cka(x, x) == pytest.approx(1)
     chance = cka_chance(centred_gram(x), 100)
-    assert abs(chance.mean()) < 0.02 and chance.max() < 0.2
+    assert abs(chance.mean()) < 0.02
+    assert chance.max() < 0.2
     biased = cka_chance(centred_gram(x, debiased=False), 20)
     assert biased.min() > 0.7
 
@@ -94,7 +97,9 @@ def test_matrix_agrees_with_pairs_and_names_what_has_no_cka():
     table = cka_matrix([centred_gram(f) for f in features])
     np.testing.assert_allclose(table[0, 2], linear_cka(features[0], features[2]))
     np.testing.assert_allclose(np.diag(table), 1)
-    assert np.isnan(cka_matrix([centred_gram(np.ones((5, 2))), centred_gram(features[0][:5])])[0, 1])
+    assert np.isnan(
+        cka_matrix([centred_gram(np.ones((5, 2))), centred_gram(features[0][:5])])[0, 1]
+    )
 
 
 @pytest.mark.parametrize("bad", [np.zeros((3, 2)), np.zeros(9), np.full((5, 2), np.nan)])
@@ -107,7 +112,8 @@ def test_sampled_tokens_are_completion_tokens_each_once():
     rows = [([1, 2, 3], [4, 5]), ([1], [2, 3, 4, 5])]
     assert sample_tokens(rows, 100, seed=0) == [(0, 3), (0, 4), (1, 1), (1, 2), (1, 3), (1, 4)]
     some = sample_tokens(rows, 3, seed=0)
-    assert len(set(some)) == 3 and some == sample_tokens(rows, 3, seed=0)
+    assert len(set(some)) == 3
+    assert some == sample_tokens(rows, 3, seed=0)
     assert sample_tokens(rows, 3, seed=1) != sample_tokens(rows, 3, seed=2)
 
 
@@ -149,7 +155,8 @@ def test_table_shows_where_an_adapter_starts_to_act(model, rows):
     with Mixture(model, {"sft": {module: delta}}) as mixture:
         states = all_hidden_states(mixture, ["base", "sft"], rows, sample_tokens(rows, 24, 0))
     table = cka_table(states, draws=10)
-    assert list(table.columns) == COLUMNS and len(table) == 2 * 3
+    assert list(table.columns) == COLUMNS
+    assert len(table) == 2 * 3
     values = table.query("quantity == 'debiased_cka'").set_index("layer")["value"]
     np.testing.assert_allclose(values[[0, 1]], 1, atol=1e-12)
     assert values[2] < 0.99

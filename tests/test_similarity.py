@@ -97,7 +97,8 @@ def test_cosines_norms_and_distances_equal_the_dense_ones(rng, family):
 @pytest.mark.parametrize("family", FAMILIES)
 def test_rejections_equal_the_dense_ones(rng, family):
     ref, a = families(rng)[family]
-    k = min(3, ref.r)
+    # A singular vector is known to eps * s_1 / s_k only, in the dense reference, too.
+    k = 1 if family == "columns from 1e-8 to 1e8" else min(3, ref.r)
     table = orthogonal_fraction_table(
         [adapter_from("sft", {"m": ref}), adapter_from("dpo", {"m": a})], ks=[k]
     )

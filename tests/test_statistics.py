@@ -60,7 +60,9 @@ def test_score_at_zero_is_mcnemars_chi_square(only_a, only_b):
     assert score**2 == pytest.approx((only_a - only_b) ** 2 / (only_a + only_b), rel=1e-9)
 
 
-@pytest.mark.parametrize("only_a,only_b,n,delta", [(12, 5, 80, 0.02), (3, 9, 50, -0.1), (0, 4, 30, 0.05)])
+@pytest.mark.parametrize(
+    ("only_a", "only_b", "n", "delta"), [(12, 5, 80, 0.02), (3, 9, 50, -0.1), (0, 4, 30, 0.05)]
+)
 def test_score_uses_the_constrained_maximum_likelihood_estimate(only_a, only_b, n, delta):
     def negative_log_likelihood(q: float) -> float:
         cells = np.array([q + delta, q, 1 - 2 * q - delta])
@@ -80,7 +82,8 @@ def test_difference_interval_brackets_and_is_antisymmetric(data):
     only_a, only_b, n = data
     difference, low, high = paired_difference(only_a, only_b, n)
     assert low <= difference <= high
-    assert -1 <= low and high <= 1
+    assert low >= -1
+    assert high <= 1
     mirrored = paired_difference(only_b, only_a, n)
     np.testing.assert_allclose(mirrored, (-difference, -high, -low), atol=1e-9)
     assert high > low
@@ -88,7 +91,9 @@ def test_difference_interval_brackets_and_is_antisymmetric(data):
 
 @settings(max_examples=60)
 @given(counts, st.sampled_from([0.01, 0.02, 0.03, 0.1]))
-def test_equivalence_holds_exactly_when_the_90_percent_interval_lies_inside_the_margin(data, margin):
+def test_equivalence_holds_exactly_when_the_90_percent_interval_lies_inside_the_margin(
+    data, margin
+):
     only_a, only_b, n = data
     _, low, high = paired_difference(only_a, only_b, n, confidence=0.90)
     if min(abs(low + margin), abs(high - margin)) > 1e-9:
@@ -99,7 +104,9 @@ def test_difference_interval_covers_as_often_as_it_says():
     rng = np.random.default_rng(0)
     truth = np.array([0.08, 0.05, 0.87])
     draws = rng.multinomial(400, truth, size=1500)
-    covered = [low <= 0.03 <= high for a, b, _ in draws for _, low, high in [paired_difference(a, b, 400)]]
+    covered = [
+        low <= 0.03 <= high for a, b, _ in draws for _, low, high in [paired_difference(a, b, 400)]
+    ]
     assert 0.935 < np.mean(covered) < 0.965
 
 
@@ -107,7 +114,8 @@ def test_holm_is_monotone_and_bonferroni_for_the_smallest():
     p = np.array([0.01, 0.04, 0.03, 0.9])
     adjusted = holm(p)
     assert adjusted[0] == pytest.approx(0.04)
-    assert (adjusted >= p).all() and adjusted.max() <= 1
+    assert (adjusted >= p).all()
+    assert adjusted.max() <= 1
     assert (np.argsort(adjusted, kind="stable")[[0, -1]] == [0, 3]).all()
     assert holm([]).size == 0
 
@@ -118,13 +126,20 @@ def test_table_has_all_pairs_and_matches_the_oracle():
     models = {"base": base, "sft": base | (rng.random(300) < 0.3), "dpo": base.copy()}
     table = mcnemar_table(predictions(**{k: list(v) for k, v in models.items()}), margin=0.05)
     assert list(table.columns) == MCNEMAR_COLUMNS
-    assert list(zip(table["a"], table["b"], strict=True)) == [("base", "sft"), ("base", "dpo"), ("sft", "dpo")]
+    assert list(zip(table["a"], table["b"], strict=True)) == [
+        ("base", "sft"),
+        ("base", "dpo"),
+        ("sft", "dpo"),
+    ]
     for row in table.itertuples():
         a, b = models[row.a], models[row.b]
-        assert row.only_a == np.sum(a & ~b) and row.only_b == np.sum(b & ~a)
+        assert row.only_a == np.sum(a & ~b)
+        assert row.only_b == np.sum(b & ~a)
         assert row.difference == pytest.approx(a.mean() - b.mean())
     same = table[(table["a"] == "base") & (table["b"] == "dpo")].iloc[0]
-    assert same["p_exact"] == 1 and same["p_holm"] == 1 and same["equivalent"]
+    assert same["p_exact"] == 1
+    assert same["p_holm"] == 1
+    assert same["equivalent"]
     assert (table["p_holm"] >= table["p_exact"]).all()
 
 
@@ -132,18 +147,20 @@ def test_no_significant_difference_is_not_equivalence():
     a = [True] * 12 + [False] * 28
     b = [False] * 5 + [True] * 10 + [False] * 25
     row = mcnemar_table(predictions(a=a, b=b), margin=0.02).iloc[0]
-    assert row["p_exact"] > 0.05 and not row["equivalent"]
+    assert row["p_exact"] > 0.05
+    assert not row["equivalent"]
 
 
 def test_accuracy_table_keeps_the_order_of_models():
     table = accuracy_table(predictions(sft=[True, False], base=[False, False]))
     assert table["model"].tolist() == ["sft", "base"]
     assert table["accuracy"].tolist() == [0.5, 0.0]
-    assert (table["low"] <= table["accuracy"]).all() and (table["high"] >= table["accuracy"]).all()
+    assert (table["low"] <= table["accuracy"]).all()
+    assert (table["high"] >= table["accuracy"]).all()
 
 
 @pytest.mark.parametrize(
-    "frame,message",
+    ("frame", "message"),
     [
         (pd.DataFrame({"problem": [1], "model": ["a"]}), "correct"),
         (predictions(a=[True, False], b=[True]), "same problems"),

@@ -85,7 +85,11 @@ def modules_of(source: Path) -> list[Path]:
 ROLLOUTS = ("rollouts/rollouts.parquet", "rollouts/card.json")
 ADAPTER_FILES = ("adapter_model.safetensors", "adapter_config.json", "card.json")
 ADAPTERS = tuple(f"adapters/{name}/{file}" for name in METHODS for file in ADAPTER_FILES)
-PREDICTIONS = ("evaluation/predictions.parquet", "evaluation/accuracy.csv", "evaluation/mcnemar.csv")
+PREDICTIONS = (
+    "evaluation/predictions.parquet",
+    "evaluation/accuracy.csv",
+    "evaluation/mcnemar.csv",
+)
 GEOMETRY = ("cosine", "principal_angles", "orthogonal_fraction", "mode_connectivity", "cka")
 
 JOBS = [
@@ -113,7 +117,7 @@ JOBS = [
             f"methods/{method}",
             reads=ROLLOUTS,
             writes=tuple(f"adapters/{method}/{file}" for file in ADAPTER_FILES),
-            settings=("model", "problems", "rollouts", "lora", "training", f"methods.{method}"),
+            settings=("model", "lora", "training", f"methods.{method}"),
             # DPO runs two models on two completions; the others take equally long.
             priority=90 if method == "dpo" else 50,
         )

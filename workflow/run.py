@@ -56,10 +56,10 @@ def lock(folder: Path) -> IO[str]:
 
 # What Snakemake says about its own bookkeeping; the rest tells how far the run is.
 NOISE = re.compile(
-    r"^(\s*$|Building DAG|Rules claiming|Select jobs|Execute \d+ jobs|\[\w{3} \w{3} |Finished jobid|Using workflow specific|"
-    r"Using shell|Provided |Job stats|job  |-----|Assuming|Complete log|Elapsed|    (input|message|"
-    r"jobid|output): |WorkflowError|Shutting down|Exiting because|At least one|RuleException|"
-    r"CalledProcessError|Command '|    shell:|        )"
+    r"\s*$|Building DAG|Rules claiming|Select jobs|Execute \d+ jobs|\[\w{3} \w{3} |Finished jobid|"
+    r"Using |Provided |Assuming|Complete log|Elapsed|WorkflowError|Shutting down|Exiting because|"
+    r"At least one|RuleException|CalledProcessError|Command '|        |"
+    r"    (message|jobid|input|output|shell):"
 )
 STARTED = re.compile(r"^Job \d+: ")
 

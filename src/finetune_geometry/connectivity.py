@@ -8,7 +8,7 @@ rounding of the base weights can hide a small delta.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from itertools import combinations
 from typing import Any
@@ -16,23 +16,21 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from numpy.typing import ArrayLike
 
-from finetune_geometry.deltas import LowRankDelta
+from finetune_geometry.deltas import BASE, LowRankDelta
 from finetune_geometry.generation import generate, prompt_ids
 from finetune_geometry.problems import Problem
 from finetune_geometry.profiles import UserError
 from finetune_geometry.rewards import is_correct
+from finetune_geometry.teacher_forcing import Row, completion_logprobs
 
-BASE = "base"
 METRICS = {
     "sft_cross_entropy": "held-out SFT cross-entropy",
     "boxed_cross_entropy": "cross-entropy of the boxed answer",
     "accuracy": "accuracy",
 }
 COLUMNS = ["a", "b", "module", "layer", "quantity", "metric", "alpha", "value", "low", "high"]
-
-Row = tuple[Sequence[int], Sequence[int]]
-"""Token ids of a prompt and of what follows it."""
 
 
 class Mixture:
@@ -117,46 +115,6 @@ def _factors(
     a = torch.as_tensor(delta.A.T, dtype=torch.float32)
     b = torch.as_tensor(delta.scale * delta.B.T, dtype=torch.float32)
     return a.to(layer.weight.device), b.to(layer.weight.device)
-
-
-@torch.inference_mode()
-def completion_logprobs(
-    model: Any, rows: Sequence[Row], batch_tokens: int = 8192
-) -> list[np.ndarray]:
-    """Log-probability (nats) of each completion token given all that precedes it, row by row."""
-    found: list[np.ndarray] = [np.empty(0)] * len(rows)
-    for batch, ids in padded_batches(rows, range(len(rows)), batch_tokens):
-        ids = ids.to(model.device)
-        # The token at position t is predicted at t - 1; nothing before the shortest prompt matters.
-        first = min(len(rows[i][0]) for i in batch) - 1
-        logits = model(input_ids=ids, use_cache=False, logits_to_keep=ids.shape[1] - first).logits
-        scores = torch.log_softmax(logits[:, :-1].float(), -1)
-        chosen = scores.gather(-1, ids[:, first + 1 :, None]).squeeze(-1).double().cpu().numpy()
-        for line, i in enumerate(batch):
-            begin = len(rows[i][0]) - 1 - first
-            found[i] = chosen[line, begin : begin + len(rows[i][1])].copy()
-    return found
-
-
-def padded_batches(
-    rows: Sequence[Row], chosen: Iterable[int], batch_tokens: int
-) -> Iterator[tuple[list[int], torch.Tensor]]:
-    """The chosen rows in batches of similar length: (indices, token ids (len(indices), width)).
-
-    At most `batch_tokens` tokens a batch, padding included. Rows are padded on the right: with
-    causal attention nothing ever sees the padding, so no mask is needed.
-    """
-    size = [len(prompt) + len(completion) for prompt, completion in rows]
-    batch: list[int] = []
-    for i in [*sorted(chosen, key=size.__getitem__), None]:
-        if batch and (i is None or (len(batch) + 1) * size[i] > batch_tokens):
-            ids = torch.zeros(len(batch), size[batch[-1]], dtype=torch.long)
-            for line, j in enumerate(batch):
-                ids[line, : size[j]] = torch.as_tensor([*rows[j][0], *rows[j][1]])
-            yield batch, ids
-            batch = []
-        if i is not None:
-            batch.append(i)
 
 
 @dataclass(frozen=True)
@@ -251,7 +209,7 @@ def score_points(
     return scores
 
 
-def barrier(alphas: Sequence[float], loss: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def barrier(alphas: ArrayLike, loss: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Height of the barrier and the alpha where it stands (Frankle et al. 2020, 1912.05671).
 
     max over alpha of loss(alpha) - [(1 - alpha) loss(0) + alpha loss(1)], never below 0 because
@@ -273,10 +231,11 @@ def connectivity_table(
 ) -> pd.DataFrame:
     """Curves and barriers of all pairs of `names`; columns COLUMNS.
 
-    `quantity` is `curve` (the metric at each alpha), `barrier` (see `barrier`; `alpha` is where it
-    stands; for accuracy the loss is the error rate) or `midpoint` (loss at one half minus the mean
-    of both ends, which unlike the barrier can be negative). low and high: percentile bootstrap
-    over prompts, the same resampled prompts at every alpha, because the models share the prompts.
+    `quantity` is `curve`, the metric at each alpha; `barrier`, see there (`alpha`: where it is);
+    `midpoint`, loss at one half minus the mean of both ends, which unlike the barrier can be
+    negative; or `overshoot`, how far the loss rises above its worse end, 0 for a monotone curve.
+    For accuracy the loss is the error rate. low and high: percentile bootstrap over prompts, the
+    same resampled prompts at every alpha, because all models share the prompts.
     """
     t = np.asarray(alphas, dtype=float)
     tail = [(1 - confidence) / 2, (1 + confidence) / 2]
@@ -297,11 +256,14 @@ def connectivity_table(
             loss = 1 - curve if metric == "accuracy" else curve
             height, where = barrier(t, loss)
             middle = loss @ halfway - (loss[:, 0] + loss[:, -1]) / 2
+            above = loss.max(-1) - np.maximum(loss[:, 0], loss[:, -1])
             found = [("curve", x, curve[:, i]) for i, x in enumerate(t)]
-            found += [("barrier", where[0], height), ("midpoint", 0.5, middle)]
+            found += [
+                ("barrier", where[0], height),
+                ("midpoint", 0.5, middle),
+                ("overshoot", t[loss[0].argmax()], above),
+            ]
             for quantity, alpha, values in found:
                 low, high = np.quantile(values[1:], tail)
-                rows.append(
-                    (a, b, "global", -1, quantity, metric, alpha, values[0], low, high)
-                )
+                rows.append((a, b, "global", -1, quantity, metric, alpha, values[0], low, high))
     return pd.DataFrame(rows, columns=COLUMNS)

@@ -87,8 +87,8 @@ def compress(module: str, names: Sequence[str], deltas: Sequence[LowRankDelta]) 
     if len(shapes) != 1:
         listed = ", ".join(f"{n}: {d.shape}" for n, d in zip(names, deltas, strict=True))
         raise UserError(f"different shapes: {module}: {listed}")
-    r_out = np.linalg.qr(np.hstack([delta.B for delta in deltas]), mode="r")
-    r_in = np.linalg.qr(np.hstack([delta.A.T for delta in deltas]), mode="r")
+    r_out = _r_factor(np.hstack([delta.B for delta in deltas]))
+    r_in = _r_factor(np.hstack([delta.A.T for delta in deltas]))
     stops = np.cumsum([delta.r for delta in deltas])
     left, values, right = [], [], []
     for delta, stop in zip(deltas, stops, strict=True):
@@ -98,6 +98,10 @@ def compress(module: str, names: Sequence[str], deltas: Sequence[LowRankDelta]) 
         values.append(s)
         right.append(v)
     return ModuleCores(module, tuple(names), shapes.pop(), tuple(left), tuple(values), tuple(right))
+
+
+def _r_factor(stacked: Array) -> Array:
+    return np.asarray(np.linalg.qr(stacked, mode="r"))
 
 
 def common_modules(

@@ -24,6 +24,7 @@ from finetune_geometry.adapter_files import (
     weight_files,
 )
 from finetune_geometry.profiles import UserError
+from finetune_geometry.records import Run
 
 Array = NDArray[np.float64]
 BASE = "base"
@@ -202,6 +203,18 @@ def load_adapter(source: str | Path, name: str | None = None) -> Adapter:
     return Adapter(
         name or folder.resolve().name, shapes, read, base_model=settings.base_model, extras=extras
     )
+
+
+def load_run(run: Run) -> list[Adapter]:
+    """The base (every delta 0) and all adapters of a run, the six methods first."""
+    names = run.adapter_names()
+    if not names:
+        raise UserError(
+            f"no adapters: {run.dir / 'adapters'}: run the notebooks under notebooks/methods for "
+            "this run first, or `make book`"
+        )
+    adapters = [load_adapter(run.adapter_dir(name), name) for name in names]
+    return [zero_adapter(adapters[0]), *adapters]
 
 
 def _pair_factors(

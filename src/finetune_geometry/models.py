@@ -20,7 +20,6 @@ from peft import PeftModel
 from tokenizers import Regex, Tokenizer, decoders, pre_tokenizers
 from tokenizers.models import WordLevel
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast, Qwen3Config
-
 from transformers.utils.logging import disable_progress_bar
 
 from finetune_geometry import phrasings
@@ -51,7 +50,7 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
     words.update(t.capitalize() for t in phrasings.THINGS)
     for number_words in (phrasings.FRACTIONS, phrasings.TIMES):
         words.update(w for text in number_words.values() for w in text.split())
-    words.update("The answer is has of".split())
+    words.update(["The", "answer", "is", "has", "of"])
     marks = ["\\boxed{", ".\n", *"0123456789+-*/=%.,?} \n"]
     tokens = [PAD, EOS, ANSWER, "<unk>", *marks]
     tokens += [form for word in sorted(words) for form in (word, " " + word)]
@@ -134,6 +133,34 @@ def load_adapted(profile: Profile, adapters: Mapping[str, Path]) -> tuple[Any, A
     if adapted is None:
         raise UserError("no adapter given: load_adapted: name at least one")
     return adapted.eval(), tokenizer
+
+
+def write_model_card(folder: Path, card: Mapping[str, Any]) -> None:
+    """Write `folder`/README.md, the model card of a tiny model, from its training card."""
+    start = card["start_from"]
+    text = f"""---
+license: mit
+library_name: transformers
+---
+
+# {folder.name}: a tiny Qwen3 that solves grade-school word problems
+
+{card["parameters"]:,} parameters, {card["architecture"]}, word-level tokenizer with single digits,
+bf16 safetensors. Made for the book "The Geometry of Fine-Tuning Losses"; of no use beyond it.
+
+| | |
+|---|---|
+| data | {card["problems"]:,} generated problems of {card["min_steps"]} to {card["max_steps"]} steps, numbers up to {card["max_value"]}, each seen once |
+| starts from | {f"the {start}" if start else "random weights"} |
+| tokens seen (padding included) | {card["tokens"]:,} |
+| updates | {card["step"]:,} of about {card["tokens_per_batch"]:,} tokens |
+| optimiser | AdamW, peak learning rate {card["learning_rate"]}, bf16 autocast, seed {card["seed"]} |
+| time | {card["seconds"]:.0f} s on {card["threads"]} CPU core |
+| validation accuracy (210 problems, 2 to 8 steps) | {card["accuracy"][-1][1]:.1%} |
+| curves | `loss` and `accuracy` in `card.json` |
+| retrain | `make models` |
+"""
+    (folder / "README.md").write_text(text, encoding="utf-8")
 
 
 def lora_a_sha256(model: Any) -> str:

@@ -9,6 +9,7 @@ known (Bartlett 1933), so that the cost does not depend on d.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -17,6 +18,7 @@ from finetune_geometry.deltas import Array, LowRankDelta
 from finetune_geometry.profiles import UserError
 from finetune_geometry.subspaces import SIDES, principal_angles
 
+_SUMS = [("", 0, "inner"), ("", 0, "norm1"), ("", 0, "norm2")]
 CHANCE_COLUMNS = ["pooled", "side", "k", "quantity", "low", "value", "high"]
 
 
@@ -89,48 +91,75 @@ def chance_table(
     """Chance level of every quantity of the cosine and angle tables, for these modules.
 
     Two adapters with independent random B; `shared_a` gives both the same A, as a shared
-    initialisation that training hardly moves would. Each draw makes such a pair for every module.
+    initialisation that training hardly moves would. `draws` such pairs are made for each shape
+    that occurs; an adapter pair is a random choice among them for every module.
 
     Returns:
         Columns `pooled`, `side`, `k`, `quantity`, `low`, `value` (the median over the draws),
         `high` (percentiles of the given confidence). `pooled` is "module" for the value of a
-        single module, "mean" or "median" for that average over the modules of one draw, and
-        "global" for the cosine of all modules stacked. Angles in degrees.
+        single module, "mean" or "median" for that average over the modules, and "global" for the
+        cosine of all modules stacked. Angles in degrees.
     """
     rng = np.random.default_rng(seed)
-    drawn: dict[tuple[str, int, str], list[float]] = {}
-    stacked: list[float] = []
-    for _ in range(draws):
-        sums = np.zeros(3)
-        for shape in shapes.values():
-            one, two = random_lora_pair(shape, r, rng, shared_a=shared_a)
-            inner, norm1, norm2 = one.inner(two), one.norm(), two.norm()
-            sums += inner, norm1**2, norm2**2
-            _collect(drawn, ("", 0, "cosine"), inner / (norm1 * norm2))
-            vectors1, vectors2 = one.svd()[::2], two.svd()[::2]
-            for side, u, v in zip(SIDES, vectors1, vectors2, strict=True):
-                first = abs(float(u[:, 0] @ v[:, 0]))
-                _collect(drawn, (side, 1, "leading_vector_cosine"), first)
-                for k in (k for k in ks if k <= min(u.shape[1], v.shape[1])):
-                    angles = np.degrees(principal_angles(u[:, :k], v[:, :k]))
-                    _collect(drawn, (side, k, "angle_smallest"), angles[0])
-                    _collect(drawn, (side, k, "angle_median"), float(np.median(angles)))
-                    _collect(drawn, (side, k, "angle_largest"), angles[-1])
-        stacked.append(sums[0] / np.sqrt(sums[1] * sums[2]))
+    pools = {
+        shape: [_measures(shape, r, ks, rng, shared_a) for _ in range(draws)]
+        for shape in dict.fromkeys(shapes.values())
+    }
+    keys = list(next(iter(pools.values()))[0])
+    values = np.stack(
+        [
+            np.array([list(drawn.values()) for drawn in pools[shape]])[rng.permutation(draws)]
+            for shape in shapes.values()
+        ]
+    )  # (modules, draws, quantities)
+    inner, norm1, norm2 = (values[:, :, keys.index(key)] for key in _SUMS)
+    cosines = inner.sum(axis=0) / np.sqrt((norm1**2).sum(axis=0) * (norm2**2).sum(axis=0))
     tails = [(1 - confidence) / 2, 0.5, (1 + confidence) / 2]
-    rows = [("global", "", 0, "cosine", *np.quantile(stacked, tails))]
-    for key, flat in drawn.items():
-        values = np.array(flat).reshape(draws, len(shapes))
-        for pooled, sample in (
-            ("module", values),
-            ("mean", values.mean(axis=1)),
-            ("median", np.median(values, axis=1)),
+    rows: list[tuple[Any, ...]] = [("global", "", 0, "cosine", *np.quantile(cosines, tails))]
+    for place, key in enumerate(keys):
+        if key in _SUMS:
+            continue
+        sample = values[:, :, place]
+        for pooled, drawn in (
+            ("module", sample),
+            ("mean", sample.mean(axis=0)),
+            ("median", np.median(sample, axis=0)),
         ):
-            rows.append((pooled, *key, *np.quantile(sample, tails)))
+            rows.append((pooled, *key, *np.quantile(drawn, tails)))
     return pd.DataFrame(rows, columns=CHANCE_COLUMNS)
 
 
-def _collect(
-    drawn: dict[tuple[str, int, str], list[float]], key: tuple[str, int, str], value: float
-) -> None:
-    drawn.setdefault(key, []).append(float(value))
+def _measures(
+    shape: tuple[int, int], r: int, ks: Sequence[int], rng: np.random.Generator, shared_a: bool
+) -> dict[tuple[str, int, str], float]:
+    """(side, k, quantity) -> value for one random pair."""
+    one, two = random_lora_pair(shape, r, rng, shared_a=shared_a)
+    inner, norm1, norm2 = one.inner(two), one.norm(), two.norm()
+    found = dict(zip(_SUMS, (inner, norm1, norm2), strict=True))
+    found["", 0, "cosine"] = inner / (norm1 * norm2)
+    for side, u, v in zip(SIDES, one.svd()[::2], two.svd()[::2], strict=True):
+        found[side, 1, "leading_vector_cosine"] = abs(float(u[:, 0] @ v[:, 0]))
+        for k in (k for k in ks if k <= min(u.shape[1], v.shape[1])):
+            angles = np.degrees(principal_angles(u[:, :k], v[:, :k]))
+            found[side, k, "angle_smallest"] = float(angles[0])
+            found[side, k, "angle_median"] = float(np.median(angles))
+            found[side, k, "angle_largest"] = float(angles[-1])
+    return found
+
+
+def same_gradient_cosine(d_in: int, r: int, *, draws: int, seed: int) -> Array:
+    """Cosines of two LoRA updates by one and the same gradient, from two independent A, (draws,).
+
+    At B = 0 the gradient of B is g A^T (g: that of the weight), so the first step of plain gradient
+    descent moves the weight along g A^T A. Here g is Gaussian with 4 r rows. Two independent A
+    agree to about r / d_in; one shared A gives 1 by construction.
+    """
+    rng = np.random.default_rng(seed)
+    cosines = np.empty(draws)
+    for draw in range(draws):
+        # In the frame of the two A and g, of 6 r dimensions, instead of d_in.
+        frame = gaussian_r(d_in, 6 * r, rng).T
+        one, two, g = frame[:r], frame[r : 2 * r], frame[2 * r :]
+        first, second = LowRankDelta(g @ one.T, one), LowRankDelta(g @ two.T, two)
+        cosines[draw] = first.inner(second) / (first.norm() * second.norm())
+    return cosines

@@ -37,6 +37,8 @@ MARKERS: dict[str, str] = {
     BASE: "P",
     "teacher": "*",
 }
+# Toys show no method, so they use none of the methods' colours.
+TOY_COLOURS = ("#332288", "#882255", "#117733", "#999933")
 # Adapters that are none of the six methods (a reader's own): dark, mutually distinct, in order.
 _OTHER_COLOURS = ("#332288", "#117733", "#882255", "#999933", "#AA4499", "#661100", "#44AA99")
 _OTHER_MARKERS = ("p", "h", "<", ">", "d", "H", "8")

@@ -5,7 +5,7 @@ Colours, markers and labels come from `palette`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -15,8 +15,17 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
+from matplotlib.ticker import MaxNLocator
 
-from finetune_geometry.palette import INK, colour, in_order, label, marker, set_style
+from finetune_geometry.palette import (
+    INK,
+    TOY_COLOURS,
+    colour,
+    in_order,
+    label,
+    marker,
+    set_style,
+)
 
 __all__ = [
     "by_depth",
@@ -26,8 +35,10 @@ __all__ = [
     "label",
     "marker",
     "pair_heatmap",
+    "plane_map",
     "set_style",
     "strips",
+    "toy",
 ]
 
 
@@ -134,7 +145,7 @@ def by_depth(
         ax.plot(middle.index, middle, color=hue, marker=marker(who, shown), label=label(who))
         if spread:
             ax.fill_between(middle.index, low, high, color=hue, alpha=0.12, linewidth=0)
-    ax.xaxis.get_major_locator().set_params(integer=True)
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     ax.set(xlabel="layer", ylabel=ylabel)
     ax.set_title(title, loc="left")
     if logy:
@@ -190,6 +201,47 @@ def strips(
         ax.set_xlim(xlim)
     if chance is not None:
         _legend(ax)
+    return fig
+
+
+def plane_map(points: pd.DataFrame, *, title: str = "", ax: Axes | None = None) -> Figure:
+    """Adapters as arrows from the base. Columns `name`, `x`, `y`; both axes have one unit."""
+    fig, ax = _axes(ax, figsize=(6.4, 4.6))
+    shown = in_order(points["name"])
+    for name, x, y in zip(points["name"], points["x"], points["y"], strict=True):
+        hue = colour(name, shown)
+        ax.plot([0, x], [0, y], color=hue, lw=1.4, alpha=0.7)
+        ax.plot(x, y, marker=marker(name, shown), color=hue, ms=9, ls="", label=label(name))
+    ax.set_aspect("equal", adjustable="datalim")
+    ax.set(xlabel="first axis (Frobenius norm)", ylabel="second axis (Frobenius norm)")
+    ax.set_title(title, loc="left")
+    _legend(ax)
+    return fig
+
+
+def toy(
+    theory: Mapping[str, tuple[Any, Any]],
+    measured: Mapping[str, tuple[Any, Any]],
+    *,
+    xlabel: str,
+    ylabel: str,
+    logx: bool = False,
+    logy: bool = False,
+) -> Figure:
+    """Known answers as lines, measured values as dots; a name in both gets one colour."""
+    fig, ax = plt.subplots(figsize=(6.4, 3.6))
+    hues = dict(zip(dict.fromkeys([*theory, *measured]), TOY_COLOURS, strict=False))
+    for name, (x, y) in theory.items():
+        ax.plot(x, y, color=hues[name], label=name)
+    for name, (x, y) in measured.items():
+        text = f"{name}, measured" if name in theory else name
+        ax.plot(x, y, color=hues[name], marker="o", ls="", mfc="white", mew=1.6, label=text)
+    ax.set(xlabel=xlabel, ylabel=ylabel)
+    if logx:
+        ax.set_xscale("log")
+    if logy:
+        ax.set_yscale("log")
+    _legend(ax)
     return fig
 
 

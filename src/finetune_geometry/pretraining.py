@@ -21,9 +21,10 @@ from safetensors.torch import save_file
 from torch.nn.functional import cross_entropy
 from transformers import Qwen3ForCausalLM
 
-from finetune_geometry.generation import prompt_ids
+from finetune_geometry.generation import generate, prompt_ids
 from finetune_geometry.models import build_config, build_tokenizer
 from finetune_geometry.problems import Difficulty, Problem, generate_problems
+from finetune_geometry.rewards import is_correct
 
 LENGTH_STEP = 32  # rows are padded to a multiple of it
 
@@ -177,3 +178,40 @@ def train_from_scratch(
     (output / "card.json").write_text(json.dumps(card, indent=1) + "\n")
     state_file.unlink()
     return card
+
+
+def raise_models(folder: Path, student_problems: int, teacher_problems: int) -> None:
+    """Train the student from nothing and the teacher from the student, under `folder`.
+
+    The student sees problems of 2-4 steps, the teacher goes on with 2-8 steps.  What is finished
+    is kept: remove a model's folder to train it again.
+    """
+    validation = generate_problems("validation", 210, 42, Difficulty(2, 8))
+    prompts = [problem.question for problem in validation]
+
+    def accuracy(model: Any, tokenizer: Any) -> float:
+        """Share of 210 validation problems that greedy decoding solves."""
+        ids = [prompt_ids(tokenizer, question) for question in prompts]
+        texts = tokenizer.batch_decode(generate(model, tokenizer, ids, max_new_tokens=200))
+        right = [is_correct(t, p.answer) for t, p in zip(texts, validation, strict=True)]
+        return sum(right) / len(right)
+
+    student, teacher = folder / "student", folder / "teacher"
+    if not (student / "card.json").exists():
+        train_from_scratch(
+            student,
+            difficulty=Difficulty(2, 4),
+            problems=student_problems,
+            seed=1,
+            evaluate=accuracy,
+        )
+    if not (teacher / "card.json").exists():
+        train_from_scratch(
+            teacher,
+            difficulty=Difficulty(2, 8),
+            problems=teacher_problems,
+            seed=2,
+            start_from=student,
+            learning_rate=1e-3,
+            evaluate=accuracy,
+        )

@@ -16,8 +16,9 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 
-from finetune_geometry.connectivity import BASE, Mixture, Row, padded_batches
+from finetune_geometry.connectivity import BASE, Mixture
 from finetune_geometry.profiles import UserError
+from finetune_geometry.teacher_forcing import Row, padded_batches
 
 Array = NDArray[np.floating[Any]]
 COLUMNS = ["a", "b", "module", "layer", "quantity", "value", "chance_low", "chance_high"]
@@ -76,7 +77,7 @@ def linear_cka(x: Array, y: Array, *, debiased: bool = True) -> float:
 def cka_chance(
     gram: NDArray[np.float64], draws: int, seed: int = 0, other: NDArray[np.float64] | None = None
 ) -> NDArray[np.float64]:
-    """CKA of a centred table with `other` (itself, if not given) after shuffling the tokens, (draws,).
+    """CKA of a centred table with `other` (default: itself) after shuffling the tokens, (draws,).
 
     Shuffling keeps both spectra and breaks every tie between the two models: what is left is what
     the estimator reports for features that have nothing to do with each other.

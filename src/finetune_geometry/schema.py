@@ -40,7 +40,7 @@ def build(kind: Any, value: Any, path: Path, where: str = "") -> Any:
                 raise UserError(f"unknown key {_join(where, key)!r}: {path}: {closest(key, hints)}")
         fields = dataclasses.fields(kind)
         for field in fields:
-            needed = field.default is dataclasses.MISSING
+            needed = dataclasses.MISSING is field.default is field.default_factory
             if needed and field.name not in value:
                 raise UserError(f"missing key {_join(where, field.name)!r}: {path}: add it")
         return typing.cast(Any, kind)(

@@ -88,6 +88,25 @@ def cosine_table(adapters: Sequence[Adapter], **options: Any) -> pd.DataFrame:
     return tabulate_cosines(map_modules(inner_products, adapters, **options))
 
 
+def plane(parts: Sequence[InnerProducts]) -> tuple[pd.DataFrame, float]:
+    """The adapters as points of the plane that holds most of their length, the base at (0, 0).
+
+    Columns `name`, `x`, `y`, in units of the Frobenius norm; and the share of the sum of squared
+    norms that the plane holds (1: the picture is exact). The leading eigenvectors of the matrix of
+    inner products, uncentred, so that distances from the origin are lengths of deltas.
+    """
+    inner = np.sum([part.inner for part in parts], axis=0)
+    values, vectors = np.linalg.eigh(inner)
+    top = np.argsort(values)[::-1][:2]
+    points = vectors[:, top] * np.sqrt(np.maximum(values[top], 0.0))
+    # The longest delta points to the right and, then, up: eigenvectors have no sign.
+    signs = np.sign(points[np.argmax(np.abs(points), axis=0), range(len(top))])
+    points = points * np.where(signs == 0, 1.0, signs)
+    table = pd.DataFrame({"name": parts[0].names, "x": points[:, 0], "y": points[:, -1]})
+    total = float(np.trace(inner))
+    return table, float(np.maximum(values[top], 0.0).sum() / total) if total > 0 else 1.0
+
+
 def bootstrap_global_cosine(
     parts: Sequence[InnerProducts], *, draws: int = 1000, confidence: float = 0.95, seed: int = 0
 ) -> pd.DataFrame:

@@ -25,9 +25,7 @@ MCNEMAR_COLUMNS = [
 ]  # fmt: skip
 
 
-def wilson_interval(
-    successes: int, n: int, confidence: float = 0.95
-) -> tuple[float, float]:
+def wilson_interval(successes: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
     """Wilson score interval of a proportion (Wilson 1927); it stays inside [0, 1]."""
     _check_counts(n, successes=successes)
     interval = stats.binomtest(int(successes), int(n)).proportion_ci(confidence, method="wilson")
@@ -61,7 +59,9 @@ def paired_score(only_a: int, only_b: int, n: int, delta: float) -> float:
     root = np.sqrt(max(linear**2 - 8 * n * constant, 0.0))
     probability_only_b = (root - linear) / (4 * n)
     variance = n * (2 * probability_only_b + delta * (1 - delta))
-    return float(distance / np.sqrt(variance)) if variance > 0 else float(np.sign(distance) * np.inf)
+    return (
+        float(distance / np.sqrt(variance)) if variance > 0 else float(np.sign(distance) * np.inf)
+    )
 
 
 def paired_difference(
@@ -89,7 +89,7 @@ def tost_paired(only_a: int, only_b: int, n: int, margin: float) -> float:
     """p value of two one-sided score tests: is |accuracy(a) - accuracy(b)| < margin?
 
     The null hypothesis is that the models differ by at least `margin` (a proportion, such as
-    0.02); a small p value is evidence FOR equivalence. Reference: Liu, Hsueh and Chen (2002),
+    0.02); a small p value is evidence FOR equivalence. Reference: Liu et al. (2002),
     Statistics in Medicine 21, 231.
     """
     if not 0 < margin < 1:
@@ -102,7 +102,7 @@ def tost_paired(only_a: int, only_b: int, n: int, margin: float) -> float:
     return float(max(above_lower, below_upper))
 
 
-def holm(p_values: Sequence[float]) -> np.ndarray:
+def holm(p_values: Sequence[float] | np.ndarray) -> np.ndarray:
     """Holm's step-down adjustment: controls the chance of any false alarm in the family."""
     if len(p_values) == 0:
         return np.empty(0)
@@ -127,7 +127,7 @@ def correct_matrix(predictions: pd.DataFrame) -> pd.DataFrame:
             f"model {row['model']!r} answers problem {row['problem']!r} twice: paired comparison: "
             "keep one prediction for each model and problem"
         )
-    table = predictions.pivot(index="problem", columns="model", values="correct")
+    table = predictions.set_index(["problem", "model"])["correct"].unstack()  # noqa: PD010
     table = table[list(dict.fromkeys(predictions["model"]))]
     if table.isna().any(axis=None):
         name = table.columns[table.isna().any()][0]
@@ -142,11 +142,10 @@ def accuracy_table(predictions: pd.DataFrame, confidence: float = 0.95) -> pd.Da
     """Accuracy of each model with its Wilson interval; columns ACCURACY_COLUMNS."""
     table = correct_matrix(predictions)
     n = len(table)
-    rows = [
-        (name, n, int(table[name].sum()), float(table[name].mean()))
-        + wilson_interval(int(table[name].sum()), n, confidence)
-        for name in table.columns
-    ]
+    rows = []
+    for name in table.columns:
+        right = int(table[name].sum())
+        rows.append((name, n, right, right / n, *wilson_interval(right, n, confidence)))
     return pd.DataFrame(rows, columns=ACCURACY_COLUMNS)
 
 
@@ -166,22 +165,12 @@ def mcnemar_table(
     for a, b in combinations(table.columns, 2):
         only_a = int((table[a] & ~table[b]).sum())
         only_b = int((table[b] & ~table[a]).sum())
-        rows.append(
-            {
-                "a": a, "b": b, "n": n, "only_a": only_a, "only_b": only_b,
-                "p_exact": mcnemar_exact(only_a, only_b),
-                **dict(
-                    zip(
-                        ("difference", "low", "high"),
-                        paired_difference(only_a, only_b, n, confidence),
-                        strict=True,
-                    )
-                ),
-                "margin": margin,
-                "p_tost": tost_paired(only_a, only_b, n, margin),
-            }
-        )  # fmt: skip
-    result = pd.DataFrame(rows, columns=[c for c in MCNEMAR_COLUMNS if c not in ("p_holm", "equivalent")])
+        difference, low, high = paired_difference(only_a, only_b, n, confidence)
+        p_exact, p_tost = mcnemar_exact(only_a, only_b), tost_paired(only_a, only_b, n, margin)
+        rows.append((a, b, n, only_a, only_b, p_exact, difference, low, high, margin, p_tost))
+    result = pd.DataFrame(
+        rows, columns=[c for c in MCNEMAR_COLUMNS if c not in ("p_holm", "equivalent")]
+    )
     result["p_holm"] = holm(result["p_exact"].to_numpy())
     result["equivalent"] = result["p_tost"] < 1 - confidence
     return result[MCNEMAR_COLUMNS]

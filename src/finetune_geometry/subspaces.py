@@ -87,7 +87,8 @@ def principal_angle_table(
     "leading_vector_cosine", |u1 . u1'| on the left and |v1 . v1'| on the right: another number
     than the smallest angle. Rows for every module, and their "mean" and "median". Where k is
     above the numerical rank of a delta there is no top-k subspace: the row's quantity is
-    "undefined_angle", its value that rank (0: the delta is zero), and no average sees it.
+    "undefined_angle", its value that rank (0: the delta is zero), and no average sees it. As with
+    any SVD, the top-k subspace itself is known to eps * s_1 / (s_k - s_k+1) only.
     `options`: see `cores.map_modules`.
     """
     check_ks(ks)

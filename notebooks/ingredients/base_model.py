@@ -1,0 +1,196 @@
+# ---
+# jupyter:
+#   jupytext:
+#     formats: ipynb,py:percent
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3 (ipykernel)
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# (base-model)=
+# # Problems, a student and a teacher
+#
+# **What you will learn.** What the problems look like, how two models of {number}`base_model.parameters:,` parameters learnt to solve them from nothing, and where the student still fails. That gap is what fine-tuning will work on.
+#
+# ## Why a small world
+#
+# The paper fine-tunes a model of four billion parameters on competition mathematics. That needs a large GPU. The default experiment of this book needs two processor cores, so that you can change it and run it again. It is a small world, but a real one: the student really learns, the teacher really writes the solutions, and every answer is really checked.
+#
+# Three ingredients make the small world comparable with the large one. The models have the Qwen3 architecture, the one that the paper uses, with {number}`base_model.layers` layers. The problems need several steps of reasoning, written out one per line. And the student can do short problems before fine-tuning starts, as the paper's base model can do mathematics before it does.
+
+# %% tags=["parameters"]
+profile: str = "tiny"  # which profile: smoke, tiny, qwen3-0.6b, qwen3-4b, llama-3.2-3b
+run: str = ""  # folder under results/; empty: the profile's name
+retrain: bool = False  # train both models again from nothing (about an hour on one core)
+output: str = "models"  # folder that retrained models are written to, relative to the project
+student_problems: int = 100_000  # problems of 2-4 steps that the student is raised on
+teacher_problems: int = 80_000  # problems of 2-8 steps that the teacher sees after that
+
+# %% tags=["hide-input"]
+import json
+
+import pandas as pd
+
+from finetune_geometry.method_plots import accuracy_by_steps, pretraining_curves
+from finetune_geometry.models import load_model, write_model_card
+from finetune_geometry.palette import set_style
+from finetune_geometry.phrasings import STEP_KINDS
+from finetune_geometry.pretraining import raise_models
+from finetune_geometry.problems import SPLITS, load_problems
+from finetune_geometry.records import Run, check_parameters, project_root
+from finetune_geometry.rollouts import predict
+
+check_parameters(globals())
+set_style()
+this_run = Run.open(profile, run)
+
+# %% [markdown]
+# ## The problems
+#
+# A generator writes grade-school word problems. A quantity is followed through 2 to 8 steps. There are {number}`base_model.step_kinds` kinds of step: adding and taking away, halves, fractions and percentages, comparisons between two people, sharing, packing, unit prices. Each kind has at least {number}`base_model.fewest_phrasings` phrasings, and now and then a sentence is irrelevant. Here is one problem with its solution:
+
+# %%
+test = load_problems(this_run.profile, "test")
+example = next(problem for problem in test if problem.steps >= 4)
+print(example.question, example.solution, sep="\n\n")
+
+# %% [markdown]
+# Every solution ends in a boxed number, which is all that a verifier looks at.
+#
+# Problems are split by their numeric skeleton, the kinds and numbers of their steps without names and wording. The skeleton is hashed, and the hash decides to which split a problem may belong. A test problem can therefore not come back in training in other words. The next cell checks it.
+
+# %%
+identifiers = {
+    split: {problem.id for problem in load_problems(this_run.profile, split)} for split in SPLITS
+}
+pairs = [(a, b) for a in SPLITS for b in SPLITS if a < b]
+shared = {f"{a} and {b}": len(identifiers[a] & identifiers[b]) for a, b in pairs}
+assert not any(shared.values()), shared
+pd.DataFrame(
+    {
+        "problems at hand": {split: len(found) for split, found in identifiers.items()},
+        "share of all skeletons": {split: f"{len(part)} %" for split, part in SPLITS.items()},
+    }
+)
+
+# %% [markdown]
+# ## Raising the models
+#
+# Both models start from random weights and see generated problems with their solutions; only the tokens of the solution count. The student is raised on problems of 2 to 4 steps. The teacher goes on from the student with problems of 2 to 8 steps. They are siblings, then, and the teacher went to school for longer. In the paper the teacher is another model altogether: keep that difference in mind when you read how small a change of the student suffices here.
+#
+# The trained models ship with the book. `make models` trains them again with the same command.
+
+# %%
+if retrain:
+    raise_models(project_root() / output, student_problems, teacher_problems)
+model_settings = this_run.profile.model
+folders = {
+    "student": f"{output}/student" if retrain else model_settings.base,
+    "teacher": f"{output}/teacher" if retrain else model_settings.teacher,
+}
+cards = {
+    role: json.loads((project_root() / path / "card.json").read_text())
+    for role, path in folders.items()
+}
+if retrain:
+    for role, card in cards.items():
+        write_model_card(project_root() / output / role, card)
+pd.DataFrame(
+    {
+        role: {
+            "parameters": f"{card['parameters']:,}",
+            "steps per problem": f"{card['min_steps']} to {card['max_steps']}",
+            "problems": f"{card['problems']:,}",
+            "tokens seen": f"{card['tokens']:,}",
+            "seconds on one core": f"{card['seconds']:.0f}",
+            "peak learning rate": card["learning_rate"],
+        }
+        for role, card in cards.items()
+    }
+)
+
+# %% mystnb={"figure": {"name": "fig-pretraining", "caption": "How were the two models raised? Left: the loss per solution token falls quickly, while the model learns how solutions are written. Right: accuracy on validation problems of 2 to 8 steps comes later, when the arithmetic is learnt. The student ends at {number}`base_model.student_curve_end:.0%`, the teacher, which starts where the student ends, at {number}`base_model.teacher_curve_end:.0%`. The curves are those of the shipped models' training, on 210 validation problems; they say nothing about fine-tuning."}, "image": {"alt": "Two panels against millions of training tokens: the loss per token of student and teacher falls, the accuracy of both rises, the teacher's further."}} tags=["hide-input"]
+pretraining_curves(cards);
+
+# %% [markdown]
+# ## What the student cannot do yet
+#
+# Now both models answer the validation problems of this run, greedily.
+
+# %%
+validation = load_problems(this_run.profile, "validation")
+answers = []
+for role in ("base", "teacher"):
+    model, tokenizer = load_model(this_run.profile, role)
+    answers.append(predict(model, tokenizer, validation, role, this_run.profile))
+answers = pd.concat(answers)
+answers["steps"] = answers["problem"].map({problem.id: problem.steps for problem in validation})
+
+# %% mystnb={"figure": {"name": "fig-student-teacher", "caption": "Where does the student fail? On problems longer than those it was raised on: it solves {number}`base_model.base_short:.0%` of those with 2 to 4 steps and {number}`base_model.base_long:.0%` of those with 5 to 8. The teacher solves {number}`base_model.teacher_short:.0%` and {number}`base_model.teacher_long:.0%`. Bars are 95 % Wilson intervals; each length has only a few dozen problems."}, "image": {"alt": "Accuracy of student and teacher by number of steps; the student's falls off after four steps, the teacher's stays high."}} tags=["hide-input"]
+accuracy_by_steps(answers);
+
+# %% [markdown]
+# ## How the models read
+#
+# The tokenizer knows whole words, and every digit is a token of its own, so that a number is read and written digit by digit.
+
+# %%
+ids = tokenizer(example.solution.splitlines()[0]).input_ids
+print(" | ".join(tokenizer.convert_ids_to_tokens(ids)))
+
+# %% tags=["remove-cell"]
+short = answers["steps"] <= 4
+right = answers.groupby(["model", short])["correct"].mean()
+this_run.record(
+    "base_model",
+    {
+        "parameters": cards["student"]["parameters"],
+        "layers": model.config.num_hidden_layers,
+        "vocabulary": len(tokenizer),
+        "step_kinds": len(STEP_KINDS),
+        "fewest_phrasings": min(len(phrasings) for phrasings in STEP_KINDS.values()),
+        "student_tokens": cards["student"]["tokens"],
+        "teacher_tokens": cards["teacher"]["tokens"],
+        "student_curve_end": cards["student"]["accuracy"][-1][1],
+        "teacher_curve_end": cards["teacher"]["accuracy"][-1][1],
+        "base_short": float(right.get(("base", True), float("nan"))),
+        "base_long": float(right.get(("base", False), float("nan"))),
+        "teacher_short": float(right.get(("teacher", True), float("nan"))),
+        "teacher_long": float(right.get(("teacher", False), float("nan"))),
+    },
+)
+
+# %% [markdown]
+# ## One thing to vary
+#
+# `student_problems`, with `retrain`: how long must the student be raised before it solves short problems? And from which length on does it fail?
+#
+# ```
+# papermill notebooks/ingredients/base_model.ipynb out.ipynb -p retrain True -p output results/models -p student_problems 20000
+# ```
+#
+# ## Exercise
+#
+# ```{exercise}
+# :label: ex-base-model
+#
+# Suppose the student gets each step right with probability $q$, independently of the others. Which accuracy do you expect on problems of $n$ steps? Estimate $q$ from the accuracy at 4 steps, and predict the accuracy at 8. Why is the student's real accuracy at 8 steps lower?
+#
+# *Hint.* All steps must be right.
+# ```
+#
+# ````{solution} ex-base-model
+# :label: sol-base-model
+# :class: dropdown
+#
+# The expected accuracy is $q^n$. With $q^4 = a$, the prediction for 8 steps is $a^2$. The real one is lower because the steps of long problems are not like those of short ones: the student has never seen a problem of more than 4 steps, nor written a fifth line. Errors are not independent either: one misread sentence spoils all that follow.
+# ````
+#
+# ## Take-away
+#
+# The student writes solutions in the right form and fails on long problems. The teacher, the same architecture raised on longer problems, is the source of everything the six methods will learn from.

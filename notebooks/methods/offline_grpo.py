@@ -1,0 +1,184 @@
+# ---
+# jupyter:
+#   jupytext:
+#     formats: ipynb,py:percent
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3 (ipykernel)
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# (method-offline-grpo)=
+# # Offline GRPO: compare within the group
+#
+# **What you will learn.** What an advantage is, why groups without a contrast still train here, and where the part of the delta that is orthogonal to SFT can come from.
+#
+# ## The idea
+#
+# GRPO compares the rollouts of one prompt with each other {cite}`shao2024deepseekmath`. Offline GRPO does so with a fixed pool {cite}`krafton2025offline`: a rollout is pulled at in proportion to its advantage, its reward minus the mean reward of its group, plus a small bias. There is no probability ratio, no clipping and no KL term in the paper's variant. A group that is all right has no contrast; only the bias is left, and it imitates as SFT does, ten times more weakly. An all-wrong group gets the same bias: wrong answers are imitated too.
+
+# %% tags=["parameters"]
+profile: str = "tiny"  # which profile: smoke, tiny, qwen3-0.6b, qwen3-4b, llama-3.2-3b
+run: str = ""  # folder under results/; empty: the profile's name
+name: str = ""  # adapter folder; empty: the method's name, with "-varied" if a value below is set
+variant: str | None = None  # definition of the objective: paper, krafton; None: the profile's
+learning_rate: float | None = None  # peak learning rate; None: the profile's value
+steps: int | None = None  # optimiser steps; None: the profile's value
+seed: int | None = None  # of the order of the rows; None: the profile's value
+bias: float | None = None  # added to every advantage; None: the profile's value
+kl: float | None = None  # weight of the KL term of the variant krafton; None: the profile's value
+
+# %% tags=["hide-input"]
+import torch
+
+from finetune_geometry import objectives
+from finetune_geometry.deltas import kind_of, layer_of, load_adapter
+from finetune_geometry.method_plots import adapter_norms, gradient_weights, training_curves
+from finetune_geometry.palette import set_style
+from finetune_geometry.records import Run, check_parameters
+from finetune_geometry.subspaces import entropy_rank
+from finetune_geometry.trainers import token_loss
+from finetune_geometry.training import summarise, train
+
+check_parameters(globals())
+set_style()
+method = "offline_grpo"
+chosen = {
+    "variant": variant,
+    "learning_rate": learning_rate,
+    "steps": steps,
+    "seed": seed,
+    "bias": bias,
+    "kl": kl,
+}
+varied = any(value is not None for value in chosen.values())
+name = name or (f"{method}-varied" if varied else method)
+this_run = Run.open(
+    profile, run, {f"methods.{method}.{key}": value for key, value in chosen.items()}
+)
+settings, training = this_run.profile.methods[method], this_run.profile.training_of(method)
+
+# %% [markdown]
+# ## The objective
+#
+# $$
+# \mathcal{L}_{\text{GRPO}} = -\frac{1}{N} \sum_{y} A(y) \sum_{t} \log \pi_\theta(y_t \mid x, y_{<t}), \qquad A(y) = r(y) - \bar r_{\text{group}} + 0.1
+# $$ (eq-offline-grpo)
+#
+# The gradient weight is the advantage $A$. In this run {number}`rollouts.mixed:.1%` of the groups are mixed: only there can $A$ be negative. The variant `krafton` is the primary source's code: weight $A\,\pi_\theta$, a KL term, and the bias in all-right groups only. {numref}`tab-weights` puts it beside the other five.
+#
+# In code it is one pure function of per-token log-probabilities:
+
+# %% tags=["remove-stderr"]
+import inspect
+
+print(inspect.getsource(objectives.offline_grpo))
+
+# %% mystnb={"figure": {"name": "fig-offline-grpo-weight", "caption": "How hard does Offline GRPO pull at a token? Six times as hard in a mixed group (2 of 4 right) as in one without a contrast, and away from the wrong rollouts of a mixed group. The four advantages follow from the formula with K = 4 and bias 0.1. The figure shows the loss function, not the training."}, "image": {"alt": "Four flat lines: gradient weights of Offline GRPO at 0.6, 0.1, minus 0.4 and minus 0.65."}} tags=["hide-input"]
+probability = torch.linspace(0.01, 0.99, 99)
+kinds = {
+    "right, 2 of 4 right": 0.6,
+    "no contrast: all right or all wrong": 0.1,
+    "wrong, 2 of 4 right": -0.4,
+    "wrong, 3 of 4 right": -0.65,
+}
+curves = {}
+for text, weight in kinds.items():
+    log_probs = probability.log()[None].requires_grad_()
+    mask = torch.ones_like(log_probs)
+    loss = token_loss(method, settings)(log_probs, mask, torch.tensor([weight]), log_probs.detach)
+    loss.sum().backward()
+    curves[text] = -log_probs.grad[0]
+gradient_weights(method, curves, probability, "probability of the token", "gradient weight");
+
+# %% [markdown]
+# ## Train
+#
+# The adapter starts from the initialisation that all six share (`lora_A` is compared by its hash, `lora_B` is zero), on the pool of rollouts that all six share. What this run uses:
+
+# %%
+card = train(this_run, method, name)
+summarise(card)
+
+# %% [markdown]
+# ## Curves
+
+# %% mystnb={"figure": {"name": "fig-offline-grpo-curves", "caption": "Does Offline GRPO train? Its loss goes from {number}`offline_grpo.first_loss:.3g` to {number}`offline_grpo.final_loss:.3g` in {number}`offline_grpo.steps` steps; {number}`offline_grpo.clipped:.0%` of the logged gradient norms lie above the clipping threshold. Most weights are 0.1, hence the small values. Losses of different objectives are in different units: do not compare them across chapters."}, "image": {"alt": "Two curves over training steps: the loss of Offline GRPO and its gradient norm with the clipping threshold."}} tags=["hide-input"]
+training_curves(method, card, training.max_grad_norm);
+
+# %% [markdown]
+# ## What the adapter looks like
+#
+# The delta of one module is $\Delta W = \frac{\alpha}{r} B A$. Its Frobenius norm says how far the weights moved; its effective rank says in how many directions.
+
+# %% mystnb={"figure": {"name": "fig-offline-grpo-norms", "caption": "Where does Offline GRPO change the model? The whole delta has norm {number}`offline_grpo.norm:.3g`, and the layer with the largest is layer {number}`offline_grpo.largest_layer`. The mean effective (entropy) rank of a module is {number}`offline_grpo.effective_rank:.2f`, of {number}`profile.lora.r` possible. A large norm says that weights moved, not that the movement matters for the answers."}, "image": {"alt": "Frobenius norm of the Offline GRPO delta by layer, one line for each of the four attention projections."}} tags=["hide-input"]
+import pandas as pd
+
+adapter = load_adapter(this_run.adapter_dir(name))
+norms = pd.DataFrame(
+    [
+        {
+            "layer": layer_of(module),
+            "kind": kind_of(module),
+            "norm": adapter[module].norm(),
+            "rank": entropy_rank(adapter[module].svd()[1]),
+        }
+        for module in adapter
+    ]
+)
+adapter_norms(method, norms);
+
+# %% tags=["remove-cell"]
+norm = float((norms["norm"] ** 2).sum() ** 0.5)
+by_layer = (norms["norm"] ** 2).groupby(norms["layer"]).sum()
+clipped = [value > training.max_grad_norm for _, value in card["gradient_norms"]]
+this_run.record(
+    name,
+    {
+        "rows": card["rows"],
+        "epochs": card["epochs"],
+        "steps": card["steps"],
+        "learning_rate": card["learning_rate"],
+        "first_loss": card["losses"][0][1],
+        "final_loss": card["final_loss"],
+        "clipped": sum(clipped) / len(clipped),
+        "seconds": card["seconds"],
+        "norm": norm,
+        "largest_layer": int(by_layer.idxmax()),
+        "effective_rank": float(norms["rank"].mean()),
+    },
+)
+
+# %% [markdown]
+# ## One thing to vary
+#
+# `bias`: at 0 only mixed groups train. The delta then has no reason to point along SFT. A varied run keeps its own adapter and leaves this one alone:
+#
+# ```
+# papermill notebooks/methods/offline_grpo.ipynb out.ipynb -p learning_rate 1e-4
+# ```
+#
+# ## Exercise
+#
+# ```{exercise}
+# :label: ex-offline-grpo
+#
+# With $K = 4$ and bias 0.1, list the advantages of right and wrong rollouts for 0, 1, 2, 3 and 4 right ones. What is the sum of a group's advantages?
+#
+# *Hint.* Rewards minus their mean sum to zero.
+# ```
+#
+# ````{solution} ex-offline-grpo
+# :label: sol-offline-grpo
+# :class: dropdown
+#
+# The sum is always $4 \cdot 0.1 = 0.4$. Advantages, right / wrong: 0 right: – / 0.1; 1 right: 0.85 / −0.15; 2 right: 0.6 / −0.4; 3 right: 0.35 / −0.65; 4 right: 0.1 / –.
+# ````
+#
+# ## Take-away
+#
+# The share of mixed groups decides how much of Offline GRPO is not SFT. Report it with every number about this method.

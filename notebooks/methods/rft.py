@@ -1,0 +1,175 @@
+# ---
+# jupyter:
+#   jupytext:
+#     formats: ipynb,py:percent
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3 (ipykernel)
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# (method-rft)=
+# # RFT: imitate what was right
+#
+# **What you will learn.** What changes when wrong rollouts are thrown away, and why they still ride along in the batch here.
+#
+# ## The idea
+#
+# Rejection fine-tuning keeps the rollouts whose answer was verified as right and trains on them as SFT does {cite}`yuan2023scaling`. On a pool in which nearly all rollouts are right, it trains on nearly the same tokens as SFT. That alone predicts that the two deltas will be close, whatever one thinks of the value of verification.
+
+# %% tags=["parameters"]
+profile: str = "tiny"  # which profile: smoke, tiny, qwen3-0.6b, qwen3-4b, llama-3.2-3b
+run: str = ""  # folder under results/; empty: the profile's name
+name: str = ""  # adapter folder; empty: the method's name, with "-varied" if a value below is set
+variant: str | None = None  # definition of the objective: paper, distinct; None: the profile's
+learning_rate: float | None = None  # peak learning rate; None: the profile's value
+steps: int | None = None  # optimiser steps; None: the profile's value
+seed: int | None = None  # of the order of the rows; None: the profile's value
+
+# %% tags=["hide-input"]
+import torch
+
+from finetune_geometry import objectives
+from finetune_geometry.deltas import kind_of, layer_of, load_adapter
+from finetune_geometry.method_plots import adapter_norms, gradient_weights, training_curves
+from finetune_geometry.palette import set_style
+from finetune_geometry.records import Run, check_parameters
+from finetune_geometry.subspaces import entropy_rank
+from finetune_geometry.trainers import token_loss
+from finetune_geometry.training import summarise, train
+
+check_parameters(globals())
+set_style()
+method = "rft"
+chosen = {
+    "variant": variant,
+    "learning_rate": learning_rate,
+    "steps": steps,
+    "seed": seed,
+}
+varied = any(value is not None for value in chosen.values())
+name = name or (f"{method}-varied" if varied else method)
+this_run = Run.open(
+    profile, run, {f"methods.{method}.{key}": value for key, value in chosen.items()}
+)
+settings, training = this_run.profile.methods[method], this_run.profile.training_of(method)
+
+# %% [markdown]
+# ## The objective
+#
+# $$
+# \mathcal{L}_{\text{RFT}} = -\frac{1}{N} \sum_{y} r(y) \sum_{t} \log \pi_\theta(y_t \mid x, y_{<t})
+# $$ (eq-rft)
+#
+# The gradient weight of a token is the reward $r \in \{0, 1\}$ of its rollout. Wrong rollouts stay in the batch with weight 0, so that row order and step count are those of SFT: what differs is the loss and nothing else. The variant `distinct` is the primary source's: a repeated rollout of the same prompt counts once. {numref}`tab-weights` puts it beside the other five.
+#
+# In code it is one pure function of per-token log-probabilities:
+
+# %% tags=["remove-stderr"]
+import inspect
+
+print(inspect.getsource(objectives.rft))
+
+# %% mystnb={"figure": {"name": "fig-rft-weight", "caption": "How hard does RFT pull at a token? With weight 1 in right rollouts and not at all in wrong ones, whatever the token's probability is. The figure shows the loss function, not the training."}, "image": {"alt": "Two flat lines, at one for right rollouts and at zero for wrong ones, against the token's probability."}} tags=["hide-input"]
+probability = torch.linspace(0.01, 0.99, 99)
+kinds = {"right rollout": 1.0, "wrong rollout": 0.0}
+curves = {}
+for text, weight in kinds.items():
+    log_probs = probability.log()[None].requires_grad_()
+    mask = torch.ones_like(log_probs)
+    loss = token_loss(method, settings)(log_probs, mask, torch.tensor([weight]), log_probs.detach)
+    loss.sum().backward()
+    curves[text] = -log_probs.grad[0]
+gradient_weights(method, curves, probability, "probability of the token", "gradient weight");
+
+# %% [markdown]
+# ## Train
+#
+# The adapter starts from the initialisation that all six share (`lora_A` is compared by its hash, `lora_B` is zero), on the pool of rollouts that all six share. What this run uses:
+
+# %%
+card = train(this_run, method, name)
+summarise(card)
+
+# %% [markdown]
+# ## Curves
+
+# %% mystnb={"figure": {"name": "fig-rft-curves", "caption": "Does RFT train? Its loss goes from {number}`rft.first_loss:.3g` to {number}`rft.final_loss:.3g` in {number}`rft.steps` steps; {number}`rft.clipped:.0%` of the logged gradient norms lie above the clipping threshold. Wrong rollouts count as 0 here, which lowers the loss a little. Losses of different objectives are in different units: do not compare them across chapters."}, "image": {"alt": "Two curves over training steps: the loss of RFT and its gradient norm with the clipping threshold."}} tags=["hide-input"]
+training_curves(method, card, training.max_grad_norm);
+
+# %% [markdown]
+# ## What the adapter looks like
+#
+# The delta of one module is $\Delta W = \frac{\alpha}{r} B A$. Its Frobenius norm says how far the weights moved; its effective rank says in how many directions.
+
+# %% mystnb={"figure": {"name": "fig-rft-norms", "caption": "Where does RFT change the model? The whole delta has norm {number}`rft.norm:.3g`, and the layer with the largest is layer {number}`rft.largest_layer`. The mean effective (entropy) rank of a module is {number}`rft.effective_rank:.2f`, of {number}`profile.lora.r` possible. A large norm says that weights moved, not that the movement matters for the answers."}, "image": {"alt": "Frobenius norm of the RFT delta by layer, one line for each of the four attention projections."}} tags=["hide-input"]
+import pandas as pd
+
+adapter = load_adapter(this_run.adapter_dir(name))
+norms = pd.DataFrame(
+    [
+        {
+            "layer": layer_of(module),
+            "kind": kind_of(module),
+            "norm": adapter[module].norm(),
+            "rank": entropy_rank(adapter[module].svd()[1]),
+        }
+        for module in adapter
+    ]
+)
+adapter_norms(method, norms);
+
+# %% tags=["remove-cell"]
+norm = float((norms["norm"] ** 2).sum() ** 0.5)
+by_layer = (norms["norm"] ** 2).groupby(norms["layer"]).sum()
+clipped = [value > training.max_grad_norm for _, value in card["gradient_norms"]]
+this_run.record(
+    name,
+    {
+        "rows": card["rows"],
+        "epochs": card["epochs"],
+        "steps": card["steps"],
+        "learning_rate": card["learning_rate"],
+        "first_loss": card["losses"][0][1],
+        "final_loss": card["final_loss"],
+        "clipped": sum(clipped) / len(clipped),
+        "seconds": card["seconds"],
+        "norm": norm,
+        "largest_layer": int(by_layer.idxmax()),
+        "effective_rank": float(norms["rank"].mean()),
+    },
+)
+
+# %% [markdown]
+# ## One thing to vary
+#
+# `variant`: `distinct` drops repeated rollouts. At a low temperature a teacher repeats itself often. A varied run keeps its own adapter and leaves this one alone:
+#
+# ```
+# papermill notebooks/methods/rft.ipynb out.ipynb -p learning_rate 1e-4
+# ```
+#
+# ## Exercise
+#
+# ```{exercise}
+# :label: ex-rft
+#
+# In the pool of this run, {number}`rollouts.mean_reward:.1%` of the rollouts are right. If the gradients of right and wrong rollouts were independent random directions of equal length, what would the cosine between the summed gradients of SFT and RFT be?
+#
+# *Hint.* With $n$ independent unit vectors, the length of their sum grows like $\sqrt{n}$.
+# ```
+#
+# ````{solution} ex-rft
+# :label: sol-rft
+# :class: dropdown
+#
+# Let $p$ be the share of right rollouts. The sum over all has length $\sqrt{n}$, the sum over the right ones $\sqrt{pn}$, and their inner product is $pn$. The cosine is $pn / (\sqrt{n}\sqrt{pn}) = \sqrt{p}$. Real gradients share a common part, which pushes the cosine further up.
+# ````
+#
+# ## Take-away
+#
+# RFT is SFT with the wrong rollouts switched off. How far the two can differ is bounded by how many wrong rollouts there are.
