@@ -53,7 +53,9 @@ benchmark: setup  ## The side-by-side benchmarks
 models: setup  ## Train the shipped student and teacher again from nothing
 	mkdir -p results
 	$(BIN)/jupytext --quiet --to ipynb --output - notebooks/ingredients/base_model.py \
-		| $(BIN)/papermill - results/models.ipynb -p retrain True
+		| $(BIN)/papermill - results/models.ipynb -p retrain True -p output results/models
+	for role in student teacher; do mkdir -p models/$$role && cp results/models/$$role/* models/$$role/; done
+	rm -r results/models
 
 reference: book  ## Put the executed notebooks of this run beside their sources
 	$(BIN)/python workflow/reference.py --profile "$(PROFILE)" --run "$(RUN)"

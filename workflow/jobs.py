@@ -123,6 +123,13 @@ JOBS = [
         )
         for method in METHODS
     ),
+    Job(
+        "ingredients/learning_rate",
+        reads=(*ROLLOUTS, *(f"adapters/sft/{file}" for file in ADAPTER_FILES)),
+        writes=(),
+        settings=("model", "problems", "lora", "training", "methods.sft", "evaluation"),
+        priority=45,
+    ),
     *(
         Job(
             f"geometry/{analysis}",

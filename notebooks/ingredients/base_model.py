@@ -27,7 +27,7 @@
 profile: str = "tiny"  # which profile: smoke, tiny, qwen3-0.6b, qwen3-4b, llama-3.2-3b
 run: str = ""  # folder under results/; empty: the profile's name
 retrain: bool = False  # train both models again from nothing (about an hour on one core)
-output: str = "models"  # folder that retrained models are written to, relative to the project
+output: str = "results/models"  # folder of retrained models, relative to the project
 student_problems: int = 100_000  # problems of 2-4 steps that the student is raised on
 teacher_problems: int = 80_000  # problems of 2-8 steps that the teacher sees after that
 

@@ -129,6 +129,14 @@ class Tasks:
     max_new_tokens: int
 
 
+def spread_rows(rollouts: pd.DataFrame, count: int) -> pd.DataFrame:
+    """`count` rollouts over as many prompts as there are: first one of each prompt, then a second.
+
+    Whether a rollout is right plays no part. Columns `sample` and `group` say which is which.
+    """
+    return rollouts.sort_values(["sample", "group"], kind="stable").head(count)
+
+
 def make_tasks(
     tokenizer: Any, heldout: pd.DataFrame, problems: Sequence[Problem], max_new_tokens: int
 ) -> Tasks:

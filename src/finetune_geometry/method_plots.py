@@ -119,3 +119,14 @@ def group_outcomes(rows: pd.DataFrame) -> Figure:
     axes.set_ylim(0, bottom.max() * 1.12)
     axes.legend()
     return figure
+
+
+def learning_rate_sweep(sweep: pd.DataFrame) -> Figure:
+    """Accuracy with 95 % Wilson intervals; columns learning rate, accuracy, right, problems."""
+    figure, axes = plt.subplots(figsize=(6.4, 3.4))
+    low, high = proportion_confint(sweep["right"], sweep["problems"], method="wilson")
+    axes.errorbar(sweep["learning rate"], sweep["accuracy"], capsize=3, color=colour("sft"),
+                  yerr=[sweep["accuracy"] - low, high - sweep["accuracy"]],
+                  marker=marker("sft"))  # fmt: skip
+    axes.set(xscale="log", xlabel="peak learning rate", ylabel="validation accuracy, SFT")
+    return figure

@@ -35,7 +35,6 @@ __all__ = [
     "label",
     "marker",
     "pair_heatmap",
-    "plane_map",
     "set_style",
     "strips",
     "toy",
@@ -78,12 +77,14 @@ def pair_heatmap(
         ]
         grid[rows_with_value, rows_with_value] = diagonal
     hidden = np.triu(np.ones((n, n), dtype=bool), k=1 if diagonal is not None else 0)
-    fig, ax = _axes(ax, figsize=(1.6 + 0.78 * n, 0.9 + 0.62 * n))
+    rows, columns = shown, shown
+    if diagonal is None:  # the first row and the last column would be empty
+        rows, columns, grid, hidden = shown[1:], shown[:-1], grid[1:, :-1], hidden[1:, :-1]
+    fig, ax = _axes(ax, figsize=(1.6 + 0.78 * len(columns), 0.9 + 0.62 * len(rows)))
     missing = ~np.isfinite(grid) & ~hidden
+    hatch: dict[str, Any] = {"facecolor": "#F1F1F1", "edgecolor": "#BBBBBB", "hatch": "///"}
     for i, j in np.argwhere(missing):
-        ax.add_patch(
-            Rectangle((j, i), 1, 1, facecolor="#F1F1F1", edgecolor="#BBBBBB", hatch="///", lw=0)
-        )
+        ax.add_patch(Rectangle((j, i), 1, 1, lw=0, **hatch))
     sns.heatmap(
         grid,
         mask=hidden | missing,
@@ -92,23 +93,22 @@ def pair_heatmap(
         vmin=vmin,
         vmax=vmax,
         cmap=cmap,
-        square=False,
         linewidths=1.5,
         linecolor="white",
         ax=ax,
-        xticklabels=[label(s) for s in shown],
-        yticklabels=[label(s) for s in shown],
+        xticklabels=[label(s) for s in columns],
+        yticklabels=[label(s) for s in rows],
         cbar_kws={"label": colorbar_label},
         annot_kws={"fontsize": 9},
     )
     ax.grid(False)
     ax.set_title(title, loc="left")
-    ax.tick_params(axis="x", rotation=35, length=0)
-    ax.tick_params(axis="y", rotation=0, length=0)
+    ax.tick_params(axis="x", rotation=35, length=0, pad=12)
+    ax.tick_params(axis="y", rotation=0, length=0, pad=14)
     plt.setp(ax.get_xticklabels(), ha="right", rotation_mode="anchor")
-    _paint_ticks(ax, shown)
+    _mark_ticks(ax, rows, columns)
     if missing.any():
-        patch = Patch(facecolor="#F1F1F1", edgecolor="#BBBBBB", hatch="///", label=undefined)
+        patch = Patch(label=undefined, **hatch)
         ax.legend(handles=[patch], loc="upper right", fontsize=8)
     return fig
 
@@ -204,21 +204,6 @@ def strips(
     return fig
 
 
-def plane_map(points: pd.DataFrame, *, title: str = "", ax: Axes | None = None) -> Figure:
-    """Adapters as arrows from the base. Columns `name`, `x`, `y`; both axes have one unit."""
-    fig, ax = _axes(ax, figsize=(6.4, 4.6))
-    shown = in_order(points["name"])
-    for name, x, y in zip(points["name"], points["x"], points["y"], strict=True):
-        hue = colour(name, shown)
-        ax.plot([0, x], [0, y], color=hue, lw=1.4, alpha=0.7)
-        ax.plot(x, y, marker=marker(name, shown), color=hue, ms=9, ls="", label=label(name))
-    ax.set_aspect("equal", adjustable="datalim")
-    ax.set(xlabel="first axis (Frobenius norm)", ylabel="second axis (Frobenius norm)")
-    ax.set_title(title, loc="left")
-    _legend(ax)
-    return fig
-
-
 def toy(
     theory: Mapping[str, tuple[Any, Any]],
     measured: Mapping[str, tuple[Any, Any]],
@@ -273,15 +258,12 @@ def _legend(ax: Axes, **kwargs: Any) -> None:
     ax.legend(loc="upper left", bbox_to_anchor=(1.01, 1.0), borderaxespad=0.0, **kwargs)
 
 
-def _paint_ticks(ax: Axes, names: Sequence[str]) -> None:
-    """A square of the method's colour beside each tick label of a matrix."""
-    places = np.arange(len(names)) + 0.5
-    colours = [colour(name, names) for name in names]
+def _mark_ticks(ax: Axes, rows: Sequence[str], columns: Sequence[str]) -> None:
+    """A square of the method's colour between each tick label of a matrix and its row or column."""
     square: dict[str, Any] = {"marker": "s", "s": 42, "clip_on": False, "lw": 0, "zorder": 3}
-    ax.scatter(
-        [-0.02] * len(names), places, c=colours, transform=ax.get_yaxis_transform(), **square
-    )
-    ax.scatter(
-        places, [-0.025] * len(names), c=colours, transform=ax.get_xaxis_transform(), **square
-    )
-    ax.tick_params(axis="both", pad=10)
+    for i, name in enumerate(rows):
+        where = ax.get_yaxis_transform()
+        ax.scatter([-0.02], [i + 0.5], color=colour(name, rows), transform=where, **square)
+    for j, name in enumerate(columns):
+        where = ax.get_xaxis_transform()
+        ax.scatter([j + 0.5], [-0.03], color=colour(name, columns), transform=where, **square)

@@ -58,6 +58,15 @@ class Difficulty:
     max_value: int = 200
     distractors: float = 0.1
 
+    def __post_init__(self) -> None:
+        for name, holds, wanted in (
+            ("min_steps", 1 <= self.min_steps <= self.max_steps, "from 1 to max_steps"),
+            ("max_value", self.max_value >= 5, "5 or more"),  # below it a story can get stuck
+            ("distractors", 0 <= self.distractors <= 1, "a probability, from 0 to 1"),
+        ):
+            if not holds:
+                raise UserError(f"{name} = {getattr(self, name)}: problems: it must be {wanted}")
+
 
 class _Story:
     """The state that a problem's steps act on: who has how many of what."""

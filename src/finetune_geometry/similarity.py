@@ -10,7 +10,7 @@ the base model, whose delta is 0. A direction cannot be given to a zero delta: s
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
@@ -221,6 +221,31 @@ def orthogonal_fraction_table(
     """
     parts = map_modules(lambda cores: rejections(cores, reference, ks), adapters, **options)
     return tabulate_rejections(parts, reference)
+
+
+def chance_outside(shapes: Mapping[str, tuple[int, int]], k: int, *, side: str) -> float:
+    """Norm fraction of a random delta outside a fixed k-dimensional subspace, all modules stacked.
+
+    Its energy outside is 1 - k / d on average, with d = d_out on the left and d_in on the right;
+    modules count by their number of entries.
+    """
+    entries = np.array([d_out * d_in for d_out, d_in in shapes.values()], dtype=float)
+    d = np.array([shape[0] if side == "left" else shape[1] for shape in shapes.values()])
+    return float(np.sqrt(np.average(1 - np.minimum(k / d, 1.0), weights=entries)))
+
+
+def versus(table: pd.DataFrame, reference: str, among: Sequence[str]) -> pd.DataFrame:
+    """The rows of pairs with `reference`, in either place, and the column `other` for the partner.
+
+    Only partners in `among`; the reference itself and the base are no partners.
+    """
+    if reference not in {*table["a"], *table["b"]}:
+        raise UserError(
+            f"no reference {reference!r}: adapters: it must be one of {', '.join(among)}"
+        )
+    pairs = table[(table["a"] == reference) | (table["b"] == reference)]
+    other = pairs["b"].where(pairs["a"] == reference, pairs["a"])
+    return pairs.assign(other=other)[other.isin(set(among) - {BASE, reference})]
 
 
 def with_averages(table: pd.DataFrame) -> pd.DataFrame:

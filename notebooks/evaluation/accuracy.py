@@ -1,0 +1,187 @@
+# ---
+# jupyter:
+#   jupytext:
+#     formats: ipynb,py:percent
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3 (ipykernel)
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# (accuracy)=
+# # Accuracy: which model solves more problems?
+#
+# **What you will learn.** How often each model is right, how far chance alone could move that number, how two models are compared on the same problems, and why "no difference found" is not "no difference".
+#
+# ## The question
+#
+# Base, six trained models and the teacher answer the same {number}`profile.problems.test:,` test problems, once, greedily. The paper says that five of the six methods cannot be told apart and that DPO is the most accurate. Both are claims about *differences*, so differences are what we test.
+
+# %% tags=["parameters"]
+profile: str = "tiny"  # which profile: smoke, tiny, qwen3-0.6b, qwen3-4b, llama-3.2-3b
+run: str = ""  # folder under results/; empty: the profile's name
+others: str = ""  # further adapters of this run to compare, apart by commas: dpo-varied
+margin: float | None = None  # largest difference that counts as none; None: the profile's value
+
+# %% tags=["hide-input"]
+import torch
+
+from finetune_geometry.evaluation import TEACHER, evaluate_models
+from finetune_geometry.palette import label, set_style
+from finetune_geometry.plots import toy
+from finetune_geometry.profiles import METHODS
+from finetune_geometry.records import Run, check_parameters
+from finetune_geometry.result_plots import accuracies, differences
+from finetune_geometry.statistics import (
+    accuracy_table,
+    mcnemar_exact,
+    mcnemar_table,
+    tost_paired,
+    wilson_interval,
+)
+
+check_parameters(globals())
+set_style()
+this_run = Run.open(profile, run, {"evaluation.equivalence_margin": margin})
+settings = this_run.profile.evaluation
+torch.set_num_threads(this_run.profile.training.threads)
+adapters = [*METHODS, *(name.strip() for name in others.split(",") if name.strip())]
+
+# %% [markdown]
+# ## Definition
+#
+# ```{prf:definition} Exact McNemar test
+# :label: def-mcnemar
+#
+# Two models answer the same problems. Let $b$ be the number that only the first solves and $c$ the number that only the second solves. If the two are equally good, each of these $b + c$ problems fell to one side or the other like a fair coin. The p value is the two-sided binomial probability of a split at least as uneven as $b : c$ {cite}`mcnemar1947note`.
+# ```
+#
+# Problems that both solve, or neither, say nothing about which is better. They do not enter. In the tables $b$ and $c$ are called `only_a` and `only_b`.
+#
+# ```{prf:definition} Equivalence test
+# :label: def-tost
+#
+# Fix a margin $m > 0$ beforehand. Two one-sided tests ask whether the difference in accuracy is above $-m$ and below $m$. Only if both say yes are the models called equivalent {cite}`schuirmann1987comparison`. Here the tests use the score statistic for paired proportions {cite}`tango1998equivalence,liu2002tests`.
+# ```
+#
+# Three more tools: the Wilson interval of one accuracy {cite}`wilson1927probable`, the score interval of a paired difference, and Holm's correction {cite}`holm1979simple`. The last is needed because seven models make 21 pairs, and one pair in twenty looks different by chance at the usual level.
+#
+# ## A toy with a known answer
+#
+# Two models of the same true accuracy, on 1,319 problems, 10 % of which only one of them solves. The figure asks what each test says as the split of those problems moves away from even.
+
+# %% mystnb={"figure": {"name": "fig-accuracy-toy", "caption": "What do the two tests see? 132 problems are solved by one of two models only; the horizontal axis is the share of them that goes to the first. In the middle the McNemar test (blue) finds no difference. That does not make the models equal: the equivalence test with a margin of two points (orange) is below 0.05 only close to an even split. Between the two regions neither test decides. The figure is a calculation, not a measurement of this run."}, "image": {"alt": "p values of McNemar's test and of the equivalence test against how unevenly 132 discordant problems split; the first is high in the middle, the second low."}} tags=["hide-input"]
+discordant, problems = 132, 1319
+splits = range(40, 93)
+toy(
+    {
+        "McNemar": (
+            [s / discordant for s in splits],
+            [mcnemar_exact(s, discordant - s) for s in splits],
+        ),
+        "equivalence": (
+            [s / discordant for s in splits],
+            [tost_paired(s, discordant - s, problems, 0.02) for s in splits],
+        ),
+        "0.05": ([splits[0] / discordant, splits[-1] / discordant], [0.05, 0.05]),
+    },
+    {},
+    xlabel="share of the discordant problems that the first solves",
+    ylabel="p value",
+)
+# %% [markdown]
+# ## The six methods, the base and the teacher
+#
+# Answers are kept model by model, so an interrupted evaluation goes on where it was.
+
+# %%
+predictions = evaluate_models(this_run, adapters)
+this_run.write_table("evaluation/predictions.parquet", predictions)
+table = accuracy_table(predictions, settings.confidence)
+this_run.write_table("evaluation/accuracy.csv", table)
+table.round(3)
+
+# %% mystnb={"figure": {"name": "fig-accuracy", "caption": "How often is each model right? Dots: share of {number}`accuracy.n:,` test problems solved, greedy, one attempt; bars: Wilson intervals ({number}`profile.evaluation.confidence:.0%`). The dashed line is the base, the point from which all six start. Base {number}`accuracy.base:.1%`, teacher {number}`accuracy.teacher:.1%`, best of the six {number}`accuracy.best_label` with {number}`accuracy.best:.1%`. Intervals that overlap do not show that two models are equal, nor do they show the contrary: the models share the problems, so compare them in pairs, as in the next figure."}, "image": {"alt": "Accuracy of base, six methods and teacher as dots with Wilson intervals, with the base's accuracy as a dashed line."}} tags=["hide-input"]
+accuracies(table)
+# %% [markdown]
+# ## Chance level and controls
+#
+# The paired comparison takes out what the models share: a hard problem is hard for all of them. The base is among the models compared; the teacher is not, because it is no weight change of the base.
+
+# %%
+pairs = mcnemar_table(
+    predictions[predictions["model"] != TEACHER],
+    margin=settings.equivalence_margin,
+    confidence=settings.confidence,
+)
+this_run.write_table("evaluation/mcnemar.csv", pairs)
+pairs.round(3)
+
+# %% mystnb={"figure": {"name": "fig-differences", "caption": "Which models differ, and which are shown to be equal? One row a pair: difference in accuracy in percentage points with its interval ({number}`profile.evaluation.confidence:.0%`). Filled dots: McNemar's test finds a difference after Holm's correction ({number}`accuracy.different` of {number}`accuracy.pairs` pairs). Black: the equivalence test shows the two to lie within {number}`profile.evaluation.equivalence_margin:.0%` ({number}`accuracy.equivalent` pairs). Hollow blue ({number}`accuracy.undecided` pairs): this test set cannot say. A pair can be both different and equivalent: a small difference, well measured."}, "image": {"alt": "Forest plot of paired accuracy differences for all pairs of models with intervals and a grey equivalence band around zero."}} tags=["hide-input"]
+differences(pairs)
+# %% tags=["remove-cell"]
+rows = table.set_index("model")
+six = rows.loc[[name for name in rows.index if name in METHODS], "accuracy"]
+five = [name for name in METHODS if name != "dpo"]
+among_five = pairs[pairs["a"].isin(five) & pairs["b"].isin(five)]
+different = pairs["p_holm"] < 0.05
+gap = {
+    name: float(rows.loc[name, "accuracy"] - rows.loc["base", "accuracy"]) for name in rows.index
+}
+this_run.record(
+    "accuracy",
+    {
+        "n": int(rows["n"].iloc[0]),
+        **{name: float(value) for name, value in rows["accuracy"].items()},
+        "low": {name: float(value) for name, value in rows["low"].items()},
+        "high": {name: float(value) for name, value in rows["high"].items()},
+        "gap": gap,
+        "best": float(six.max()),
+        "best_label": label(str(six.idxmax())),
+        "half_width": float((rows["high"] - rows["low"]).max() / 2),
+        "pairs": len(pairs),
+        "different": int(different.sum()),
+        "equivalent": int(pairs["equivalent"].sum()),
+        "undecided": int((~different & ~pairs["equivalent"]).sum()),
+        "five": {
+            "pairs": len(among_five),
+            "different": int((among_five["p_holm"] < 0.05).sum()),
+            "equivalent": int(among_five["equivalent"].sum()),
+            "largest": float(among_five["difference"].abs().max()),
+        },
+        "ten": dict(zip(("low", "high"), wilson_interval(3, 10), strict=True)),
+    },
+)
+
+# %% [markdown]
+# ## How to read the figures, and how not to
+#
+# - **Read differences, not ranks.** With {number}`accuracy.n:,` problems one accuracy is uncertain by up to {number}`accuracy.half_width:.1%` either way. Ranks within that are noise.
+# - **A large p value is no evidence of equality.** Among the five methods other than DPO, {number}`accuracy.five.different` of {number}`accuracy.five.pairs` pairs differ after correction, and {number}`accuracy.five.equivalent` are shown to be equivalent. Only the second number supports "cannot be told apart". The largest difference among them is {number}`accuracy.five.largest:.1%`.
+# - **Look at the base first.** A method close to the base may be a method that did nothing. In this run DPO is {number}`accuracy.gap.dpo:+.1%` from the base and SFT {number}`accuracy.gap.sft:+.1%`. In the paper DPO "wins" with 93.5 % where the base already had 94.0 %.
+# - **One training each.** The intervals are about the choice of test problems. They say nothing about another seed of the training.
+#
+# ## Exercise
+#
+# ```{exercise}
+# :label: ex-accuracy
+#
+# A contest has ten problems and a model solves three. Its Wilson interval reaches from {number}`accuracy.ten.low:.0%` to {number}`accuracy.ten.high:.0%`. AIME26 has thirty problems; the paper gives DPO 30.0 % there and the other methods 3.3 % to 10.0 %. How many problems are these, and what would McNemar's test need to know that the percentages do not tell?
+#
+# *Hint.* `mcnemar_exact(only_a, only_b)` is imported above. Try all splits that fit nine against three right answers.
+# ```
+#
+# ````{solution} ex-accuracy
+# :label: sol-accuracy
+# :class: dropdown
+#
+# 30 % of 30 are nine problems, 10 % are three, 3.3 % is one. The test needs the number of problems that only one of the two solves. If all three of the other method's problems are also among DPO's nine, the split is 6 : 0 and $p = 0.031$; if none is, it is 9 : 3 and $p = 0.146$. So even the largest version of the difference is at the edge of what thirty problems can show, before any correction for several comparisons.
+# ````
+#
+# ## Take-away
+#
+# Compare models on the same problems, state $b$ and $c$, correct for the number of pairs, and show equality with a test made for it. Then compare with the base.

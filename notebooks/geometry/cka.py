@@ -1,0 +1,195 @@
+# ---
+# jupyter:
+#   jupytext:
+#     formats: ipynb,py:percent
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3 (ipykernel)
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# (cka)=
+# # CKA: do the models represent the same text in the same way?
+#
+# **What you will learn.** How to compare the hidden states of two models that read the same tokens, why the usual estimator calls unrelated features similar, and how far into the network the methods agree.
+#
+# ## The question
+#
+# Weights are a means. What they do is turn a text into hidden states, layer after layer. Two models may have quite different weight changes and still do the same, or small changes may add up to a different late layer. The paper reports the second for DPO: similar early, very different from layer 25 of 36 on.
+
+# %% tags=["parameters"]
+profile: str = "tiny"  # which profile: smoke, tiny, qwen3-0.6b, qwen3-4b, llama-3.2-3b
+run: str = ""  # folder under results/; empty: the profile's name
+others: str = ""  # further adapters of this run to compare, apart by commas: dpo-varied
+rows: int | None = None  # held-out rollouts that are read; None: the profile's value
+tokens: int | None = None  # completion tokens that are compared; None: the profile's value
+
+# %% tags=["hide-input"]
+import numpy as np
+import pandas as pd
+import torch
+
+from finetune_geometry.connectivity import BASE, Mixture, spread_rows
+from finetune_geometry.deltas import load_adapter
+from finetune_geometry.evaluation import check_adapters
+from finetune_geometry.models import load_model
+from finetune_geometry.palette import label, set_style
+from finetune_geometry.plots import by_depth, toy
+from finetune_geometry.profiles import METHODS
+from finetune_geometry.records import Run, check_parameters
+from finetune_geometry.representations import (
+    all_hidden_states,
+    cka_table,
+    linear_cka,
+    sample_tokens,
+)
+from finetune_geometry.result_plots import estimators
+from finetune_geometry.rollouts import load_rollouts
+
+check_parameters(globals())
+set_style()
+this_run = Run.open(profile, run, {"geometry.cka_rows": rows, "geometry.cka_tokens": tokens})
+settings = this_run.profile.geometry
+torch.set_num_threads(this_run.profile.training.threads)
+adapters = [*METHODS, *(name.strip() for name in others.split(",") if name.strip())]
+check_adapters(this_run, adapters)
+
+# %% [markdown]
+# ## Definition
+#
+# ```{prf:definition} Debiased linear CKA
+# :label: def-cka
+#
+# Two models read the same $n$ tokens. At one layer their hidden states are the rows of $X \in \mathbb{R}^{n \times d}$ and $Y \in \mathbb{R}^{n \times d'}$. Write $\tilde K$ for $X X^\top$ and $\tilde M$ for $Y Y^\top$, both with the diagonal set to 0. An unbiased estimate of their dependence {cite}`song2012feature` is
+#
+# $$
+# \mathrm{HSIC}_1 = \frac{1}{n(n-3)} \Big[ \operatorname{tr}(\tilde K \tilde M) + \frac{\mathbf 1^\top \tilde K \mathbf 1 \; \mathbf 1^\top \tilde M \mathbf 1}{(n-1)(n-2)} - \frac{2}{n-2}\, \mathbf 1^\top \tilde K \tilde M \mathbf 1 \Big],
+# $$ (eq-hsic)
+#
+# and debiased CKA {cite}`nguyen2021wide` is $\mathrm{HSIC}_1(X, Y) / \sqrt{\mathrm{HSIC}_1(X, X)\, \mathrm{HSIC}_1(Y, Y)}$. Plain, biased CKA {cite}`kornblith2019similarity` keeps the diagonal and subtracts row and column means instead.
+# ```
+#
+# CKA compares inner products *between tokens*. It does not change when a model's hidden space is rotated, shifted or scaled as a whole.
+#
+# Here all models read the same rollouts of the teacher (teacher forcing). Only **completion tokens** of prompts that no method was trained on are compared, drawn at random once, and the very first token of a sequence never: it attracts attention from everywhere, its hidden state is huge, and a few such rows alone push CKA towards 1.
+#
+# ## A toy with a known answer
+#
+# Two tables of independent Gaussian numbers have nothing to do with each other. For $n$ tokens and $d$ dimensions the biased estimator gives about $d / (d + n)$ all the same. It is near 1 as soon as there are many more dimensions than tokens. The debiased one gives 0. Neither is safe from outliers: if the same ten of the 200 tokens are far from all others in both models, CKA sees little else.
+
+# %% mystnb={"figure": {"name": "fig-cka-toy", "caption": "Which estimator sees that there is nothing to see? CKA of independent Gaussian features with 200 tokens, against the number of dimensions. Dots: measured; lines: theory. At 2,560 dimensions, the width of the paper's model, the biased estimator reports {number}`cka.toy.biased:.2f` and the debiased one {number}`cka.toy.debiased:.2f`. With the same ten tokens far out in both tables even the debiased one reports {number}`cka.toy.outliers:.3f`. Random numbers, no model."}, "image": {"alt": "CKA of independent features against dimension: the biased estimator climbs to above 0.9, the debiased one stays at zero, and with ten shared outliers it is near one."}} tags=["hide-input"]
+rng = np.random.default_rng(settings.seed)
+n, widths = 200, [10, 40, 160, 640, 2560]
+features = [(rng.normal(size=(n, d)), rng.normal(size=(n, d))) for d in widths]
+far_out = 50.0 * (np.arange(n) < 10)[:, None]
+measured = {
+    "biased": [linear_cka(x, y, debiased=False) for x, y in features],
+    "debiased": [linear_cka(x, y) for x, y in features],
+    "debiased, ten shared outliers": [linear_cka(x + far_out, y - far_out) for x, y in features],
+}
+fine = np.geomspace(widths[0], widths[-1], 60)
+toy(
+    {"biased": (fine, fine / (fine + n)), "debiased": (fine, np.zeros_like(fine))},
+    {name: (widths, values) for name, values in measured.items()},
+    xlabel="dimensions",
+    ylabel="CKA",
+    logx=True,
+)
+# %% [markdown]
+# ## The six methods and the base
+
+# %%
+model, tokenizer = load_model(this_run.profile)
+names = [BASE, *adapters]
+heldout = spread_rows(load_rollouts(this_run, "heldout"), settings.cka_rows)
+texts = list(zip(heldout["prompt_ids"], heldout["completion_ids"], strict=True))
+places = sample_tokens(texts, settings.cka_tokens, settings.seed)
+loaded = {name: load_adapter(this_run.adapter_dir(name), name) for name in adapters}
+with Mixture(model, loaded) as mixture:
+    states = all_hidden_states(mixture, names, texts, places)
+table = cka_table(states, draws=min(settings.null_draws, 50), seed=settings.seed)
+this_run.write_table("geometry/cka.csv", table)
+print(f"{len(places)} tokens of {len(texts)} rollouts, {len(states[BASE])} layers")
+
+
+# %% mystnb={"figure": {"name": "fig-cka-sft", "caption": "How deep does the agreement with SFT go? Debiased CKA with SFT's hidden states at each layer, for the base and the other methods. In the last layer: RIFT {number}`cka.last.sft_rift:.3f`, Offline GRPO {number}`cka.last.sft_offline_grpo:.3f`, DPO {number}`cka.last.sft_dpo:.3f`, base {number}`cka.last.base_sft:.3f`. The grey band near 0 is the chance level (tokens shuffled). All models start from one base and share its frozen weights, so a high CKA is what one expects of any of them; read how far a line falls, and whether DPO falls further than the base."}, "image": {"alt": "Debiased CKA with SFT by layer, one line for the base and for each other method, with the chance level near zero."}} tags=["hide-input"]
+def versus(reference: str) -> pd.DataFrame:
+    """Rows of pairs with `reference`, the base among them, and the partner as column `other`."""
+    pairs = table[(table["a"] == reference) | (table["b"] == reference)]
+    return pairs.assign(other=pairs["b"].where(pairs["a"] == reference, pairs["a"]))
+
+
+debiased = table[table["quantity"] == "debiased_cka"]
+chance = (float(debiased["chance_low"].min()), float(debiased["chance_high"].max()))
+with_sft = versus("sft").query("quantity == 'debiased_cka'")
+by_depth(with_sft, name="other", ylabel="debiased CKA with SFT", chance=chance)
+# %% mystnb={"figure": {"name": "fig-cka-base", "caption": "How far has each method moved from the base, layer by layer? Debiased CKA with the base's hidden states. Lowest in the last layer: {number}`cka.furthest_label` with {number}`cka.furthest:.3f`. A method that hardly trained stays at 1; being close to the base is neither a merit nor a fault."}, "image": {"alt": "Debiased CKA with the base by layer, one line a method, with the chance level near zero."}} tags=["hide-input"]
+with_base = versus(BASE).query("quantity == 'debiased_cka'")
+by_depth(with_base, name="other", ylabel="debiased CKA with the base", chance=chance)
+# %% [markdown]
+# ## The chance level and controls
+#
+# Shuffle the tokens of one model, and nothing is left to agree on. What an estimator still reports is its chance level.
+
+# %% mystnb={"figure": {"name": "fig-cka-estimators", "caption": "How much of CKA would chance give? SFT against DPO by both estimators, and the central 95 % of the same estimator with shuffled tokens. Debiased, chance lies at most at {number}`cka.chance.debiased:.3f`; biased, it reaches {number}`cka.chance.biased:.3f`. With {number}`cka.tokens:,` tokens in {number}`cka.width` dimensions the bias is small in this run; with few tokens in a wide model it is most of the number."}, "image": {"alt": "Two panels by layer: debiased and biased CKA of SFT and DPO with their chance levels as grey bands."}} tags=["hide-input"]
+pair = table[(table["a"] == "sft") & (table["b"] == "dpo")]
+estimators(pair, ["debiased_cka", "biased_cka"])
+# %% tags=["remove-cell"]
+last = debiased[debiased["layer"] == debiased["layer"].max()]
+furthest = with_base[with_base["layer"] == with_base["layer"].max()].set_index("other")["value"]
+by_pair = debiased.groupby(["a", "b"])["value"].min()
+this_run.record(
+    "cka",
+    {
+        "tokens": len(places),
+        "rows": len(texts),
+        "layers": len(states[BASE]),
+        "width": int(states[BASE].shape[-1]),
+        "toy": {
+            "biased": measured["biased"][-1],
+            "debiased": measured["debiased"][-1],
+            "outliers": measured["debiased, ten shared outliers"][-1],
+        },
+        "last": {f"{row.a}_{row.b}": float(row.value) for row in last.itertuples()},
+        "least": {f"{a}_{b}": float(value) for (a, b), value in by_pair.items()},
+        "furthest": float(furthest.min()),
+        "furthest_label": label(str(furthest.idxmin())),
+        "chance": {
+            name: float(table.loc[table["quantity"] == f"{name}_cka", "chance_high"].max())
+            for name in ("debiased", "biased")
+        },
+    },
+)
+
+# %% [markdown]
+# ## How to read the figures, and how not to
+#
+# - **1 is the starting point, not the prize.** The models share all weights but a small change. SFT and RIFT are at least {number}`cka.least.sft_rift:.3f` similar in every layer; the base itself is {number}`cka.last.base_sft:.3f` similar to SFT in the last.
+# - **Compare DPO with the base.** If SFT differs from DPO about as much as from the base, then it is SFT that moved. Here: {number}`cka.last.sft_dpo:.3f` against {number}`cka.last.base_sft:.3f`.
+# - **CKA is dominated by large directions.** Two models can differ in a small direction that decides the answer and have a CKA of 1. And the last layer's states come after the final norm, which rescales them.
+# - **Tokens are no independent sample.** Neighbours resemble one another, so the chance level from shuffling is a little too narrow.
+#
+# ## Exercise
+#
+# ```{exercise}
+# :label: ex-cka
+#
+# Show that for $n$ tokens of independent Gaussian features with $d$ dimensions each, biased CKA is about $d/(d+n)$ when both are large.
+#
+# *Hint.* CKA is $\lVert Y^\top X \rVert^2 / (\lVert X^\top X \rVert\, \lVert Y^\top Y \rVert)$. What is the expected size of one entry of $Y^\top X$, and of the diagonal and the other entries of $X^\top X$?
+# ```
+#
+# ````{solution} ex-cka
+# :label: sol-cka
+# :class: dropdown
+#
+# Each of the $d^2$ entries of $Y^\top X$ is a sum of $n$ products of independent numbers: its square is $n$ on average, together $n d^2$. In $X^\top X$ the $d$ diagonal entries are about $n$, with squares $n^2$; the other $d^2 - d$ have squares of about $n$. Together $d n^2 + d^2 n = nd(n + d)$. The ratio is $n d^2 / (nd(n + d)) = d/(n + d)$.
+# ````
+#
+# ## Take-away
+#
+# Compare hidden states on the same completion tokens with the debiased estimator, leave the first token out, show the chance level, and ask whether a model differs from the others or merely from those that moved.

@@ -1,0 +1,109 @@
+# ---
+# jupyter:
+#   jupytext:
+#     formats: ipynb,py:percent
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3 (ipykernel)
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# (learning-rate)=
+# # Choosing the learning rate
+#
+# **What you will learn.** How the one hyper-parameter that matters most was chosen, and why by SFT's validation accuracy alone.
+#
+# ## A choice that could tip the scales
+#
+# The learning rate decides how long every delta is, and may decide its direction. Whoever picks it after looking at angles can pick the result. So the rule was fixed beforehand: train SFT at a few learning rates, keep the one with the highest accuracy on validation problems, give it to all five unpaired objectives, and give DPO a tenth of it, as the paper does. No angle and no test problem is looked at.
+#
+# The paper's own learning rates, {number}`learning_rate.paper_rate:.0e` and a tenth of it for DPO, suit a model a thousand times larger and ten times as many updates. They would hardly move this one.
+
+# %% tags=["parameters"]
+profile: str = "tiny"  # which profile: smoke, tiny, qwen3-0.6b, qwen3-4b, llama-3.2-3b
+run: str = ""  # folder under results/; empty: the profile's name
+factors: list = [0.1, 1.0, 10.0]  # learning rates to try, as multiples of the profile's
+
+# %% tags=["hide-input"]
+import pandas as pd
+
+from finetune_geometry.method_plots import learning_rate_sweep
+from finetune_geometry.models import load_adapted
+from finetune_geometry.palette import set_style
+from finetune_geometry.problems import load_problems
+from finetune_geometry.profiles import load_profile
+from finetune_geometry.records import Run, check_parameters
+from finetune_geometry.rollouts import predict
+from finetune_geometry.training import train
+
+check_parameters(globals())
+set_style()
+this_run = Run.open(profile, run)
+profile_rate = this_run.profile.training_of("sft").learning_rate
+
+# %%
+validation = load_problems(this_run.profile, "validation")
+rows = []
+for factor in factors:
+    rate = factor * profile_rate
+    name = "sft" if factor == 1 else f"sft-lr{rate:.0e}"
+    varied = Run.open(profile, run, {"methods.sft.learning_rate": rate})
+    if not varied.adapter_dir(name).exists():
+        train(varied, "sft", name)
+    model, tokenizer = load_adapted(this_run.profile, {name: this_run.adapter_dir(name)})
+    answers = predict(model, tokenizer, validation, name, this_run.profile)
+    rows.append(
+        {"learning rate": rate, "right": int(answers["correct"].sum()), "problems": len(answers)}
+    )
+sweep = pd.DataFrame(rows)
+sweep["accuracy"] = sweep["right"] / sweep["problems"]
+sweep
+
+# %% mystnb={"figure": {"name": "fig-learning-rate", "caption": "Which learning rate suits SFT on this student? Of those tried, {number}`learning_rate.best:.0e` does best on the validation problems, with {number}`learning_rate.best_accuracy:.1%` right. Bars are 95 % Wilson intervals on {number}`learning_rate.problems` problems, wide enough that a neighbour may be as good. The rule asks for the highest point, not for proof."}, "image": {"alt": "Validation accuracy of SFT against the learning rate on a logarithmic axis, with intervals."}} tags=["hide-input"]
+learning_rate_sweep(sweep);
+
+# %% tags=["remove-cell"]
+best = sweep.loc[sweep["accuracy"].idxmax()]
+this_run.record(
+    "learning_rate",
+    {
+        "best": float(best["learning rate"]),
+        "best_accuracy": float(best["accuracy"]),
+        "chosen": profile_rate,
+        "agrees": "is" if best["learning rate"] == profile_rate else "is not",
+        "problems": len(validation),
+        "paper_rate": load_profile("qwen3-4b").training.learning_rate,
+    },
+)
+
+# %% [markdown]
+# The profile's learning rate, {number}`learning_rate.chosen:.0e`, {number}`learning_rate.agrees` the best of this sweep. It is the value that all chapters use.
+#
+# ## How to read the figure, and how not to
+#
+# The sweep picks a learning rate that is good for SFT. It may suit another objective less: gradients are weighted differently, and Adam does not undo all of it. A method that looks weak in the accuracy chapter may be a method at the wrong learning rate. The paper has the same blind spot, since it uses one rate for five objectives.
+#
+# ## Exercise
+#
+# ```{exercise}
+# :label: ex-learning-rate
+#
+# The validation set has {number}`learning_rate.problems` problems. Two learning rates differ by two points in accuracy. Could that be chance? Estimate the standard error of the difference, at an accuracy near {number}`learning_rate.best_accuracy:.0%`.
+#
+# *Hint.* A share $p$ of $n$ has standard error $\sqrt{p(1-p)/n}$. Answers to the same problems are correlated, which helps.
+# ```
+#
+# ````{solution} ex-learning-rate
+# :label: sol-learning-rate
+# :class: dropdown
+#
+# With $n = 300$ and $p = 0.6$ one share has a standard error of about 0.028, the difference of two independent ones $\sqrt 2$ times that, 0.04. Two points are well within chance. Pairing the answers problem by problem, as McNemar's test does, narrows it, but not enough to tell two points apart with confidence.
+# ````
+#
+# ## Take-away
+#
+# One learning rate, chosen for SFT by accuracy, before any geometry. What follows inherits that choice.

@@ -1,0 +1,141 @@
+"""Figures that only the geometry chapters need: the map, angles on both sides, shares."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator
+
+from finetune_geometry.palette import INK, colour, in_order, label, marker
+from finetune_geometry.plots import chance_band
+
+_PARTS = {"angle_smallest": "<", "angle_median": "|", "angle_largest": ">"}
+
+
+def plane_map(points: pd.DataFrame, *, title: str = "") -> Figure:
+    """Adapters as arrows from the base. Columns `name`, `x`, `y`; both axes have one unit."""
+    fig, ax = plt.subplots(figsize=(6.4, 4.6))
+    shown = in_order(points["name"])
+    for name, x, y in zip(points["name"], points["x"], points["y"], strict=True):
+        hue = colour(name, shown)
+        ax.plot([0, x], [0, y], color=hue, lw=1.4, alpha=0.7)
+        ax.plot(x, y, marker=marker(name, shown), color=hue, ms=9, ls="", label=label(name))
+    ax.set_aspect("equal", adjustable="datalim")
+    ax.set(xlabel="first axis (Frobenius norm)", ylabel="second axis (Frobenius norm)")
+    ax.set_title(title, loc="left")
+    ax.legend(loc="upper left", bbox_to_anchor=(1.01, 1.0), borderaxespad=0.0)
+    return fig
+
+
+def angle_panels(table: pd.DataFrame, chance: pd.DataFrame, *, title: str = "") -> Figure:
+    """Smallest, median and largest angle of each method, left and right singular vectors.
+
+    Args:
+        table: columns `other` (the method), `side`, `quantity`, `value` in degrees.
+        chance: columns `side`, `quantity`, `low`, `high`: a grey box behind every mark.
+    """
+    shown = in_order(table["other"])
+    fig, axes = plt.subplots(
+        1, 2, figsize=(8.4, 1.5 + 0.45 * max(len(shown), 2)), sharex=True, sharey=True
+    )
+    for ax, side in zip(axes, ("left", "right"), strict=True):
+        levels = chance[(chance["side"] == side) & chance["quantity"].isin(list(_PARTS))]
+        for low, high in zip(levels["low"], levels["high"], strict=True):
+            ax.axvspan(low, high, color="#BDBDBD", alpha=0.6, lw=0, zorder=0)
+        for row, who in enumerate(shown):
+            rows = table[(table["other"] == who) & (table["side"] == side)]
+            values = rows.set_index("quantity")["value"]
+            ax.plot([values.min(), values.max()], [row, row], color=colour(who, shown), lw=1.5)
+            for quantity, mark in _PARTS.items():
+                if quantity in values.index:
+                    hue = colour(who, shown)
+                    ax.plot(float(values[quantity]), row, mark, color=hue, ms=9, mew=2)
+        sense = "output" if side == "left" else "input"
+        ax.set_title(f"{side} ({sense} directions)", loc="left", fontsize=10)
+        ax.set(xlabel="angle (degrees)", xlim=(-2, 92))
+        ax.grid(False, axis="y")
+    axes[0].set_yticks(range(len(shown)), [label(s) for s in shown])
+    axes[0].set_ylim(len(shown) - 0.5, -0.5)
+    fig.suptitle(title, x=0.01, ha="left", fontsize=11)
+    marks = [
+        Line2D([], [], marker=mark, color=INK, ls="", ms=8, mew=2, label=q.partition("_")[2])
+        for q, mark in _PARTS.items()
+    ]
+    grey = Patch(color="#BDBDBD", alpha=0.6, lw=0, label="chance")
+    fig.legend(handles=[*marks, grey], loc="outside lower center", ncols=4)
+    return fig
+
+
+def by_k(table: pd.DataFrame, chance: pd.DataFrame, *, ylabel: str) -> Figure:
+    """One line a method over k, and the chance level of each k.
+
+    Args:
+        table: columns `other`, `k`, `value`; chance: columns `k`, `low`, `value`, `high`.
+    """
+    fig, ax = plt.subplots(figsize=(6.6, 3.8))
+    shown = in_order(table["other"])
+    null = chance.sort_values("k")
+    ax.fill_between(null["k"], null["low"], null["high"], color="#BDBDBD", alpha=0.6, lw=0)
+    ax.plot(null["k"], null["value"], color="#555555", ls=":", marker="x", label="chance")
+    for who in shown:
+        rows = table[table["other"] == who].sort_values("k")
+        hue, mark = colour(who, shown), marker(who, shown)
+        ax.plot(rows["k"], rows["value"], label=label(who), color=hue, marker=mark)
+    ks = sorted({*table["k"], *null["k"]})
+    ax.set_xscale("log")
+    ax.xaxis.set_major_locator(FixedLocator(ks))
+    ax.xaxis.set_major_formatter(FixedFormatter([str(k) for k in ks]))
+    ax.xaxis.set_minor_locator(NullLocator())
+    ax.set(xlabel="k", ylabel=ylabel)
+    ax.legend(loc="upper left", bbox_to_anchor=(1.01, 1.0), borderaxespad=0.0)
+    return fig
+
+
+def share_panels(
+    table: pd.DataFrame, chance: Mapping[str, float], *, titles: Mapping[str, str]
+) -> Figure:
+    """Shares of norm (filled) and of energy (hollow) side by side, one panel a measure.
+
+    Args:
+        table: columns `other` (the method), `quantity` ("<measure>_norm", "<measure>_energy"),
+            `value`.
+        chance: norm fraction by chance of each measure; its square is that of the energy.
+        titles: title of each measure's panel.
+    """
+    shown = in_order(table["other"])
+    size = (8.4, 1.5 + 0.45 * max(len(shown), 2))
+    fig, axes = plt.subplots(1, len(titles), figsize=size, sharex=True, sharey=True)
+    for ax, (measure, title) in zip(np.atleast_1d(axes), titles.items(), strict=True):
+        rows = table[table["quantity"].str.startswith(measure)]
+        chance_band(ax, chance[measure], vertical=True)
+        for row, who in enumerate(shown):
+            values = rows[rows["other"] == who].set_index("quantity")["value"]
+            ends = [float(values[f"{measure}_{kind}"]) for kind in ("energy", "norm")]
+            hue, mark = colour(who, shown), marker(who, shown)
+            ax.plot(ends, [row, row], color=hue, lw=1.4)
+            ax.plot(ends[0], row, mark, color=hue, ms=8, mfc="white", mew=1.8)
+            ax.plot(ends[1], row, mark, color=hue, ms=8)
+        ax.set_title(title, loc="left", fontsize=10)
+        ax.set(xlabel="fraction outside", xlim=(-0.03, 1.05))
+        ax.grid(False, axis="y")
+    first = np.atleast_1d(axes)[0]
+    first.set_yticks(range(len(shown)), [label(s) for s in shown])
+    first.set_ylim(len(shown) - 0.5, -0.5)
+    style: dict[str, Any] = {"color": INK, "ls": "", "marker": "o", "ms": 8}
+    fig.legend(
+        handles=[
+            Line2D([], [], label="norm", **style),
+            Line2D([], [], label="energy", mfc="white", mew=1.8, **style),
+            Line2D([], [], color="#555555", ls=(0, (4, 3)), lw=1.4, label="chance (norm)"),
+        ],
+        loc="outside lower center",
+        ncols=3,
+    )
+    return fig

@@ -1,0 +1,273 @@
+"""The generated problems: solved again from their words alone, split, tokenised, and bounded."""
+
+import re
+from fractions import Fraction
+
+import pytest
+
+from finetune_geometry.generation import prompt_ids
+from finetune_geometry.models import build_tokenizer
+from finetune_geometry.phrasings import (
+    CONTAINERS,
+    DISTRACTORS,
+    FRACTIONS,
+    NAMES,
+    OPENINGS,
+    QUESTIONS,
+    STEP_KINDS,
+    THINGS,
+    TIMES,
+)
+from finetune_geometry.problems import (
+    SPLITS,
+    Difficulty,
+    generate_problems,
+    load_problems,
+    read_problem,
+)
+from finetune_geometry.profiles import UserError, load_profile
+
+ALL_NAMES = {name for names in NAMES.values() for name in names}
+
+
+@pytest.fixture(scope="module")
+def many():
+    """Enough problems of every split for every phrasing to occur."""
+    return {
+        split: generate_problems(split, 400, 3, Difficulty(distractors=0.3)) for split in SPLITS
+    }
+
+
+def pattern(template: str, **known: str) -> re.Pattern[str]:
+    """A regular expression for a phrasing; `known` are words that must stand where they belong."""
+    words = {
+        "n": r"\d+",
+        "who": "|".join(sorted(ALL_NAMES)),
+        "other": "|".join(sorted(ALL_NAMES)),
+        "They": "He|She",
+        "things": "|".join([*THINGS, *CONTAINERS, "dollars"]),
+        "new": "|".join([*THINGS, *CONTAINERS, "dollars"]),
+        "New": "|".join(thing.capitalize() for thing in THINGS),
+        "box": "|".join(CONTAINERS),
+        "times": "|".join(TIMES.values()),
+        "fraction": "|".join(FRACTIONS.values()),
+    } | {key: re.escape(word) for key, word in known.items()}
+    seen: set[str] = set()
+
+    def group(match: re.Match[str]) -> str:
+        name = match[1]
+        if name in seen:
+            return f"(?P={name})"
+        seen.add(name)
+        return f"(?P<{name}>{words[name]})"
+
+    return re.compile(re.sub(r"\\\{(\w+)\\\}", group, re.escape(template)))
+
+
+def solve(question: str) -> int:
+    """The answer of a problem from its words, by exact fractions, without looking at the solution."""
+    sentences = re.findall(r"[^.?]*[.?]", question)
+    start = next(m for t in OPENINGS if (m := pattern(t).fullmatch(sentences[0])))
+    who, things, value = start["who"], start["things"], Fraction(start["n"])
+    amounts = {who: value}
+    for sentence in (s.strip() for s in sentences[1:-1]):
+        outcomes = set()
+        for kind, templates in STEP_KINDS.items():
+            for template in templates:
+                match = pattern(template, who=who, things=things).fullmatch(sentence)
+                if not match:
+                    continue
+                found = match.groupdict()
+                words = {w: k for options in (TIMES, FRACTIONS) for k, w in options.items()}
+                word = found.get("times") or found.get("fraction")
+                number = words[word] if word else found.get("n")
+                n, other = Fraction(number or 2), found.get("other")
+                new = found.get("new") or (found.get("New") or "").lower() or found.get("box")
+                result = {
+                    "add": value + n,
+                    "subtract": value - n,
+                    "multiply": value * n,
+                    "half": value / 2,
+                    "fraction": value - value / n,
+                    "percent_less": value * (1 - n / 100),
+                    "percent_more": value * (1 + n / 100),
+                    "more_than": value + n,
+                    "fewer_than": value - n,
+                    "times_as_many": value * n,
+                    "part_as_many": value / n,
+                    "together": value + amounts.get(other, 0),
+                    "share": value / n,
+                    "pack": value / n,
+                    "unpack": value * n,
+                    "sell": value * n,
+                    "spend": value / n,
+                }[kind]
+                compares = kind in ("more_than", "fewer_than", "times_as_many", "part_as_many")
+                gained = "dollars" if kind == "sell" else new or things
+                outcomes.add((result, other if compares else who, gained))
+        if outcomes:
+            assert len(outcomes) == 1, (sentence, outcomes)
+            value, who, gained = outcomes.pop()
+            amounts = {} if gained != things else amounts
+            things = gained
+            amounts[who] = value
+        else:
+            assert any(pattern(t, who=who).fullmatch(sentence) for t in DISTRACTORS), sentence
+    assert any(pattern(t, who=who, things=things).fullmatch(sentences[-1].strip()) for t in QUESTIONS)
+    assert value.denominator == 1
+    return int(value)
+
+
+def check_solution(solution: str, answer: str) -> None:
+    """Recompute a solution line by line: every equation holds, every line starts from the last."""
+    *lines, last = solution.split("\n")
+    value = None
+    for line in lines:
+        for percent, of, part in re.findall(r"(\d+)% of (\d+) is (\d+)", line):
+            assert int(percent) * int(of) == 100 * int(part), line
+        equations = re.findall(r"(\d+)([-+*/])(\d+)=(\d+)", line)
+        assert equations, line
+        for left, sign, right, result in equations:
+            a, b, c = int(left), int(right), int(result)
+            assert {"+": a + b == c, "-": a - b == c, "*": a * b == c, "/": a == b * c}[sign], line
+            assert value is None or a == value, line
+        value = int(equations[-1][3])
+    assert last == f"The answer is \\boxed{{{value}}}."
+    assert str(value) == answer
+
+
+def test_there_are_many_kinds_and_phrasings():
+    assert len(STEP_KINDS) >= 12
+    assert min(map(len, STEP_KINDS.values())) >= 4
+    everything = [t for templates in STEP_KINDS.values() for t in templates]
+    assert len(set(everything)) == len(everything)
+
+
+def test_every_phrasing_occurs(many):
+    text = "\n".join(p.question for problems in many.values() for p in problems)
+    templates = [t for ts in STEP_KINDS.values() for t in ts]
+    for template in [*templates, *OPENINGS, *DISTRACTORS, *QUESTIONS]:
+        assert pattern(template).search(text), template
+    assert "{" not in text
+
+
+def test_every_answer_follows_from_the_words(many):
+    for problem in (p for problems in many.values() for p in problems[:150]):
+        assert solve(problem.question) == int(problem.answer), problem
+
+
+def test_every_solution_holds_line_by_line(many):
+    for problem in (p for problems in many.values() for p in problems):
+        check_solution(problem.solution, problem.answer)
+        assert problem.solution.count("\n") == problem.steps
+
+
+def test_splits_are_disjoint(many):
+    for one in SPLITS:
+        for two in SPLITS:
+            if one != two:
+                for field in ("id", "question", "solution"):
+                    texts = {getattr(p, field) for p in many[one]}
+                    if field != "solution":  # short sums may be shared; the question is not
+                        assert texts.isdisjoint(getattr(p, field) for p in many[two])
+    assert len({p.id for problems in many.values() for p in problems}) == 4 * 400
+    assert sorted(n for owned in SPLITS.values() for n in owned) == list(range(100))
+
+
+def test_same_seed_same_problems():
+    one = generate_problems("test", 20, 5, Difficulty())
+    assert generate_problems("test", 20, 5, Difficulty()) == one
+    assert generate_problems("test", 40, 5, Difficulty())[:20] == one
+    assert generate_problems("test", 20, 6, Difficulty()) != one
+
+
+@pytest.mark.parametrize("steps", [(2, 2), (2, 8), (5, 6)])
+def test_number_of_steps_is_respected(steps):
+    counts = {p.steps for p in generate_problems("train", 150, 0, Difficulty(*steps))}
+    assert counts == set(range(steps[0], steps[1] + 1))
+
+
+@pytest.mark.parametrize("max_value", [20, 60, 500])
+def test_number_range_is_respected(max_value):
+    values = []
+    for problem in generate_problems("train", 150, 0, Difficulty(max_value=max_value)):
+        values += [int(v) for v in re.findall(r"=(\d+)", problem.solution)]
+        values.append(int(problem.answer))
+    assert 0 < min(values)
+    assert max(values) <= max_value
+    assert max(values) > max_value // 2
+
+
+@pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
+def test_share_of_distractors_is_respected(share):
+    problems = generate_problems("train", 200, 0, Difficulty(distractors=share))
+    steps = sum(p.steps for p in problems)
+    found = sum(
+        len(re.findall(r"[.?]", p.question)) - p.steps - 2  # beside opening, steps and question
+        for p in problems
+    )
+    assert found / steps == pytest.approx(share, abs=0.0 if share in (0, 1) else 0.06)
+
+
+def test_every_text_survives_the_tokenizer(many):
+    tokenizer = build_tokenizer()
+    unknown = tokenizer.unk_token_id
+    for problem in (p for problems in many.values() for p in problems):
+        prompt = prompt_ids(tokenizer, problem.question)
+        for ids, text in (
+            (prompt[:-1], problem.question),
+            (tokenizer(problem.solution).input_ids, problem.solution),
+        ):
+            assert unknown not in ids, text
+            assert tokenizer.decode(ids) == text
+        assert prompt[-1] == tokenizer.convert_tokens_to_ids("<answer>")
+
+
+def test_digits_are_single_tokens():
+    tokenizer = build_tokenizer()
+    digits = tokenizer("0123456789").input_ids
+    assert len(digits) == len(set(digits)) == 10
+    assert tokenizer("907+13=920").input_ids.count(digits[9]) == 2
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"min_steps": 5, "max_steps": 3}, "min_steps"),
+        ({"min_steps": 0}, "min_steps"),
+        ({"max_value": 4}, "max_value"),
+        ({"distractors": 1.5}, "distractors"),
+    ],
+)
+def test_a_difficulty_that_cannot_be_met_is_refused(changes, message):
+    with pytest.raises(UserError, match=message):
+        Difficulty(**changes)
+
+
+def test_asking_for_more_problems_than_there_are_is_refused():
+    with pytest.raises(UserError, match="only .* of 30 different problems"):
+        generate_problems("validation", 30, 0, Difficulty(1, 1, max_value=6, distractors=0.0))
+
+
+def test_an_unknown_split_is_refused():
+    with pytest.raises(UserError, match="unknown split 'dev'"):
+        generate_problems("dev", 1, 0, Difficulty())
+
+
+def test_load_problems_takes_the_profile_s_settings():
+    profile = load_profile("smoke", {"problems.max_value": 30, "problems.max_steps": 3})
+    problems = load_problems(profile, "test")
+    assert len(problems) == profile.problems.test
+    assert max(p.steps for p in problems) <= 3
+    assert max(int(p.answer) for p in problems) <= 30
+
+
+def test_rows_of_real_datasets_are_read():
+    gsm8k = read_problem({"question": "Q?", "answer": "It is 2 * 3.\n#### 1,206"}, "gsm8k/0")
+    assert (gsm8k.answer, gsm8k.solution) == ("1206", "It is 2 * 3.")
+    deepscaler = read_problem({"problem": "P?", "answer": "\\frac{1}{2}", "solution": "S"}, "d/1")
+    assert (deepscaler.question, deepscaler.answer, deepscaler.solution) == (
+        "P?", "\\frac{1}{2}", "S",
+    )  # fmt: skip
+    with pytest.raises(UserError, match=r"columns \['text'\] are not a problem: x/3"):
+        read_problem({"text": "?"}, "x/3")
