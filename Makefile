@@ -7,7 +7,7 @@
 PROFILE ?= tiny
 RUN ?=
 SET ?=
-# A folder in workflow/profiles: local, slurm, kubernetes.
+# A folder in workflow/profiles.
 EXECUTOR ?= local
 
 # 3.11 first: a CPU build of torch is offered for it alone.

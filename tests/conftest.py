@@ -53,6 +53,14 @@ def smoke_book(workflow: Workflow, smoke_run: Path) -> Path:
     return smoke_run / "html"
 
 
+@pytest.fixture(scope="session")
+def toy_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of a random Qwen3 checkpoint of 2 layers, for the tests of training and sampling."""
+    from toy import save_toy_model  # kept here: the geometry's tests need no transformers
+
+    return save_toy_model(tmp_path_factory.mktemp("toy") / "model")
+
+
 def execute(source: Path, output: Path, *arguments: str, results: Path) -> str:
     """Execute one notebook source by papermill; what it said, or AssertionError with it."""
     tools = Path(sys.executable).parent

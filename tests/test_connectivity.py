@@ -12,7 +12,6 @@ from transformers import Qwen3ForCausalLM
 from finetune_geometry.connectivity import (
     COLUMNS,
     METRICS,
-    Mixture,
     Score,
     Tasks,
     barrier,
@@ -24,6 +23,8 @@ from finetune_geometry.connectivity import (
     score_points,
 )
 from finetune_geometry.deltas import LowRankDelta
+from finetune_geometry.generation import generate
+from finetune_geometry.mixture import Mixture
 from finetune_geometry.models import build_config, build_tokenizer
 from finetune_geometry.problems import Problem
 from finetune_geometry.profiles import UserError
@@ -157,6 +158,24 @@ def test_without_weights_the_mixture_is_the_base_bit_for_bit(model, adapters, ro
     assert all(torch.equal(x, y) for x, y in zip(logits(model, rows), expected, strict=True))
 
 
+def test_rows_of_one_batch_can_be_different_models(model, adapters, rows, tokenizer):
+    points = [(("sft", 0.3), ("dpo", 0.7)), (), (("dpo", 1.0),)]
+    every = [row for _ in points for row in rows]
+    prompts = [prompt for prompt, _ in every]
+    with Mixture(model, adapters) as mixture:
+        mixture.assign([point for point in points for _ in rows])
+        together = completion_logprobs(model, every, on_rows=mixture.select)
+        said = generate(model, tokenizer, prompts, max_new_tokens=8, on_rows=mixture.select)
+        for i, point in enumerate(points):
+            mixture.set(dict(point))
+            alone = completion_logprobs(model, rows)
+            part = slice(i * len(rows), (i + 1) * len(rows))
+            for x, y in zip(together[part], alone, strict=True):
+                np.testing.assert_allclose(x, y, atol=4e-6)
+            assert said[part] == generate(model, tokenizer, prompts[part], max_new_tokens=8)
+    assert len({str(said[i :: len(rows)]) for i in range(len(rows))}) > 1
+
+
 def test_adapters_that_do_not_fit_are_refused(model, adapters):
     with Mixture(model, adapters) as mixture, pytest.raises(UserError, match="rift"):
         mixture.set({"rift": 1.0})
@@ -206,7 +225,7 @@ def problem(i: int) -> Problem:
     return Problem(id=f"p{i}", question="Tom has 12 apples .", solution="", answer=str(i), steps=2)
 
 
-def test_scores_are_sums_over_prompts(model, tokenizer, rows):
+def test_scores_are_sums_over_prompts(model, tokenizer, adapters, rows):
     heldout = pd.DataFrame(
         {
             "prompt": ["x", "x", "y", "y", "z"],
@@ -216,7 +235,9 @@ def test_scores_are_sums_over_prompts(model, tokenizer, rows):
     )
     tasks = make_tasks(tokenizer, heldout, [problem(7), problem(42)], max_new_tokens=4)
     assert [tokenizer.decode(box) for box in tasks.boxes] == ["\\boxed{7}", "\\boxed{42}"]
-    found = score(model, tokenizer, tasks)
+    with Mixture(model, adapters) as mixture:
+        found, other = score(mixture, tokenizer, tasks, [(), (("sft", 1.0),)])
+    assert not np.allclose(found.sft_cross_entropy[0], other.sft_cross_entropy[0])
     nats, tokens = found.sft_cross_entropy
     assert tokens.tolist() == [12, 8, 14]
     values = completion_logprobs(model, rows)

@@ -65,7 +65,7 @@ def pattern(template: str, **known: str) -> re.Pattern[str]:
 
 
 def solve(question: str) -> int:
-    """The answer of a problem from its words, by exact fractions, without looking at the solution."""
+    """The answer of a problem from its words alone, by exact fractions."""
     sentences = re.findall(r"[^.?]*[.?]", question)
     start = next(m for t in OPENINGS if (m := pattern(t).fullmatch(sentences[0])))
     who, things, value = start["who"], start["things"], Fraction(start["n"])
@@ -113,7 +113,9 @@ def solve(question: str) -> int:
             amounts[who] = value
         else:
             assert any(pattern(t, who=who).fullmatch(sentence) for t in DISTRACTORS), sentence
-    assert any(pattern(t, who=who, things=things).fullmatch(sentences[-1].strip()) for t in QUESTIONS)
+    assert any(
+        pattern(t, who=who, things=things).fullmatch(sentences[-1].strip()) for t in QUESTIONS
+    )
     assert value.denominator == 1
     return int(value)
 
@@ -193,7 +195,7 @@ def test_number_range_is_respected(max_value):
     for problem in generate_problems("train", 150, 0, Difficulty(max_value=max_value)):
         values += [int(v) for v in re.findall(r"=(\d+)", problem.solution)]
         values.append(int(problem.answer))
-    assert 0 < min(values)
+    assert min(values) > 0
     assert max(values) <= max_value
     assert max(values) > max_value // 2
 
@@ -245,7 +247,7 @@ def test_a_difficulty_that_cannot_be_met_is_refused(changes, message):
 
 
 def test_asking_for_more_problems_than_there_are_is_refused():
-    with pytest.raises(UserError, match="only .* of 30 different problems"):
+    with pytest.raises(UserError, match=r"only .* of 30 different problems"):
         generate_problems("validation", 30, 0, Difficulty(1, 1, max_value=6, distractors=0.0))
 
 

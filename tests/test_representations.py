@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import Qwen3ForCausalLM
 
-from finetune_geometry.connectivity import Mixture
 from finetune_geometry.deltas import LowRankDelta
+from finetune_geometry.mixture import Mixture
 from finetune_geometry.models import build_config
 from finetune_geometry.profiles import UserError
 from finetune_geometry.representations import (

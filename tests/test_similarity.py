@@ -1,6 +1,7 @@
 """Cosines, distances and rejections equal the dense ones and obey their symmetries."""
 
 import itertools
+import tracemalloc
 
 import numpy as np
 import pandas as pd
@@ -14,9 +15,12 @@ from finetune_geometry.deltas import LowRankDelta, adapter_from, zero_adapter, z
 from finetune_geometry.profiles import UserError
 from finetune_geometry.similarity import (
     bootstrap_global_cosine,
+    chance_outside,
     cosine_table,
     inner_products,
     orthogonal_fraction_table,
+    plane,
+    versus,
 )
 
 MODULES = [module_name(layer, kind) for layer in range(3) for kind in ("q_proj", "o_proj")]
@@ -254,3 +258,67 @@ def test_bootstrap_interval_holds_the_value_and_shrinks_when_modules_agree(rng):
     tight = bootstrap_global_cosine(same, draws=50)
     assert (tight["high"] - tight["low"]).max() < 1e-12
     assert len(table) == len(list(itertools.combinations(adapters, 2)))
+
+
+# --- what the figures are drawn from ---------------------------------------------------------
+
+
+def test_versus_finds_the_pair_in_either_order(rng):
+    sft, rft, dpo = adapters_of(rng)
+    table = cosine_table([zero_adapter(sft), rft, sft, dpo])
+    names = ["base", "rft", "sft", "dpo"]
+    rows = versus(table, "sft", among=names).query("quantity == 'cosine' and module == 'global'")
+    assert sorted(rows["other"]) == ["dpo", "rft"]
+    by_name = rows.set_index("other")["value"]
+    assert by_name["rft"] == pick(table, "cosine", "rft", "sft")
+    assert by_name["dpo"] == pick(table, "cosine", "sft", "dpo")
+    assert set(versus(table, "sft", among=["sft", "dpo"])["other"]) == {"dpo"}
+    with pytest.raises(UserError, match="no reference 'ppo'"):
+        versus(table, "ppo", among=names)
+
+
+def test_plane_keeps_lengths_and_angles_of_coplanar_deltas(rng):
+    sft, rft, _ = adapters_of(rng)
+    mix = adapter_from("mix", {m: 0.3 * sft[m] - 0.8 * rft[m] for m in MODULES})
+    adapters = [zero_adapter(sft), sft, rft, mix]
+    points, share = plane(map_modules(inner_products, adapters))
+    assert share == pytest.approx(1.0)
+    where = points.set_index("name")
+    assert np.hypot(*where.loc["base"]) == pytest.approx(0.0, abs=1e-6)
+    table = cosine_table(adapters)
+    for a, b in itertools.combinations(["base", "sft", "rft", "mix"], 2):
+        apart = np.hypot(*(where.loc[a] - where.loc[b]))
+        assert apart == pytest.approx(pick(table, "distance", a, b), rel=1e-9)
+
+
+def test_plane_says_what_it_leaves_out(rng):
+    _, share = plane(map_modules(inner_products, adapters_of(rng, names="abcdef")))
+    assert 2 / 6 < share < 0.6
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_chance_outside_a_subspace_is_what_random_deltas_show(side):
+    rng = np.random.default_rng(0)
+    shapes = {"m.0": (30, 10), "m.1": (10, 20)}
+    energies = []
+    for _ in range(40):
+        pair = [
+            adapter_from(n, {m: random_delta(rng, *shape, 8) for m, shape in shapes.items()})
+            for n in ("sft", "dpo")
+        ]
+        table = orthogonal_fraction_table(pair, ks=[4])
+        energies.append(pick(table, "outside_subspace_energy", "dpo", "sft", side=side))
+    assert np.mean(energies) == pytest.approx(chance_outside(shapes, 4, side=side) ** 2, abs=0.02)
+
+
+def test_memory_does_not_grow_with_the_layers(rng):
+    """Peak of what the measurement allocates, for 2 and for 12 layers of the same shapes."""
+    peaks = []
+    for layers in (2, 12):
+        delta = random_delta(rng, 300, 200, 8)
+        adapters = [adapter_from(n, {module_name(i): delta for i in range(layers)}) for n in "ab"]
+        tracemalloc.start()
+        map_modules(inner_products, adapters, workers=1)
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[1] < 1.3 * peaks[0]

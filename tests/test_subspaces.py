@@ -16,6 +16,7 @@ from finetune_geometry.nulls import (
     chance_table,
     gaussian_r,
     random_lora_pair,
+    same_gradient_cosine,
     smallest_angle_limit,
 )
 from finetune_geometry.profiles import UserError
@@ -330,3 +331,10 @@ def test_chance_table_has_every_level_and_shared_a_only_moves_the_right_side():
 def test_chance_needs_a_k_that_fits(k):
     with pytest.raises(UserError, match="k must lie between 1 and 8"):
         chance_angles(8, k, draws=1, seed=0)
+
+
+@pytest.mark.parametrize(("d", "r"), [(192, 8), (64, 16), (2560, 32)])
+def test_one_gradient_through_two_initialisations(d, r):
+    """First LoRA steps by the same gradient agree to r / (d + r + 1), a shared A aside."""
+    cosines = same_gradient_cosine(d, r, draws=60, seed=0)
+    assert cosines.mean() == pytest.approx(r / (d + r + 1), rel=0.06)

@@ -305,10 +305,11 @@ def test_every_file_that_is_read_is_written_by_one_notebook() -> None:
 def test_only_dpo_depends_on_dpos_values() -> None:
     before, after = load_profile("tiny"), load_profile("tiny", {"methods.dpo.learning_rate": 1.0})
     changed = [job.name for job in JOBS if job.parameters(before) != job.parameters(after)]
-    assert changed == ["methods/dpo"]
+    assert changed == ["methods/dpo", "evaluation/verdict"]  # the verdict states the whole profile
     other = load_profile("tiny", {"training.learning_rate": 1.0})
     changed = [job.name for job in JOBS if job.parameters(before) != job.parameters(other)]
-    assert set(changed) == {f"methods/{method}" for method in METHODS}
+    trained = {f"methods/{method}" for method in METHODS} | {"ingredients/learning_rate"}
+    assert set(changed) == trained | {"evaluation/verdict"}
 
 
 def test_modules_are_found_through_one_another() -> None:

@@ -66,7 +66,9 @@ def toy_pool(rewards: Sequence[Sequence[int]] = REWARDS, heldout: int = 1) -> pd
     return pd.DataFrame(rows)
 
 
-def toy_run(model: Path, name: str = "toy", pool: pd.DataFrame | None = None, **changes: object) -> Run:
+def toy_run(
+    model: Path, name: str = "toy", pool: pd.DataFrame | None = None, **changes: object
+) -> Run:
     """A run of four steps of four rows on the toy model; `methods__dpo__beta=1` changes a value."""
     settings = {
         "model.base": str(model),

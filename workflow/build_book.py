@@ -15,7 +15,6 @@ from pathlib import Path
 
 from jobs import JOBS, ROOT
 
-
 COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 
 

@@ -25,7 +25,7 @@ class Job:
     name: str
     reads: tuple[str, ...]
     writes: tuple[str, ...]
-    settings: tuple[str, ...]  # sections of the profile; a change re-runs the notebook
+    settings: tuple[str, ...]  # sections or values of the profile; a change re-runs the notebook
     files: tuple[str, ...] = ()  # globs of tracked files that it reads, relative to the checkout
     priority: int = 0  # what takes longest starts first
 
@@ -82,6 +82,9 @@ def modules_of(source: Path) -> list[Path]:
     return sorted(found)
 
 
+SECTIONS = (
+    *("model", "problems", "rollouts", "lora", "training", "methods", "evaluation", "geometry"),
+)
 ROLLOUTS = ("rollouts/rollouts.parquet", "rollouts/card.json")
 ADAPTER_FILES = ("adapter_model.safetensors", "adapter_config.json", "card.json")
 ADAPTERS = tuple(f"adapters/{name}/{file}" for name in METHODS for file in ADAPTER_FILES)
@@ -103,14 +106,20 @@ JOBS = [
         "ingredients/rollouts",
         reads=(),
         writes=ROLLOUTS,
-        settings=("model", "problems", "rollouts"),
+        # Also a table of how each objective weights and how often it sees the pool. No learning
+        # rate in it: changing one must not sample again.
+        settings=(
+            *("model", "problems", "rollouts", "training.steps", "training.batch_size"),
+            *(f"methods.{method}.{key}" for method in METHODS for key in ("steps", "batch_size")),
+            *("methods.rift.reward_lambda", "methods.offline_grpo.bias"),
+        ),
         priority=100,
     ),
     Job(
         "ingredients/lora_delta",
         reads=(),
         writes=(),
-        settings=("lora", "geometry"),
+        settings=("lora",),
     ),
     *(
         Job(
@@ -135,7 +144,7 @@ JOBS = [
             f"geometry/{analysis}",
             reads=ADAPTERS,
             writes=(f"geometry/{analysis}.csv",),
-            settings=("geometry", "lora"),
+            settings=("geometry", "lora", "evaluation.confidence"),
             priority=10,
         )
         for analysis in ("cosine", "principal_angles", "orthogonal_fraction")
@@ -145,7 +154,7 @@ JOBS = [
             f"geometry/{analysis}",
             reads=(*ROLLOUTS, *ADAPTERS),
             writes=(f"geometry/{analysis}.csv",),
-            settings=("model", "problems", "rollouts", "evaluation", "geometry"),
+            settings=("model", "problems", "evaluation", "geometry", "training.threads"),
             priority=30 if analysis == "mode_connectivity" else 20,
         )
         for analysis in ("mode_connectivity", "cka")
@@ -154,14 +163,14 @@ JOBS = [
         "evaluation/accuracy",
         reads=ADAPTERS,
         writes=PREDICTIONS,
-        settings=("model", "problems", "evaluation"),
+        settings=("model", "problems", "evaluation", "training.threads"),
         priority=40,
     ),
     Job(
         "evaluation/verdict",
         reads=(*ROLLOUTS, *ADAPTERS, *PREDICTIONS, *(f"geometry/{a}.csv" for a in GEOMETRY)),
         writes=("claims.csv",),
-        settings=("problems", "evaluation", "geometry"),
+        settings=SECTIONS,
         files=("book/claims.yaml",),
     ),
 ]

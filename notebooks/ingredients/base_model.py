@@ -29,7 +29,7 @@ run: str = ""  # folder under results/; empty: the profile's name
 retrain: bool = False  # train both models again from nothing (about an hour on one core)
 output: str = "results/models"  # folder of retrained models, relative to the project
 student_problems: int = 100_000  # problems of 2-4 steps that the student is raised on
-teacher_problems: int = 80_000  # problems of 2-8 steps that the teacher sees after that
+teacher_problems: int = 60_000  # problems of 2-8 steps that the teacher sees after that
 
 # %% tags=["hide-input"]
 import json

@@ -118,7 +118,7 @@ plots.toy(
 #
 # To walk from one model to another, mix the deltas: $(1 - t)\,\Delta_1 + t\,\Delta_2$. Mixing $B$ with $B$ and $A$ with $A$ gives something else, because the product of two sums has cross terms: $(1-t)^2 B_1A_1 + t^2 B_2A_2 + t(1-t)(B_1A_2 + B_2A_1)$. Some tools do just that when they "average adapters".
 
-# %% mystnb={"figure": {"name": "fig-delta-mixing", "caption": "What goes wrong when factors are mixed instead of deltas? Distance of the mixed factors' product from the true mix, relative to its norm, for two unrelated adapters and for two that share A. With one shared A mixing factors is exact; without, the error at the midpoint is {number}`lora_delta.mixing.midpoint:.0%`, as large as the result itself. Mixing deltas, as this book does, has no error. Toys, no training."}, "image": {"alt": "Relative error of mixing factors against the mixing weight: zero at both ends, largest in the middle for unrelated adapters, and zero throughout for adapters that share A."}} tags=["hide-input"]
+# %% mystnb={"figure": {"name": "fig-delta-mixing", "caption": "What goes wrong when factors are mixed instead of deltas? Distance of the mixed factors' product from the true mix, relative to its norm, for two unrelated adapters and for two that share A. With one shared A mixing factors is exact; without, the error at the midpoint is {number}`lora_delta.mixing.midpoint:.0%` of the result. Mixing deltas, as this book does, has no error. Toys, no training."}, "image": {"alt": "Relative error of mixing factors against the mixing weight: zero at both ends, largest in the middle for unrelated adapters, and zero throughout for adapters that share A."}} tags=["hide-input"]
 shared = LowRankDelta(two.B, one.A, two.scale)
 weights = np.linspace(0, 1, 13)
 errors = {"unrelated": [], "shared A": []}
@@ -141,15 +141,15 @@ plots.toy(
 #
 # LoRA starts with $B = 0$ and a random $A$. All six adapters of this book start from the *same* $A$, and $A$ moves little. This is a necessity and a confound.
 #
-# **A necessity.** At $B = 0$ the gradient with respect to $B$ is $g A^\top$, where $g$ is the gradient of the full weight. One plain gradient step thus moves the weight along $g A^\top A$: the part of $g$ that $A$ lets through. With two independent $A$ the *same* $g$ comes out as two nearly orthogonal deltas. Their cosine is about $r/d_{\mathrm{in}}$.
+# **A necessity.** At $B = 0$ the gradient with respect to $B$ is $g A^\top$, where $g$ is the gradient of the full weight. One plain gradient step thus moves the weight along $g A^\top A$: the part of $g$ that $A$ lets through. With two independent $A$ the *same* $g$ comes out as two nearly orthogonal deltas. Their cosine is about $r/(d_{\mathrm{in}} + r)$, which is $r/d_{\mathrm{in}}$ where the rank is small.
 
-# %% mystnb={"figure": {"name": "fig-delta-floor", "caption": "How alike are two LoRA updates by the same gradient, if their A were drawn independently? About as alike as r over d: the line is r/d, dots are means of {number}`lora_delta.floor.draws` simulated first steps. At the book's size (d = {number}`lora_delta.floor.d`, r = {number}`lora_delta.floor.r`) the simulation gives {number}`lora_delta.floor.here:.3f`, at the paper's (d = 2560, r = 32) {number}`lora_delta.floor.paper:.4f`. With one shared A the cosine is 1 by construction. A first gradient step only: later steps and Adam change the numbers, not the reason."}, "image": {"alt": "Log-log plot of the cosine against r/d: simulated dots lie along the line of equality, from about 0.01 up to 0.3."}} tags=["hide-input"]
+# %% mystnb={"figure": {"name": "fig-delta-floor", "caption": "How alike are two LoRA updates by the same gradient, if their A were drawn independently? About as alike as r over d: the line is r/(d + r), dots are means of {number}`lora_delta.floor.draws` simulated first steps. At the book's size (d = {number}`lora_delta.floor.d`, r = {number}`lora_delta.floor.r`) the simulation gives {number}`lora_delta.floor.here:.3f`, at the paper's (d = 2560, r = 32) {number}`lora_delta.floor.paper:.4f`. With one shared A the cosine is 1 by construction. A first gradient step only: later steps and Adam change the numbers, not the reason."}, "image": {"alt": "Log-log plot of the cosine against r/d: simulated dots lie along the line r/(d + r), from about 0.01 up to 0.25."}} tags=["hide-input"]
 cases = [(2560, 32), (2560, 64), (1024, 32), (512, 32), (192, 8), (192, 16), (192, 32), (96, 32)]
 share = np.array([rank / width for width, rank in cases])
 means = [same_gradient_cosine(w, rank, draws=draws, seed=seed).mean() for w, rank in cases]
 line = np.linspace(share.min(), share.max(), 50)
 plots.toy(
-    {"r / d": (line, line)},
+    {"r / (d + r)": (line, line / (1 + line))},
     {"independent A": (share, means)},
     xlabel="r / d",
     ylabel="cosine of the two updates",
@@ -162,7 +162,7 @@ plots.toy(
 #
 # **A confound.** With a shared $A$ two *unrelated* updates agree on the right-hand side, because both can only read the $r$ input directions that $A$ offers.
 
-# %% mystnb={"figure": {"name": "fig-delta-sides", "caption": "How alike do two unrelated adapters look on either side? Smallest principal angle of random deltas with one shared A, against k, the number of leading singular vectors; means over {number}`lora_delta.floor.draws` draws at d = {number}`lora_delta.floor.d`. The left side shows no likeness beyond what chance gives at that k. On the right the angle is already {number}`lora_delta.sides.right_half:.0f` degrees at k = r/2, and zero from there on. Nothing was learned here by anyone."}, "image": {"alt": "Smallest angle against k: the left side stays high, the right side falls to zero at half the rank."}} tags=["hide-input"]
+# %% mystnb={"figure": {"name": "fig-delta-sides", "caption": "How alike do two unrelated adapters look on either side? Smallest principal angle of random deltas with one shared A, against k, the number of leading singular vectors; means over {number}`lora_delta.floor.draws` draws at d = {number}`lora_delta.floor.d`. The left side shows no likeness beyond what chance gives at that k. On the right the angle is already {number}`lora_delta.sides.right_half:.0f` degrees at k = r/2, and zero for every larger k. Nothing was learned here by anyone."}, "image": {"alt": "Smallest angle against k: the left side stays high, the right side falls to zero at half the rank."}} tags=["hide-input"]
 ks = np.arange(1, r + 1)
 sums = {"left": np.zeros(r), "right": np.zeros(r)}
 for _ in range(draws):
@@ -184,21 +184,24 @@ plots.toy(
 #
 # Two methods may be very close. How small an angle can be measured? The obvious way, $\theta = \arccos(\text{cosine})$, loses it: near zero the cosine is $1 - \theta^2/2$, and the computer rounds. The sine of the angle, taken from the residual, keeps all digits {cite}`knyazev2002angles`.
 
-# %% mystnb={"figure": {"name": "fig-delta-small", "caption": "Which formula still sees a small angle? Relative error of the angle between two vectors of {number}`lora_delta.floor.d` entries, built at the angle on the axis. In single precision the arccos is useless below a thousandth of a radian, in double precision below a hundred-millionth. The sine form used in this book loses nothing that matters. An error of 1 means that the angle came back as zero."}, "image": {"alt": "Log-log plot of relative error against the true angle: the arccos in single precision is worst, the arccos in double precision next, the sine form in double precision lowest throughout."}} tags=["hide-input"]
+# %% mystnb={"figure": {"name": "fig-delta-small", "caption": "Which formula still sees a small angle? Relative error (median of nine tries) of the angle between two vectors of {number}`lora_delta.floor.d` entries, built at the angle on the axis. In single precision the arccos is useless below a thousandth of a radian, in double precision below a hundred-millionth. The sine form used in this book loses nothing that matters. An error of 1 means that the angle came back as zero."}, "image": {"alt": "Log-log plot of relative error against the true angle: the arccos in single precision is worst, the arccos in double precision next, the sine form in double precision lowest throughout."}} tags=["hide-input"]
 true = np.logspace(-9, 0, 28)
-frame, _ = np.linalg.qr(rng.standard_normal((d, 2)))
+frames = [np.linalg.qr(rng.standard_normal((d, 2)))[0] for _ in range(9)]
 methods = {"arccos, single precision": [], "arccos, double precision": [], "sine form": []}
 for angle in true:
-    u, v = frame[:, :1], np.cos(angle) * frame[:, :1] + np.sin(angle) * frame[:, 1:]
-    v = v / np.linalg.norm(v)
-    single = np.sum(u.astype(np.float32) * v.astype(np.float32), dtype=np.float32)
-    for name, value in (
-        ("arccos, single precision", np.arccos(min(single, np.float32(1)))),
-        ("arccos, double precision", np.arccos(min(float(np.sum(u * v)), 1.0))),
-        ("sine form", principal_angles(u, v)[0]),
-    ):
+    errors_of = {name: [] for name in methods}
+    for frame in frames:
+        u, v = frame[:, :1], np.cos(angle) * frame[:, :1] + np.sin(angle) * frame[:, 1:]
+        single = float(np.sum(u.astype(np.float32) * v.astype(np.float32), dtype=np.float32))
+        for name, value in (
+            ("arccos, single precision", np.arccos(min(single, 1.0))),
+            ("arccos, double precision", np.arccos(min(float(np.sum(u * v)), 1.0))),
+            ("sine form", principal_angles(u, v)[0]),
+        ):
+            errors_of[name].append(abs(value - angle) / angle)
+    for name, values in methods.items():
         # What is exact to the last bit has no place on a logarithmic axis: shown at 1e-17.
-        methods[name].append(max(abs(float(value) - angle) / angle, 1e-17))
+        values.append(max(float(np.median(errors_of[name])), 1e-17))
 plots.toy(
     {},
     {name: (true, values) for name, values in methods.items()},

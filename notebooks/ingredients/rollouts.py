@@ -118,7 +118,6 @@ pd.DataFrame(
             "updates": seen[name].steps,
             "rows or pairs in an update": seen[name].batch_size,
             "passes over them": f"{seen[name].steps * seen[name].batch_size / max(amount[name], 1):.2f}",
-            "peak learning rate": f"{seen[name].learning_rate:.0e}",
         }
         for name, label in METHODS.items()
     }

@@ -1,9 +1,7 @@
 """Linear mode connectivity: what happens on the straight line between two fine-tuned models.
 
 The line runs through weight space: W(alpha) = W_base + (1 - alpha) dW_a + alpha dW_b. Mixing the
-factors A and B instead would be another, curved path, because dW is their product. Nothing is
-merged either: each changed module adds its low-rank update to its output, in fp32, so that no
-rounding of the base weights can hide a small delta.
+factors A and B instead would be another, curved path, because dW is their product.
 """
 
 from __future__ import annotations
@@ -15,13 +13,12 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 from numpy.typing import ArrayLike
 
-from finetune_geometry.deltas import BASE, LowRankDelta
+from finetune_geometry.deltas import BASE
 from finetune_geometry.generation import generate, prompt_ids
+from finetune_geometry.mixture import Mixture, Point
 from finetune_geometry.problems import Problem
-from finetune_geometry.profiles import UserError
 from finetune_geometry.rewards import is_correct
 from finetune_geometry.teacher_forcing import Row, completion_logprobs
 
@@ -31,90 +28,6 @@ METRICS = {
     "accuracy": "accuracy",
 }
 COLUMNS = ["a", "b", "module", "layer", "quantity", "metric", "alpha", "value", "low", "high"]
-
-
-class Mixture:
-    """A base model that can stand anywhere in the space which a few adapters span.
-
-    `set({"sft": 0.3, "dpo": 0.7})` gives W_base + 0.3 dW_sft + 0.7 dW_dpo, exactly linear in the
-    deltas. Names that are not given, and the name `base`, count 0; with no weight left the model
-    is the base, bit for bit. `remove()`, or leaving the `with` block, gives the model back.
-
-    Raises UserError where an adapter does not fit the model.
-    """
-
-    def __init__(self, model: Any, adapters: Mapping[str, Mapping[str, LowRankDelta]]) -> None:
-        self.model = model
-        self._factors: dict[str, dict[str, tuple[torch.Tensor, torch.Tensor]]] = {}
-        self._active: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}
-        for name, adapter in adapters.items():
-            self._factors[name] = {
-                module: _factors(model, name, module, delta) for module, delta in adapter.items()
-            }
-        changed = dict.fromkeys(m for factors in self._factors.values() for m in factors)
-        self._hooks = [
-            model.get_submodule(module).register_forward_hook(self._hook(module))
-            for module in changed
-        ]
-
-    def set(self, weights: Mapping[str, float]) -> None:
-        """Move the model to W_base + sum of weight * dW."""
-        unknown = set(weights) - set(self._factors) - {BASE}
-        if unknown:
-            raise UserError(
-                f"no adapter {sorted(unknown)[0]!r}: interpolation: "
-                f"the loaded ones are {', '.join(self._factors)}"
-            )
-        parts: dict[str, list[tuple[torch.Tensor, torch.Tensor]]] = {}
-        for name, weight in weights.items():
-            if name != BASE and weight != 0:
-                for module, (a, b) in self._factors[name].items():
-                    parts.setdefault(module, []).append((a, weight * b))
-        # Factors side by side: two thin products a module, however many adapters are mixed.
-        self._active = {
-            module: (torch.cat([a for a, _ in pairs], 1), torch.cat([b for _, b in pairs], 0))
-            for module, pairs in parts.items()
-        }
-
-    def remove(self) -> None:
-        """Take the hooks off: the model is the base again."""
-        for hook in self._hooks:
-            hook.remove()
-        self._hooks = []
-
-    def __enter__(self) -> Mixture:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self.remove()
-
-    def _hook(self, module: str) -> Any:
-        def add_delta(_: Any, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> Any:
-            if module not in self._active:
-                return None
-            a, b = self._active[module]
-            return output + ((inputs[0].to(a.dtype) @ a) @ b).to(output.dtype)
-
-        return add_delta
-
-
-def _factors(
-    model: Any, name: str, module: str, delta: LowRankDelta
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """(d_in, r) and (r, d_out) in fp32 on the module's device, the scale in the second."""
-    try:
-        layer = model.get_submodule(module)
-    except AttributeError:
-        layer = None
-    if not isinstance(layer, torch.nn.Linear) or tuple(layer.weight.shape) != delta.shape:
-        found = "nothing of that name" if layer is None else str(layer)
-        raise UserError(
-            f"adapter {name!r} changes {module} {delta.shape}, where the model has {found}: "
-            "interpolation: load the base model that the adapter was trained on"
-        )
-    a = torch.as_tensor(delta.A.T, dtype=torch.float32)
-    b = torch.as_tensor(delta.scale * delta.B.T, dtype=torch.float32)
-    return a.to(layer.weight.device), b.to(layer.weight.device)
 
 
 @dataclass(frozen=True)
@@ -168,29 +81,46 @@ class Score:
     accuracy: tuple[np.ndarray, np.ndarray]  # right answers and ones, (problems,)
 
 
-def score(model: Any, tokenizer: Any, tasks: Tasks) -> Score:
-    """The three metrics of one model: held-out rollouts, boxed answers, greedy answers."""
-    rollouts = completion_logprobs(model, tasks.rows)
-    boxes = completion_logprobs(model, list(zip(tasks.prompts, tasks.boxes, strict=True)))
-    answers = generate(model, tokenizer, tasks.prompts, max_new_tokens=tasks.max_new_tokens)
-    texts = tokenizer.batch_decode(answers, skip_special_tokens=True)
-    right = [is_correct(t, p.answer) for t, p in zip(texts, tasks.problems, strict=True)]
-    groups = np.asarray(tasks.groups)
-    return Score(
-        sft_cross_entropy=(
-            np.bincount(groups, weights=[-row.sum() for row in rollouts]),
-            np.bincount(groups, weights=[len(row) for row in rollouts]),
-        ),
-        boxed_cross_entropy=(
-            np.array([-row.sum() for row in boxes]),
-            np.array([float(len(row)) for row in boxes]),
-        ),
-        accuracy=(np.array(right, dtype=float), np.ones(len(right))),
+def score(mixture: Mixture, tokenizer: Any, tasks: Tasks, points: Sequence[Point]) -> list[Score]:
+    """The three metrics of several models at once: every forward pass holds rows of all of them."""
+
+    def repeated(items: Sequence[Any]) -> list[Any]:
+        """The items once for each point, and the points to go with them."""
+        mixture.assign([point for point in points for _ in items])
+        return list(items) * len(points)
+
+    def split(values: Sequence[Any]) -> list[Sequence[Any]]:
+        """Values of `repeated` items as one list for each point."""
+        size = len(values) // len(points)
+        return [values[i * size : (i + 1) * size] for i in range(len(points))]
+
+    model, select = mixture.model, mixture.select
+    rollouts = split(completion_logprobs(model, repeated(tasks.rows), on_rows=select))
+    asked = list(zip(tasks.prompts, tasks.boxes, strict=True))
+    boxes = split(completion_logprobs(model, repeated(asked), on_rows=select))
+    prompts, limit = repeated(tasks.prompts), tasks.max_new_tokens
+    answers = split(
+        generate(model, tokenizer, prompts, max_new_tokens=limit, batch_size=128, on_rows=select)
     )
-
-
-Point = tuple[tuple[str, float], ...]
-"""A model of the mixture: (adapter, weight) pairs; the empty point is the base."""
+    groups = np.asarray(tasks.groups)
+    scores = []
+    for read, boxed, answered in zip(rollouts, boxes, answers, strict=True):
+        texts = tokenizer.batch_decode(answered, skip_special_tokens=True)
+        right = [is_correct(t, p.answer) for t, p in zip(texts, tasks.problems, strict=True)]
+        scores.append(
+            Score(
+                sft_cross_entropy=(
+                    np.bincount(groups, weights=[-row.sum() for row in read]),
+                    np.bincount(groups, weights=[len(row) for row in read]),
+                ),
+                boxed_cross_entropy=(
+                    np.array([-row.sum() for row in boxed]),
+                    np.array([float(len(row)) for row in boxed]),
+                ),
+                accuracy=(np.array(right, dtype=float), np.ones(len(right))),
+            )
+        )
+    return scores
 
 
 def point_on_line(a: str, b: str, alpha: float) -> Point:
@@ -206,13 +136,20 @@ def line_points(names: Sequence[str], alphas: Sequence[float]) -> list[Point]:
 
 
 def score_points(
-    mixture: Mixture, tokenizer: Any, tasks: Tasks, points: Iterable[Point]
+    mixture: Mixture, tokenizer: Any, tasks: Tasks, points: Iterable[Point], at_once: int = 12
 ) -> dict[Point, Score]:
-    """`score` at every point. This is where the time goes."""
-    scores = {}
+    """`score` at every point, up to `at_once` together. This is where the time goes.
+
+    Points of the same adapters go together: a batch then holds few factors.
+    """
+    scores: dict[Point, Score] = {}
+    by_adapters: dict[tuple[str, ...], list[Point]] = {}
     for point in points:
-        mixture.set(dict(point))
-        scores[point] = score(mixture.model, tokenizer, tasks)
+        by_adapters.setdefault(tuple(name for name, _ in point), []).append(point)
+    for group in by_adapters.values():
+        for start in range(0, len(group), at_once):
+            part = group[start : start + at_once]
+            scores |= zip(part, score(mixture, tokenizer, tasks, part), strict=True)
     mixture.set({})
     return scores
 

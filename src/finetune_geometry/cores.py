@@ -35,6 +35,8 @@ class ModuleCores:
         left: M matrices of left singular vectors, (n_out, r_i), orthonormal columns.
         singular_values: M vectors of singular values, (r_i,), falling; empty for the zero delta.
         right: M matrices of right singular vectors, (n_in, r_i).
+        exact: inner products and squared distances of the whole matrices, (M, M) each, where
+            some delta is no low-rank product and the above is its leading part only; else None.
     """
 
     module: str
@@ -43,6 +45,7 @@ class ModuleCores:
     left: tuple[Array, ...]
     singular_values: tuple[Array, ...]
     right: tuple[Array, ...]
+    exact: tuple[Array, Array] | None = None
 
     @property
     def layer(self) -> int:
@@ -63,7 +66,15 @@ class ModuleCores:
     @cached_property
     def norms(self) -> Array:
         """Frobenius norms, (M,)."""
+        if self.exact is not None:
+            return np.sqrt(np.diagonal(self.exact[0]))
         return np.array([np.linalg.norm(s) for s in self.singular_values])
+
+    @cached_property
+    def tails(self) -> Array:
+        """Frobenius norms of what the singular vectors leave out, (M,); 0 for low-rank products."""
+        kept = np.array([np.sum(s**2) for s in self.singular_values])
+        return np.sqrt(np.maximum(self.norms**2 - kept, 0.0)) if self.exact else 0.0 * kept
 
     @cached_property
     def cores(self) -> Array:
@@ -97,7 +108,15 @@ def compress(module: str, names: Sequence[str], deltas: Sequence[LowRankDelta]) 
         left.append(u)
         values.append(s)
         right.append(v)
-    return ModuleCores(module, tuple(names), shapes.pop(), tuple(left), tuple(values), tuple(right))
+    exact = None
+    if any(delta.full is not None for delta in deltas):
+        exact = (
+            np.array([[one.inner(two) for two in deltas] for one in deltas]),
+            np.array([[(one - two).norm() ** 2 for two in deltas] for one in deltas]),
+        )
+    return ModuleCores(
+        module, tuple(names), shapes.pop(), tuple(left), tuple(values), tuple(right), exact
+    )
 
 
 def _r_factor(stacked: Array) -> Array:

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from finetune_geometry.connectivity import Mixture
 from finetune_geometry.deltas import BASE, load_adapter
+from finetune_geometry.mixture import Mixture
 from finetune_geometry.models import load_model
 from finetune_geometry.problems import Problem, load_problems
 from finetune_geometry.profiles import UserError
@@ -79,7 +79,7 @@ def _kept(run: Run, name: str, key: str) -> pd.DataFrame | None:
     if not run.path(_path(name)).is_file():
         return None
     table = run.read_table(_path(name))
-    return table.drop(columns=_KEY) if (table.get(_KEY) == key).all() else None
+    return table.drop(columns=_KEY) if (table[_KEY] == key).all() else None
 
 
 def _path(name: str) -> str:

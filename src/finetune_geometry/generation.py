@@ -7,7 +7,7 @@ one buffer, and drops a row as soon as it ends.  Greedy tokens are those of `gen
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -77,19 +77,21 @@ def generate(
     temperature: float = 0.0,
     seed: int = 0,
     batch_size: int = 256,
+    on_rows: Callable[[list[int]], None] | None = None,
 ) -> list[list[int]]:
     """Complete every prompt; returns the new token ids of each, with the EOS if it was reached.
 
     prompts: token ids of different lengths; they may be padded on the left inside.
     temperature: 0 is greedy; otherwise tokens are drawn from softmax(logits / temperature).
     seed: of the draws; the same prompts, seed and batch size give the same completions.
+    on_rows: called with the indices of the prompts in the next forward pass when they change.
     Raises UserError where a prompt and its completion would not fit into the model's context.
     """
     limit = model.config.max_position_embeddings
     longest = max(map(len, prompts), default=0)
     if longest + max_new_tokens > limit:
         raise UserError(
-            f"a prompt of {longest} tokens and {max_new_tokens} new ones exceed the model's context "
+            f"a prompt of {longest} tokens and {max_new_tokens} new ones exceed the context "
             f"of {limit}: generation: lower max_new_tokens or drop the longest problems"
         )
     order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
@@ -97,10 +99,21 @@ def generate(
     rng = torch.Generator(device=model.device).manual_seed(seed) if temperature else None
     for start in range(0, len(order), batch_size):
         rows = order[start : start + batch_size]
+
+        def announce(alive: torch.Tensor, rows: list[int] = rows) -> None:
+            if on_rows is not None:
+                on_rows([rows[i] for i in alive.tolist()])
+
         for row, ids in zip(
             rows,
             _complete(
-                model, tokenizer, [prompts[i] for i in rows], max_new_tokens, temperature, rng
+                model,
+                tokenizer,
+                [prompts[i] for i in rows],
+                max_new_tokens,
+                temperature,
+                rng,
+                announce,
             ),
             strict=True,
         ):
@@ -115,6 +128,7 @@ def _complete(
     max_new_tokens: int,
     temperature: float,
     rng: torch.Generator | None,
+    announce: Callable[[torch.Tensor], None],
 ) -> list[list[int]]:
     """One batch: left-pad, read the prompts, then one token a step until every row has ended."""
     device, width = model.device, max(map(len, prompts))
@@ -137,6 +151,7 @@ def _complete(
     out = torch.full((len(prompts), max_new_tokens), -1, device=device)
     positions = (mask[:, :width].cumsum(-1) - 1).clamp(min=0)
     padded = bool((lengths < width).any())
+    announce(alive)
     for step in range(max_new_tokens):
         logits = model(
             input_ids=ids,
@@ -155,5 +170,6 @@ def _complete(
             tokens, alive, mask, lengths = tokens[keep], alive[keep], mask[keep], lengths[keep]
             for layer in cache.layers:
                 layer.select(keep)
+            announce(alive)
         ids, positions = tokens[:, None], (lengths + step)[:, None]
     return [[t for t in row if t >= 0] for row in out.tolist()]

@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from peft import PeftModel
+from peft import PeftModel, get_peft_model_state_dict
+from safetensors import safe_open
 from tokenizers import Regex, Tokenizer, decoders, pre_tokenizers
 from tokenizers.models import WordLevel
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast, Qwen3Config
@@ -107,7 +108,7 @@ def load_model(profile: Profile, role: str = "base") -> tuple[Any, Any]:
     source = local if local.is_dir() else name
     on_gpu = torch.cuda.is_available()
     disable_progress_bar()  # of loading weights: noise in a notebook
-    model = AutoModelForCausalLM.from_pretrained(
+    model: Any = AutoModelForCausalLM.from_pretrained(
         source,
         dtype=getattr(torch, profile.model.dtype) if on_gpu else torch.float32,
         attn_implementation=profile.model.attention,
@@ -126,10 +127,22 @@ def load_adapted(profile: Profile, adapters: Mapping[str, Path]) -> tuple[Any, A
             raise UserError(
                 f"no adapter {name!r}: {folder}: train it first with notebooks/methods/{name}.ipynb"
             )
-        if adapted is None:
-            adapted = PeftModel.from_pretrained(model, folder, adapter_name=name)
-        else:
-            adapted.load_adapter(folder, adapter_name=name)
+        try:
+            if adapted is None:
+                adapted = PeftModel.from_pretrained(model, folder, adapter_name=name)
+            else:
+                adapted.load_adapter(folder, adapter_name=name)
+            held = get_peft_model_state_dict(adapted, adapter_name=name).keys()
+            with safe_open(folder / "adapter_model.safetensors", "pt") as file:
+                differing = sorted(held ^ set(file.keys()))
+            if differing:  # PEFT leaves out what has no place and fills in what is missing
+                raise ValueError(f"{len(differing)} weights differ, as {differing[0]}")
+        except Exception as error:  # of many kinds: PEFT's, safetensors', a shape of PyTorch's
+            reason = " ".join(str(error).split())[:200]
+            raise UserError(
+                f"adapter {name!r} does not fit {profile.model.base}: {folder}: train it on this "
+                f"base model ({type(error).__name__}: {reason})"
+            ) from error
     if adapted is None:
         raise UserError("no adapter given: load_adapted: name at least one")
     return adapted.eval(), tokenizer
@@ -150,11 +163,13 @@ bf16 safetensors. Made for the book "The Geometry of Fine-Tuning Losses"; of no 
 
 | | |
 |---|---|
-| data | {card["problems"]:,} generated problems of {card["min_steps"]} to {card["max_steps"]} steps, numbers up to {card["max_value"]}, each seen once |
+| data | {card["problems"]:,} generated problems, each seen once |
+| their difficulty | {card["min_steps"]} to {card["max_steps"]} steps, numbers up to {card["max_value"]} |
 | starts from | {f"the {start}" if start else "random weights"} |
 | tokens seen (padding included) | {card["tokens"]:,} |
 | updates | {card["step"]:,} of about {card["tokens_per_batch"]:,} tokens |
-| optimiser | AdamW, peak learning rate {card["learning_rate"]}, bf16 autocast, seed {card["seed"]} |
+| optimiser | AdamW, peak learning rate {card["learning_rate"]}, bf16 autocast |
+| seed | {card["seed"]} |
 | time | {card["seconds"]:.0f} s on {card["threads"]} CPU core |
 | validation accuracy (210 problems, 2 to 8 steps) | {card["accuracy"][-1][1]:.1%} |
 | curves | `loss` and `accuracy` in `card.json` |

@@ -16,7 +16,7 @@ import pandas as pd
 
 from finetune_geometry.deltas import Array, LowRankDelta
 from finetune_geometry.profiles import UserError
-from finetune_geometry.subspaces import SIDES, principal_angles
+from finetune_geometry.subspaces import SIDES, picked_angles, principal_angles
 
 _SUMS = [("", 0, "inner"), ("", 0, "norm1"), ("", 0, "norm2")]
 CHANCE_COLUMNS = ["pooled", "side", "k", "quantity", "low", "value", "high"]
@@ -140,10 +140,8 @@ def _measures(
     for side, u, v in zip(SIDES, one.svd()[::2], two.svd()[::2], strict=True):
         found[side, 1, "leading_vector_cosine"] = abs(float(u[:, 0] @ v[:, 0]))
         for k in (k for k in ks if k <= min(u.shape[1], v.shape[1])):
-            angles = np.degrees(principal_angles(u[:, :k], v[:, :k]))
-            found[side, k, "angle_smallest"] = float(angles[0])
-            found[side, k, "angle_median"] = float(np.median(angles))
-            found[side, k, "angle_largest"] = float(angles[-1])
+            for quantity, angle in picked_angles(principal_angles(u[:, :k], v[:, :k])).items():
+                found[side, k, quantity] = angle
     return found
 
 
@@ -151,8 +149,9 @@ def same_gradient_cosine(d_in: int, r: int, *, draws: int, seed: int) -> Array:
     """Cosines of two LoRA updates by one and the same gradient, from two independent A, (draws,).
 
     At B = 0 the gradient of B is g A^T (g: that of the weight), so the first step of plain gradient
-    descent moves the weight along g A^T A. Here g is Gaussian with 4 r rows. Two independent A
-    agree to about r / d_in; one shared A gives 1 by construction.
+    descent moves the weight along g A^T A. Here g and A are Gaussian, g with 4 r rows. Two
+    independent A agree to about r / (d_in + r + 1), by E[A^T A] = r I and E[(A^T A)^2] =
+    r (d_in + r + 1) I; one shared A gives 1 by construction.
     """
     rng = np.random.default_rng(seed)
     cosines = np.empty(draws)

@@ -7,16 +7,20 @@ counted, `{n}` the number of the step, `{box}` a container, and `{new}` what is 
 """
 
 NAMES = {
-    "He": ("Adam Ben Carl Dan Eric Finn George Hugo Ivan Jack Karim Leo Max Nils Omar Paul Ravi Sam "
-           "Tom Yusuf").split(),
-    "She": ("Alice Bella Clara Dina Emma Fatima Grace Hana Ines Julia Kira Lena Maria Nora Olga Priya "
-            "Rosa Sara Tina Zoe").split(),
-}  # fmt: skip
+    "He": (
+        "Adam Ben Carl Dan Eric Finn George Hugo Ivan Jack "
+        "Karim Leo Max Nils Omar Paul Ravi Sam Tom Yusuf"
+    ).split(),
+    "She": (
+        "Alice Bella Clara Dina Emma Fatima Grace Hana Ines Julia "
+        "Kira Lena Maria Nora Olga Priya Rosa Sara Tina Zoe"
+    ).split(),
+}
 
 THINGS = (
     "apples pears plums lemons cookies muffins eggs nuts stamps coins cards marbles shells stones "
-    "beads buttons books pens pencils stickers ribbons candles flowers tulips seeds toys dolls cars "
-    "balls hats"
+    "beads buttons books pens pencils stickers ribbons candles flowers tulips seeds toys dolls "
+    "cars balls hats"
 ).split()
 
 CONTAINERS = "boxes bags baskets crates jars trays".split()

@@ -13,9 +13,10 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from finetune_geometry.palette import (
     INK,
@@ -218,16 +219,26 @@ def toy(
     hues = dict(zip(dict.fromkeys([*theory, *measured]), TOY_COLOURS, strict=False))
     for name, (x, y) in theory.items():
         ax.plot(x, y, color=hues[name], label=name)
-    for name, (x, y) in measured.items():
+    # Marks of falling size, so that those which coincide are all seen.
+    for mark, size, (name, (x, y)) in zip("sDov", (9, 7, 5, 4), measured.items(), strict=False):
         text = f"{name}, measured" if name in theory else name
-        ax.plot(x, y, color=hues[name], marker="o", ls="", mfc="white", mew=1.6, label=text)
+        ax.plot(x, y, mark, color=hues[name], mfc="white", mew=1.5, ms=size, label=text)
     ax.set(xlabel=xlabel, ylabel=ylabel)
-    if logx:
-        ax.set_xscale("log")
-    if logy:
-        ax.set_yscale("log")
+    for axis, log in ((ax.xaxis, logx), (ax.yaxis, logy)):
+        if log:
+            _log_axis(axis)
     _legend(ax)
     return fig
+
+
+def _log_axis(axis: Axis) -> None:
+    """Logarithmic, with labels at 1, 2 and 5 where the axis spans too few powers of ten."""
+    axis.axes.set(**{f"{axis.axis_name}scale": "log"})  # type: ignore[attr-defined]
+    low, high = axis.get_view_interval()
+    if high < 300 * low:
+        axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axis.set_minor_formatter(NullFormatter())
 
 
 def chance_band(

@@ -156,9 +156,12 @@ def train_from_scratch(
                 state["accuracy"].append([step + 1, evaluate(model, tokenizer)])
                 model.train()
             _save_state(state_file, model, optimiser, state)
-            print(f"step {step + 1}/{len(batches)}  loss {loss.item():.4f}  "
-                  f"accuracy {state['accuracy'][-1:]}  {state['seconds']:.0f} s", flush=True)  # fmt: skip
-    model.to(torch.bfloat16).save_pretrained(output)
+            print(
+                f"step {step + 1}/{len(batches)}  loss {loss.item():.4f}  "
+                f"accuracy {state['accuracy'][-1:]}  {state['seconds']:.0f} s",
+                flush=True,
+            )
+    model.bfloat16().save_pretrained(output)
     tokenizer.save_pretrained(output)
     card = {
         "architecture": "Qwen3ForCausalLM",

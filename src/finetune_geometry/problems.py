@@ -240,7 +240,7 @@ def _hub_problems(dataset: str, split: str) -> list[Problem]:
 
 
 def read_problem(row: dict[str, Any], identifier: str) -> Problem:
-    """A problem from a row of GSM8K (question, answer with "####") or DeepScaleR (problem, answer)."""
+    """A problem from a row of GSM8K (question, answer with "####") or of DeepScaleR."""
     question = row.get("question") or row.get("problem")
     if not question or "answer" not in row:
         raise UserError(

@@ -34,6 +34,7 @@ __all__ = [
     "atomic_directory",
     "atomic_write",
     "check_parameters",
+    "explain_full_disk",
     "project_root",
     "results_root",
 ]
@@ -81,7 +82,7 @@ def atomic_write(path: str | Path, mode: str = "w") -> Iterator[IO[Any]]:
         os.replace(partial, path)
     except BaseException as error:
         partial.unlink(missing_ok=True)
-        _explain_full_disk(error, path)
+        explain_full_disk(error, path)
         raise
 
 
@@ -98,14 +99,19 @@ def atomic_directory(path: str | Path) -> Iterator[Path]:
         os.replace(partial, path)
     except BaseException as error:
         shutil.rmtree(partial, ignore_errors=True)
-        _explain_full_disk(error, path)
+        explain_full_disk(error, path)
         raise
 
 
-def _explain_full_disk(error: BaseException, path: Path) -> None:
-    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-        folder = next(parent for parent in path.absolute().parents if parent.exists())
-        free = shutil.disk_usage(folder).free / 2**20
+def explain_full_disk(error: BaseException, path: Path) -> None:
+    """Raise `UserError` if writing to `path` failed for want of space; any other error passes."""
+    folder = next(parent for parent in path.absolute().parents if parent.exists())
+    free = shutil.disk_usage(folder).free / 2**20
+    if (
+        (isinstance(error, OSError) and error.errno == errno.ENOSPC)
+        or "No space left on device" in str(error)  # safetensors: a class of its own
+        or (isinstance(error, RuntimeError) and free < 1)  # torch.save: does not say why
+    ):
         raise UserError(
             f"no space left on the disk: {path}: free some of it ({free:.0f} MiB are left), "
             "then run the same command again; nothing that was whole is lost"

@@ -16,7 +16,8 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 
-from finetune_geometry.connectivity import BASE, Mixture
+from finetune_geometry.deltas import BASE
+from finetune_geometry.mixture import Mixture
 from finetune_geometry.profiles import UserError
 from finetune_geometry.teacher_forcing import Row, padded_batches
 

@@ -6,6 +6,7 @@ Like `plots`: functions draw what a table holds, compute nothing, and return the
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -29,13 +30,13 @@ def accuracies(table: pd.DataFrame) -> Figure:
     Args:
         table: columns `model`, `accuracy`, `low`, `high`.
     """
-    rows = table.set_index("model")
-    shown = in_order(rows.index)
+    rows: dict[Any, dict[Any, Any]] = table.set_index("model").to_dict("index")
+    shown = in_order(rows)
     fig, ax = plt.subplots(figsize=(6.8, 0.9 + 0.42 * len(shown)))
     if BASE in shown:
-        ax.axvline(rows.loc[BASE, "accuracy"], color="#888888", ls=(0, (4, 3)), lw=1.2, zorder=0)
+        ax.axvline(rows[BASE]["accuracy"], color="#888888", ls=(0, (4, 3)), lw=1.2, zorder=0)
     for place, name in enumerate(shown):
-        row, hue = rows.loc[name], colour(name, shown)
+        row, hue = rows[name], colour(name, shown)
         ax.plot([row["low"], row["high"]], [place, place], color=hue, lw=2.4)
         ax.plot(row["accuracy"], place, color=hue, marker=marker(name, shown), ms=8)
     ax.set_yticks(range(len(shown)), [label(name) for name in shown])
@@ -59,11 +60,12 @@ def differences(table: pd.DataFrame) -> Figure:
     margin = float(table["margin"].iloc[0])
     ax.axvspan(-margin, margin, color="#BDBDBD", alpha=0.5, lw=0, zorder=0)
     ax.axvline(0, color="#555555", lw=1)
-    for place, row in enumerate(table.itertuples()):
-        hue = INK if row.equivalent else "#0072B2"
-        fill = hue if row.p_holm < 0.05 else "white"
-        ax.plot([row.low, row.high], [place, place], color=hue, lw=1.8)
-        ax.plot(row.difference, place, marker="o", color=hue, mfc=fill, ms=6.5, mew=1.6)
+    rows: list[dict[Any, Any]] = table.to_dict("records")
+    for place, row in enumerate(rows):
+        hue = INK if row["equivalent"] else "#0072B2"
+        fill = hue if row["p_holm"] < 0.05 else "white"
+        ax.plot([row["low"], row["high"]], [place, place], color=hue, lw=1.8)
+        ax.plot(row["difference"], place, marker="o", color=hue, mfc=fill, ms=6.5, mew=1.6)
     ax.set_yticks(
         range(len(table)),
         [f"{label(a)} - {label(b)}" for a, b in zip(table["a"], table["b"], strict=True)],
@@ -73,7 +75,7 @@ def differences(table: pd.DataFrame) -> Figure:
     ax.grid(False, axis="y")
     ax.xaxis.set_major_formatter(lambda value, _: f"{100 * value:+.0f}")
     ax.set_xlabel("difference in accuracy (percentage points)")
-    mark = {"color": "#0072B2", "marker": "o", "ls": "", "mew": 1.6}
+    mark: dict[str, Any] = {"color": "#0072B2", "marker": "o", "ls": "", "mew": 1.6}
     handles = [
         Line2D([], [], label="difference detected", **mark),
         Line2D([], [], mfc="white", label="none detected", **mark),
@@ -138,10 +140,11 @@ def verdicts(table: pd.DataFrame) -> Figure:
     """
     names = list(VERDICT_COLOURS)
     fig, ax = plt.subplots(figsize=(9.0, 0.9 + 0.36 * len(table)))
-    for place, row in enumerate(table.itertuples()):
-        column = names.index(row.verdict)
-        ax.plot(column, place, "s", ms=14, color=VERDICT_COLOURS[row.verdict])
-        ax.text(column, place, row.claim, ha="center", va="center", fontsize=6.5, color="black")
+    rows: list[dict[Any, Any]] = table.to_dict("records")
+    for place, row in enumerate(rows):
+        column = names.index(row["verdict"])
+        ax.plot(column, place, "s", ms=14, color=VERDICT_COLOURS[row["verdict"]])
+        ax.text(column, place, row["claim"], ha="center", va="center", fontsize=6.5, color="black")
     ax.set_xticks(range(len(names)), [name.replace(" in ", "\nin ") for name in names])
     ax.set_yticks(range(len(table)), table["title"], fontsize=8.5)
     ax.tick_params(axis="both", length=0)

@@ -137,7 +137,7 @@ def sample_rollouts(run: Run) -> dict[str, Any]:
 
 
 def describe(pool: pd.DataFrame) -> dict[str, Any]:
-    """Counts of the pool: rows, groups, mean reward, shares of all-right, mixed, all-wrong groups."""
+    """Counts of the pool, and its shares of all-right, mixed and all-wrong groups."""
     train = pool[pool["split"] == "train"]
     share = train.groupby("group")["reward"].mean()
     lengths = train["completion_ids"].map(len)

@@ -16,8 +16,8 @@ from finetune_geometry.profiles import Method, Training, UserError
 def rows_hash(rows: pd.DataFrame) -> str:
     """SHA-256 of token ids and rewards, in row order: equal hashes mean equal training data."""
     digest = hashlib.sha256()
-    columns = [c for c in ("prompt_ids", "completion_ids", "chosen_ids", "rejected_ids", "weight",
-                           "reward") if c in rows]  # fmt: skip
+    known = "prompt_ids completion_ids chosen_ids rejected_ids input_ids labels weight reward"
+    columns = [column for column in known.split() if column in rows]
     for row in rows[columns].itertuples(index=False):
         for value in row:
             digest.update(np.asarray(value, dtype=np.float64).tobytes() + b"|")
@@ -25,7 +25,7 @@ def rows_hash(rows: pd.DataFrame) -> str:
 
 
 def distinct_reward(rows: pd.DataFrame) -> np.ndarray:
-    """The reward with repeats set to 0: the second equal text of a group counts no more, (rows,)."""
+    """The reward, with 0 for a text that its group has already: (rows,)."""
     repeated = rows.duplicated(["group", "text"])
     return np.where(repeated, 0.0, rows["reward"])
 
@@ -57,7 +57,7 @@ def preference_pairs(rows: pd.DataFrame) -> pd.DataFrame:
         )
     right = rows[rows["reward"] == 1].groupby("group").first()
     wrong = rows[rows["reward"] == 0].groupby("group").first()
-    both = right.join(wrong, how="inner", rsuffix="_wrong")
+    both = right.merge(wrong, on="group", suffixes=("", "_wrong"))
     if both.empty:
         raise UserError(
             f"none of the {rows['group'].nunique()} groups is mixed, so there is no pair: dpo: "

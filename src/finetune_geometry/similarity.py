@@ -39,6 +39,8 @@ class InnerProducts:
 
 def inner_products(cores: ModuleCores) -> InnerProducts:
     """Frobenius inner products and squared distances of all pairs in one module."""
+    if cores.exact is not None:
+        return InnerProducts(cores.module, cores.layer, cores.names, *cores.exact)
     flat = cores.cores.reshape(len(cores.names), -1)
     inner = flat @ flat.T
     np.fill_diagonal(inner, cores.norms**2)
@@ -162,11 +164,17 @@ def rejections(cores: ModuleCores, reference: str, ks: Sequence[int]) -> Rejecti
             along[place] = np.sum(cores.cores[i] * core) / ref_energy
         # The residual itself, not sqrt(1 - cos^2), which is noise when the two are collinear.
         off[place] = np.sum((cores.cores[i] - along[place] * core) ** 2)
+        if cores.exact is not None and ref_energy > 0:
+            inner = cores.exact[0]
+            along[place] = inner[i, ref] / ref_energy
+            off[place] = max(inner[i, i] - along[place] ** 2 * ref_energy, 0.0)
         for side, k in outside:
             spectrum = cores.singular_values[i]
             weighted = cores.basis(i, side, len(spectrum)) * spectrum
             basis = cores.basis(ref, side, min(k, cores.ranks[ref]))
-            outside[side, k][place] = np.sum((weighted - basis @ (basis.T @ weighted)) ** 2)
+            residual = weighted - basis @ (basis.T @ weighted)
+            # What the leading part leaves out counts as outside: an upper bound.
+            outside[side, k][place] = np.sum(residual**2) + cores.tails[i] ** 2
     names = tuple(cores.names[i] for i in others)
     energy = cores.norms[others] ** 2
     return Rejections(

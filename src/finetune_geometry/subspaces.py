@@ -7,7 +7,7 @@ in degrees, those of functions in radians.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from itertools import combinations
 from typing import Any
 
@@ -20,11 +20,6 @@ from finetune_geometry.profiles import UserError
 from finetune_geometry.similarity import COLUMNS, Row, with_averages
 
 SIDES = ("left", "right")
-_PICKED: dict[str, Callable[[Array], Any]] = {
-    "angle_smallest": np.min,
-    "angle_median": np.median,
-    "angle_largest": np.max,
-}
 
 
 def principal_angles(u: Array, v: Array) -> Array:
@@ -51,6 +46,14 @@ def principal_angles(u: Array, v: Array) -> Array:
     return np.sort(angles)
 
 
+def picked_angles(angles: Array) -> dict[str, float]:
+    """The three of the rising `angles` (radians) that tables hold, in degrees."""
+    k = len(angles)
+    middle = (angles[(k - 1) // 2] + angles[k // 2]) / 2
+    picked = {"angle_smallest": angles[0], "angle_median": middle, "angle_largest": angles[-1]}
+    return {quantity: float(np.degrees(angle)) for quantity, angle in picked.items()}
+
+
 def angle_rows(cores: ModuleCores, ks: Sequence[int]) -> list[Row]:
     """Rows of `principal_angle_table` for one module."""
     rows: list[Row] = []
@@ -62,10 +65,8 @@ def angle_rows(cores: ModuleCores, ks: Sequence[int]) -> list[Row]:
                 if k > rank:
                     rows.append((*where, "undefined_angle", float(rank), side, k))
                     continue
-                angles = np.degrees(
-                    principal_angles(cores.basis(i, side, k), cores.basis(j, side, k))
-                )
-                rows += [(*where, q, float(pick(angles)), side, k) for q, pick in _PICKED.items()]
+                angles = principal_angles(cores.basis(i, side, k), cores.basis(j, side, k))
+                rows += [(*where, q, v, side, k) for q, v in picked_angles(angles).items()]
             if rank > 0:
                 first = float(np.sum(cores.basis(i, side, 1) * cores.basis(j, side, 1)))
                 rows.append((*where, "leading_vector_cosine", min(abs(first), 1.0), side, 1))
@@ -119,10 +120,14 @@ def stable_rank(values: Array) -> float:
 def spectrum_rows(cores: ModuleCores) -> list[Row]:
     """Rows of `spectrum_table` for one module."""
     rows: list[Row] = []
-    for name, values, rank in zip(cores.names, cores.singular_values, cores.ranks, strict=True):
+    for name, values, rank, norm, tail in zip(
+        cores.names, cores.singular_values, cores.ranks, cores.norms, cores.tails, strict=True
+    ):
         if name == BASE:
             continue
         where = (name, BASE, cores.module, cores.layer)
+        if cores.exact is not None:
+            rows.append((*where, "truncated_norm", float(tail / norm) if norm > 0 else 0.0, 0))
         rows += [
             (*where, "rank", float(rank), 0),
             (*where, "entropy_rank", entropy_rank(values), 0),
@@ -142,6 +147,8 @@ def spectrum_table(adapters: Sequence[Adapter], **options: Any) -> pd.DataFrame:
     """Singular values ("singular_value", k its index from 1) and effective ranks of each delta.
 
     "rank" counts the singular values above rounding; "entropy_rank" and "stable_rank" are two
-    rival effective ranks, see the functions of those names. `options`: see `cores.map_modules`.
+    rival effective ranks, see the functions of those names. Of full fine-tunings these see the
+    leading part only; "truncated_norm" is then the share of the norm left out.
+    `options`: see `cores.map_modules`.
     """
     return tabulate_spectra(map_modules(spectrum_rows, adapters, **options))

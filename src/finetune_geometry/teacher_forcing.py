@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,11 +14,19 @@ Row = tuple[Sequence[int], Sequence[int]]
 
 @torch.inference_mode()
 def completion_logprobs(
-    model: Any, rows: Sequence[Row], batch_tokens: int = 8192
+    model: Any,
+    rows: Sequence[Row],
+    batch_tokens: int = 4096,
+    on_rows: Callable[[list[int]], None] | None = None,
 ) -> list[np.ndarray]:
-    """Log-probability (nats) of each completion token given all that precedes it, row by row."""
+    """Log-probability (nats) of each completion token given all that precedes it, row by row.
+
+    `on_rows` is called with the indices of the rows before each forward pass.
+    """
     found: list[np.ndarray] = [np.empty(0)] * len(rows)
     for batch, ids in padded_batches(rows, range(len(rows)), batch_tokens):
+        if on_rows is not None:
+            on_rows(batch)
         ids = ids.to(model.device)
         # The token at position t is predicted at t - 1; nothing before the shortest prompt matters.
         first = min(len(rows[i][0]) for i in batch) - 1

@@ -36,11 +36,11 @@ def token_loss(method: str, settings: Method) -> Callable[[Tensor, Tensor, Tenso
     """The loss of each token, (rows, tokens), of an unpaired objective, as a function of
     (log_probs, mask, weight, reference), where `reference()` gives the base's log-probabilities."""
     match method, settings.variant:
-        case "sft", _:
+        case "sft", "paper":
             return lambda log_probs, mask, weight, reference: objectives.sft(log_probs)
-        case "rft", _:
+        case "rft", "paper" | "distinct":
             return lambda log_probs, mask, weight, reference: objectives.rft(log_probs, weight)
-        case "dft", _:
+        case "dft", "paper":
             return lambda log_probs, mask, weight, reference: objectives.dft(log_probs)
         case "rift", "paper":
             return lambda log_probs, mask, weight, reference: objectives.rift(
@@ -76,7 +76,7 @@ class RowCollator(DataCollatorForLanguageModeling):
 class _FixedOrder:
     """A trainer that reads its rows in `order` (a list of indices)."""
 
-    order: list[int]
+    order: Any  # list of indices
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Any:
         return self.order
@@ -85,14 +85,13 @@ class _FixedOrder:
 class ObjectiveTrainer(_FixedOrder, SFTTrainer):
     """SFTTrainer with the loss of an unpaired objective (see `token_loss`)."""
 
-    def __init__(
-        self, *args: Any, objective: Callable[..., Tensor], order: list[int], **kwargs: Any
-    ):
+    def __init__(self, *args: Any, objective: Callable[..., Tensor], order: Any, **kwargs: Any):
         super().__init__(*args, **kwargs)
-        self.objective, self.order = objective, order
+        self.objective: Callable[..., Tensor] = objective
+        self.order = order
 
     def _set_signature_columns_if_needed(self) -> None:
-        self._signature_columns = ["input_ids", "labels", "weight"]
+        self._signature_columns = ["input_ids", "labels", "weight"]  # type: ignore[assignment]
 
     def compute_loss(  # type: ignore[no-untyped-def]
         self, model, inputs, return_outputs=False, num_items_in_batch=None
@@ -110,13 +109,15 @@ class ObjectiveTrainer(_FixedOrder, SFTTrainer):
         losses = self.objective(outputs.log_probs, mask, weight.to(outputs.log_probs), reference)
         tokens = mask.sum() if num_items_in_batch is None else num_items_in_batch
         loss = losses.sum() / torch.as_tensor(tokens).clamp(min=1)
+        if self.args.average_tokens_across_devices and num_items_in_batch is not None:
+            loss = loss * self.accelerator.num_processes  # the gradients will be averaged
         return (loss, outputs) if return_outputs else loss
 
 
 class PairTrainer(_FixedOrder, DPOTrainer):
     """DPOTrainer on rows that are tokenised already: the sampled tokens, not their decoded text."""
 
-    def __init__(self, *args: Any, order: list[int], **kwargs: Any):
+    def __init__(self, *args: Any, order: Any, **kwargs: Any):
         super().__init__(*args, **kwargs)
         self.order = order
 
@@ -125,7 +126,7 @@ class PairTrainer(_FixedOrder, DPOTrainer):
 
 
 class Watch(TrainerCallback):
-    """Stops at `steps` of a longer schedule, and stops with an error at a loss that is not finite."""
+    """Stops at `steps` of a longer schedule, or with an error at a loss that is not finite."""
 
     def __init__(self, steps: int, where: str) -> None:
         self.steps, self.where = steps, where
@@ -133,6 +134,9 @@ class Watch(TrainerCallback):
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         if state.global_step >= self.steps:
             control.should_training_stop = True
+            control.should_log = True  # so that the last loss is checked and kept
+            # A checkpoint of the last step could not be gone on from without one step too many.
+            control.should_save = False
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
         for name in ("loss", "grad_norm"):
@@ -144,6 +148,7 @@ class Watch(TrainerCallback):
         if logs and "loss" in logs:
             print(
                 f"step {state.global_step:5d} of {self.steps}   loss {logs['loss']:9.4f}   "
-                f"gradient norm {logs['grad_norm']:8.4f}   learning rate {logs['learning_rate']:.2e}",
+                f"gradient norm {logs['grad_norm']:8.4f}   "
+                f"learning rate {logs['learning_rate']:.2e}",
                 flush=True,
             )

@@ -18,7 +18,7 @@ from trl import DPOConfig, SFTConfig
 
 from finetune_geometry.models import load_model, lora_a_sha256, peak_memory_mb, versions
 from finetune_geometry.profiles import METHODS, UserError
-from finetune_geometry.records import Run, atomic_directory
+from finetune_geometry.records import Run, atomic_directory, explain_full_disk
 from finetune_geometry.rollouts import load_rollouts
 from finetune_geometry.rows import preference_pairs, row_order, rows_hash, unpaired_rows
 from finetune_geometry.trainers import (
@@ -118,7 +118,11 @@ def train(run: Run, method: str, name: str | None = None) -> dict[str, Any]:
     if last:
         print(f"going on from {last.name}")
     begun = time.perf_counter()
-    trainer.train(resume_from_checkpoint=str(last) if last else None)
+    try:
+        trainer.train(resume_from_checkpoint=str(last) if last else None)
+    except Exception as error:
+        explain_full_disk(error, checkpoints)
+        raise
     history = [entry for entry in trainer.state.log_history if "loss" in entry]
     card = {
         "objective": method,
@@ -158,7 +162,8 @@ def _drop_foreign_checkpoints(checkpoints: Path, settings: list[str]) -> None:
 
 def _last_checkpoint(checkpoints: Path) -> Path | None:
     """The newest whole checkpoint: `trainer_state.json` is the last file that is written to one."""
-    whole = [path.parent for path in checkpoints.glob("checkpoint-*/trainer_state.json")]
+    states = checkpoints.glob("checkpoint-*/trainer_state.json")
+    whole = [path.parent for path in states if path.read_text().rstrip().endswith("}")]
     return max(whole, key=lambda path: int(path.name.split("-")[1]), default=None)
 
 

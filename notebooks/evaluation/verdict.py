@@ -1,0 +1,201 @@
+# ---
+# jupyter:
+#   jupytext:
+#     formats: ipynb,py:percent
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3 (ipykernel)
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# (verdict)=
+# # The verdict: which claims hold in this run?
+#
+# **What you will learn.** What came of each of the paper's seventeen claims, by rules that were written down before the run, and what a careful reader should add to each.
+#
+# ## The question
+#
+# A reproduction is tempted to look at a figure and say "roughly as in the paper". To keep ourselves from doing that, the file `book/claims.yaml` states for each claim which number counts, what size of it would be "reproduced", and why. It was written before the first run. No rule, seed or setting has been changed since to make a claim pass.
+
+# %% tags=["parameters"]
+profile: str = "tiny"  # which profile: smoke, tiny, qwen3-0.6b, qwen3-4b, llama-3.2-3b
+run: str = ""  # folder under results/; empty: the profile's name
+ledger: str = ""  # file with claims and rules; empty: book/claims.yaml
+
+# %% tags=["hide-input"]
+import numpy as np
+import pandas as pd
+
+from finetune_geometry.claims import UNTESTABLE, VERDICTS, evaluate, load_ledger, load_tables
+from finetune_geometry.cores import map_modules
+from finetune_geometry.deltas import load_run
+from finetune_geometry.evaluation import check_adapters
+from finetune_geometry.palette import set_style
+from finetune_geometry.profiles import METHODS
+from finetune_geometry.records import Run, check_parameters
+from finetune_geometry.result_plots import verdicts
+from finetune_geometry.similarity import bootstrap_global_cosine, inner_products
+
+check_parameters(globals())
+set_style()
+pd.set_option("display.max_colwidth", None)
+this_run = Run.open(profile, run)
+settings = this_run.profile
+check_adapters(this_run, list(METHODS))
+claims = load_ledger(ledger or None)
+
+# %% [markdown]
+# ## Definition
+#
+# ```{prf:definition} Verdict
+# :label: def-verdict
+#
+# **Reproduced**: the effect has the sign and, as far as sizes carry over to another model, the size that the paper reports. **Direction only**: the sign or the order is that of the paper, the size is not. **Not reproduced**: neither. **Not testable in this regime**: the run lacks what the claim is about, and we say what is missing.
+# ```
+#
+# Each rule is a list of comparisons between numbers from the tables of the earlier chapters. These are the rules, with the number that each claim turns on:
+
+# %%
+tables = load_tables(this_run, claims)
+intervals = bootstrap_global_cosine(
+    map_modules(inner_products, load_run(this_run)),
+    confidence=settings.evaluation.confidence,
+    seed=settings.geometry.seed,
+)
+tables["cosine"] = tables["cosine"].merge(
+    intervals.assign(module="global", quantity="cosine"),
+    on=["a", "b", "module", "quantity"],
+    how="left",
+)
+table = evaluate(claims, tables, settings.flat())
+this_run.write_table("claims.csv", table)
+table[["claim", "measure", "rule"]].set_index("claim")
+
+# %% [markdown]
+# ## The ledger
+#
+# One row a claim. The interval is that of the number shown, where it has one: over modules for a cosine, over problems or prompts for accuracies and losses. None of them covers another seed of the training.
+
+# %%
+
+
+def with_interval(row) -> str:
+    if not np.isfinite(row["value"]):
+        return "-"
+    text = f"{row['value']:.3g}"
+    return (
+        text if not np.isfinite(row["low"]) else f"{text} ({row['low']:.3g} to {row['high']:.3g})"
+    )
+
+
+shown = table.assign(**{"this run": table.apply(with_interval, axis=1)})
+shown[["claim", "title", "paper", "this run", "verdict"]].set_index("claim")
+
+# %% mystnb={"figure": {"name": "fig-verdicts", "caption": "What came of the claims? {number}`verdict.count.reproduced` of {number}`verdict.claims` are reproduced, {number}`verdict.count.direction` hold in direction only, {number}`verdict.count.failed` are not reproduced, and {number}`verdict.count.untestable` cannot be tested in this run (profile {number}`run.profile`). A verdict is about this model, these problems and this length of training; it is no judgement on the paper's own experiment."}, "image": {"alt": "Grid of the seventeen claims against four verdicts, one coloured square a claim."}} tags=["hide-input"]
+verdicts(table);
+
+# %% [markdown]
+# All numbers behind the verdicts, and what would be needed where there is none:
+
+# %%
+table[["claim", "verdict", "detail"]].set_index("claim")
+
+# %% [markdown]
+# ## What rules cannot say
+#
+# The paper's numbers can be right and still invite a wrong reading. Nine points to keep in mind, with what this run adds to each.
+
+# %% tags=["remove-cell"]
+cosines = tables["cosine"].query("module == 'global'")
+norm = cosines.query("quantity == 'norm'").set_index("a")["value"]
+fraction = tables["fraction"].query("module == 'global' and quantity == 'outside_direction_norm'")
+fraction = fraction.query("b == 'sft'").set_index("a")["value"]
+accuracy = tables["accuracy"].set_index("model")["accuracy"]
+barriers = tables["connectivity"].query("quantity == 'barrier'")
+rift_dpo = barriers.query("a == 'rift' and b == 'dpo'").set_index("metric")["value"]
+cka = tables["cka"].groupby("quantity")[["chance_high"]].max()["chance_high"]
+mcnemar = tables["mcnemar"]
+five = [name for name in METHODS if name != "dpo"]
+among_five = mcnemar[mcnemar["a"].isin(five) & mcnemar["b"].isin(five)]
+cards = {name: this_run.read_json(f"adapters/{name}/card.json") for name in ("sft", "dpo")}
+rollouts = this_run.read_json("rollouts/card.json")
+widths = [delta.shape[1] for delta in load_run(this_run)[1].values()]
+count = table["verdict"].value_counts()
+this_run.record(
+    "verdict",
+    {
+        "claims": len(table),
+        "count": {
+            name: int(count.get(verdict, 0))
+            for name, verdict in zip(
+                ("reproduced", "direction", "failed", "untestable"), VERDICTS, strict=True
+            )
+        },
+        "testable": int((table["verdict"] != UNTESTABLE).sum()),
+        "of": dict(zip(table["claim"], table["verdict"], strict=True)),
+        "value": {row.claim: float(row.value) for row in table.itertuples()},
+        "base": float(accuracy["base"]),
+        "dpo": float(accuracy["dpo"]),
+        "sft": float(accuracy["sft"]),
+        "norm_ratio": float(norm["sft"] / norm["dpo"]) if norm["dpo"] > 0 else float("nan"),
+        "fraction": {name: float(value) for name, value in fraction.items()},
+        "energy": {name: float(value) ** 2 for name, value in fraction.items()},
+        "floor": float(np.mean([settings.lora.r / width for width in widths])),
+        "barrier": {name: float(value) for name, value in rift_dpo.items()},
+        "cka_chance": {name.removesuffix("_cka"): float(value) for name, value in cka.items()},
+        "epochs": {name: float(card["epochs"]) for name, card in cards.items()},
+        "rows": {name: int(card["rows"]) for name, card in cards.items()},
+        "mixed": float(rollouts["mixed"]),
+        "five": {
+            "pairs": len(among_five),
+            "different": int((among_five["p_holm"] < 0.05).sum()),
+            "equivalent": int(among_five["equivalent"].sum()),
+        },
+    },
+)
+
+# %% [markdown]
+# 1. **"DPO is the most accurate" is close to "DPO barely moved".** In the paper the base has 94.0 %, DPO 93.5 %, and DPO's delta is 13 times shorter than SFT's. Here the base has {number}`verdict.base:.1%`, DPO {number}`verdict.dpo:.1%`, SFT {number}`verdict.sft:.1%`, and SFT's delta is {number}`verdict.norm_ratio:.1f` times as long as DPO's. The base belongs into every figure.
+# 2. **"67 % orthogonal" is a ratio of lengths.** As energy it is 45 %. Here Offline GRPO has {number}`verdict.fraction.offline_grpo:.0%` of its length and {number}`verdict.energy.offline_grpo:.0%` of its energy off SFT's direction; DFT {number}`verdict.fraction.dft:.0%` and {number}`verdict.energy.dft:.0%`; DPO {number}`verdict.fraction.dpo:.0%` and {number}`verdict.energy.dpo:.0%`.
+# 3. **Angles need their chance level.** The largest of ten angles is near 90 degrees for random subspaces, too. "Orthogonal at every index" does not follow from it; the smallest angle, 54.6 degrees in the paper, is far *below* chance. See [](../geometry/principal_angles).
+# 4. **One initialisation for all is necessary and a confound.** Adapters with unrelated $A$ have a cosine of about $r / d_{\text{in}}$ even for the same gradient, {number}`verdict.floor:.3f` here. So the cosines of this book hold *given* the shared $A$. Compare output sides when seeds differ. See [](../ingredients/lora_delta).
+# 5. **The paper's path metric is not a training loss.** It asks for the answer without reasoning. From RIFT to DPO the barrier is {number}`verdict.barrier.boxed_cross_entropy:.2f` nats in that metric and {number}`verdict.barrier.sft_cross_entropy:.3f` in the held-out SFT loss. See [](../geometry/mode_connectivity).
+# 6. **CKA has a bias.** Unrelated features reach {number}`verdict.cka_chance.biased:.2f` with the biased estimator here and {number}`verdict.cka_chance.debiased:.3f` with the debiased one; with few tokens in a wide model the gap is most of the scale. See [](../geometry/cka).
+# 7. **"The same data" is the same pool.** Here SFT takes {number}`verdict.epochs.sft:.2f` passes over {number}`verdict.rows.sft:,` rows and DPO {number}`verdict.epochs.dpo:.1f` over {number}`verdict.rows.dpo:,` pairs, because {number}`verdict.mixed:.0%` of the groups are mixed. In the paper it is 0.43 passes against about 18.
+# 8. **A large p value shows nothing.** Of the {number}`verdict.five.pairs` pairs among the five methods other than DPO, {number}`verdict.five.different` differ after correction and {number}`verdict.five.equivalent` are shown to be equivalent. See [](accuracy).
+# 9. **Articles about the paper contradict it.** Who says what, and what the paper says: [](../../book/articles.md).
+#
+# ## The chance level and controls
+#
+# Rules have error rates, too. With {number}`verdict.testable` testable claims one or two verdicts may well be luck, good or bad. Three things would tell: a second seed of everything (claim C14 says how much a seed may change), the same rules on another model (the profiles `qwen3-0.6b` and larger), and the controls that pair each method with equal learning rates and equal numbers of updates. Where they are missing, "not testable" is the honest word.
+#
+# ## How to read the ledger, and how not to
+#
+# - Read the column with the number before the one with the verdict. A rule draws a line; a number just beside the line is just beside the line.
+# - "Not reproduced" in profile {number}`run.profile` is a fact about this experiment. It contradicts the paper only if the claim was meant to hold for any model. Some claims are: those about directions. Some are not: those about a base that is already almost perfect.
+# - "Reproduced" does not mean that the paper's *explanation* is right.
+#
+# ## Exercise
+#
+# ```{exercise}
+# :label: ex-verdict
+#
+# Pick a claim whose verdict surprises you. Copy `book/claims.yaml`, change one threshold of its rule to a value that you would have defended *before* seeing the result, and run this notebook with the parameter `ledger` set to your file. Does the verdict change? How far would the threshold have to move?
+#
+# *Hint.* The table of numbers above shows each quantity that enters a rule.
+# ```
+#
+# ````{solution} ex-verdict
+# :label: sol-verdict
+# :class: dropdown
+#
+# There is no single answer; the point is the distance. If any threshold that one could reasonably defend gives the same verdict, the verdict is robust. If it flips within the interval of the number, the honest summary is "undecided", whatever the rule says. Note also what you now know and did not know before: a threshold chosen after looking is no longer a test.
+# ````
+#
+# ## Take-away
+#
+# Seventeen claims, rules fixed beforehand, one table. {number}`verdict.count.reproduced` reproduced, {number}`verdict.count.direction` in direction only, {number}`verdict.count.failed` not reproduced, {number}`verdict.count.untestable` not testable here.

@@ -1,0 +1,128 @@
+# ---
+# jupyter:
+#   jupytext:
+#     formats: ipynb,py:percent
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3 (ipykernel)
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# (your-adapters)=
+# # Your own adapters
+#
+# **What you will learn.** How to put the five-minute version of this book's geometry on LoRA adapters of your own, and how to read what comes out.
+#
+# ## The question
+#
+# You have fine-tuned one model twice or more: two losses, two data sets, two seeds. How alike are the results? Give each adapter a name and say where it is, a folder or a hub id, and run this notebook:
+#
+# ```
+# papermill notebooks/your_adapters.ipynb out.ipynb -p adapters "mine=path/to/mine theirs=owner/repository/folder"
+# ```
+#
+# With nothing given it takes the adapters of the run. The command line does the same and writes a page to share: `finetune-geometry compare mine=... theirs=... --out report`. The adapters that the paper released lie in folders of {cite}`capabilityvectors2026`; look up the folder names there.
+
+# %% tags=["parameters"]
+profile: str = "tiny"  # which profile: smoke, tiny, qwen3-0.6b, qwen3-4b, llama-3.2-3b
+run: str = ""  # folder under results/; empty: the profile's name
+adapters: str = ""  # names and sources, as in the text above; empty: the adapters of the run
+reference: str = ""  # the adapter that others are compared with; empty: the first
+k: int | None = None  # dimension of the subspaces; None: 10, or half of the rank if that is less
+intersection: bool = False  # compare the modules that all adapters have
+any_base: bool = False  # the adapters' base models have different names, but are one and the same
+
+# %% tags=["hide-input"]
+from finetune_geometry import plots
+from finetune_geometry.compare import compare, load_named
+from finetune_geometry.deltas import load_run
+from finetune_geometry.records import Run, check_parameters
+from finetune_geometry.report import LIMITS, figures, words
+
+check_parameters(globals())
+plots.set_style()
+this_run = Run.open(profile, run)
+chosen = load_named(adapters.split()) if adapters else load_run(this_run)[1:]
+for adapter in chosen:
+    print(f"{adapter.name}: {len(adapter)} modules of {adapter.base_model or 'an unnamed base'}")
+
+# %% [markdown]
+# ## What is accepted, and what is not
+#
+# Any adapter whose change of the weights is $s\,BA$: LoRA and rsLoRA, with rank and alpha patterns, on any linear layers or embeddings, of different ranks, in fp64, fp32, fp16 or bf16, in one file or in shards. Refused by name: methods of another form (DoRA, IA3, VeRA, prompt tuning and others), starts that alter the base (PiSSA, OLoRA), pickles, broken files, and adapters whose modules or shapes do not fit together. The base model itself is not needed and not loaded.
+#
+# ## In short
+
+# %%
+settings = this_run.profile.geometry
+result = compare(
+    chosen,
+    k=k,
+    reference=reference or None,
+    draws=settings.null_draws,
+    seed=settings.seed,
+    intersection=intersection,
+    any_base=any_base,
+)
+print("\n".join(words(result)))
+
+# %% [markdown]
+# ## The figures
+#
+# The chapters on [cosine](geometry/cosine), [principal angles](geometry/principal_angles) and [orthogonal fraction](geometry/orthogonal_fraction) explain each of them at length.
+
+# %% tags=["hide-input"]
+import matplotlib.pyplot as plt
+
+drawn = {name: figure for name, figure, _, _ in figures(result)}
+plt.close("all")  # shown one by one below
+
+# %% mystnb={"figure": {"name": "fig-yours-cosine", "caption": "Do the adapters move the weights in the same direction? Global cosine of every pair: 1 is the same direction, 0 a right angle. The base has no direction. Length plays no part."}, "image": {"alt": "Matrix of global cosines between the adapters."}} tags=["hide-input"]
+drawn["cosine"]
+
+# %% mystnb={"figure": {"name": "fig-yours-distance", "caption": "How far apart did they end, and how far from the base? Frobenius norm of the difference; the base's column is the length of each change."}, "image": {"alt": "Matrix of distances between the base and the adapters."}} tags=["hide-input"]
+drawn["distance"]
+
+# %% mystnb={"figure": {"name": "fig-yours-depth", "caption": "In which layers do they part from the reference? Cosine with the reference by layer; grey: chance for a single module."}, "image": {"alt": "Cosine with the reference by layer, one line an adapter."}} tags=["hide-input"]
+drawn["depth"]
+
+# %% mystnb={"figure": {"name": "fig-yours-angles", "caption": "Do they use the same directions as the reference? Smallest, median and largest principal angle, left and right, median over modules; grey: chance if all started from one A. Trust the left side."}, "image": {"alt": "Smallest, median and largest angle with the reference, left and right."}} tags=["hide-input"]
+drawn["angles"]
+
+# %% mystnb={"figure": {"name": "fig-yours-outside", "caption": "How much of each change does the reference not explain? Shares of the norm (filled) and of the energy (hollow) outside its direction and outside its output subspace; dashed: chance."}, "image": {"alt": "Share of each change outside the reference's direction and subspace."}} tags=["hide-input"]
+drawn["outside"]
+
+# %% [markdown]
+# ## What the numbers do not say
+
+# %%
+print("\n".join(f"- {limit}" for limit in LIMITS))
+
+# %% [markdown]
+# ## Exercise
+#
+# ```{exercise} Is it the loss or the seed?
+# :label: ex-yours
+#
+# You trained loss X and loss Y once each, with different seeds and thus different initial $A$, and find a global cosine of 0.02. A colleague concludes that the losses teach different things. Which two numbers of this notebook do you look at, and which one further training do you ask for?
+# ```
+#
+# ````{solution} ex-yours
+# :class: dropdown
+#
+# With different initial $A$ even one and the same gradient gives a cosine of about $r/d$, so 0.02 says nothing about the losses. Look at the *left* angles with their chance level, and at the lengths. Ask for loss X with the seed of Y: it differs from the first X in the seed alone and from Y in the loss alone.
+# ````
+#
+# ## Take-away
+#
+# :::{admonition} Take-away
+# :class: tip
+# One command compares anybody's LoRA adapters. Read lengths first, then cosines if the start was shared, then left angles, each beside its chance level.
+# :::
+
+# %% tags=["remove-cell"]
+this_run.record("your_adapters", {"adapters": len(chosen), "modules": len(result.shapes)})

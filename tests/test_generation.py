@@ -1,0 +1,131 @@
+"""The sampling loop against transformers' own `generate`, and its draws against the softmax."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from scipy.stats import chisquare
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from finetune_geometry.generation import generate, prompt_ids
+from finetune_geometry.problems import Difficulty, generate_problems
+from finetune_geometry.profiles import UserError
+
+NEW = 24
+
+
+@pytest.fixture(scope="module", params=["eager", "sdpa"])
+def model(request, toy_model):
+    """The toy model; several tokens end a row, so that rows end at different steps."""
+    torch.set_num_threads(1)
+    model = AutoModelForCausalLM.from_pretrained(
+        toy_model, dtype=torch.float32, attn_implementation=request.param
+    ).eval()
+    model.generation_config.eos_token_id = [1, *range(5, model.config.vocab_size, 29)]
+    return model
+
+
+@pytest.fixture(scope="module")
+def tokenizer(toy_model):
+    return AutoTokenizer.from_pretrained(toy_model, padding_side="left")
+
+
+@pytest.fixture(scope="module")
+def prompts(tokenizer):
+    """Prompts of many lengths, not in the order of their lengths."""
+    problems = generate_problems("test", 24, 0, Difficulty())
+    return [prompt_ids(tokenizer, p.question) for p in problems]
+
+
+def reference(model, tokenizer, prompts: list[list[int]]) -> list[list[int]]:
+    """Greedy completions by transformers, up to and including the token that ends them."""
+    padded = tokenizer.pad({"input_ids": prompts}, return_tensors="pt")
+    out = model.generate(**padded, max_new_tokens=NEW, do_sample=False)
+    ends, completions = set(model.generation_config.eos_token_id), []
+    for row in out[:, padded.input_ids.shape[1] :].tolist():
+        stop = next((i + 1 for i, token in enumerate(row) if token in ends), len(row))
+        completions.append(row[:stop])
+    return completions
+
+
+def test_greedy_tokens_are_those_of_transformers(model, tokenizer, prompts):
+    assert len({len(p) for p in prompts}) > 10
+    expected = reference(model, tokenizer, prompts)
+    lengths = {len(c) for c in expected}
+    assert len(lengths) > 4  # some rows end early, at different steps
+    assert max(lengths) == NEW  # and some do not end at all
+    for batch_size in (5, 24, 100):
+        found = generate(model, tokenizer, prompts, max_new_tokens=NEW, batch_size=batch_size)
+        assert found == expected
+
+
+def test_a_single_prompt_and_none(model, tokenizer, prompts):
+    expected = reference(model, tokenizer, prompts[:1])
+    assert generate(model, tokenizer, prompts[:1], max_new_tokens=NEW) == expected
+    assert generate(model, tokenizer, [], max_new_tokens=NEW) == []
+
+
+def test_every_row_may_end_at_its_first_token(model, tokenizer, prompts):
+    ends = model.generation_config.eos_token_id
+    model.generation_config.eos_token_id = list(range(model.config.vocab_size))
+    try:
+        found = generate(model, tokenizer, prompts, max_new_tokens=NEW)
+    finally:
+        model.generation_config.eos_token_id = ends
+    assert [len(c) for c in found] == [1] * len(prompts)
+
+
+def test_the_same_seed_draws_the_same_tokens(model, tokenizer, prompts):
+    def sample(seed: int) -> list[list[int]]:
+        return generate(
+            model, tokenizer, prompts, max_new_tokens=NEW, temperature=1.0, seed=seed, batch_size=8
+        )
+
+    assert sample(3) == sample(3)
+    assert sample(3) != sample(4)
+
+
+def test_rows_with_the_same_prompt_are_drawn_independently(model, tokenizer, prompts):
+    found = generate(model, tokenizer, prompts[:1] * 16, max_new_tokens=NEW, temperature=1.0)
+    assert len({tuple(c) for c in found}) > 12
+
+
+def test_a_low_temperature_approaches_greedy(model, tokenizer, prompts):
+    greedy = generate(model, tokenizer, prompts, max_new_tokens=NEW)
+    cold = generate(model, tokenizer, prompts, max_new_tokens=NEW, temperature=1e-4)
+    assert np.mean([a == b for a, b in zip(greedy, cold, strict=True)]) > 0.9
+
+
+class Dice:
+    """A model whose next token never depends on anything: its logits are known."""
+
+    device = torch.device("cpu")
+    config = SimpleNamespace(max_position_embeddings=8, num_hidden_layers=0)
+    generation_config = SimpleNamespace(eos_token_id=99)
+
+    def __init__(self, logits: list[float]) -> None:
+        self.logits = torch.tensor(logits)
+
+    def __call__(self, input_ids, **kwargs) -> SimpleNamespace:
+        return SimpleNamespace(logits=self.logits.expand(len(input_ids), 1, -1).clone())
+
+
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 2.0])
+def test_tokens_are_drawn_from_the_tempered_softmax(temperature):
+    logits, draws = [1.0, 0.0, -1.0, 2.0, 0.5], 20_000
+    found = generate(
+        Dice(logits), SimpleNamespace(pad_token_id=0), [[1]] * draws, max_new_tokens=1,
+        temperature=temperature, seed=1, batch_size=4_096,
+    )  # fmt: skip
+    counts = np.bincount([tokens[0] for tokens in found], minlength=5)
+    weights = np.exp(np.array(logits) / temperature)
+    assert chisquare(counts, weights / weights.sum() * draws).pvalue > 1e-3
+
+
+def test_a_context_that_is_too_short_is_refused(model, tokenizer, prompts):
+    limit = model.config.max_position_embeddings
+    longest = max(map(len, prompts))
+    room = limit - longest
+    with pytest.raises(UserError, match=f"prompt of {longest} tokens.*context of {limit}.*lower"):
+        generate(model, tokenizer, prompts, max_new_tokens=room + 1)

@@ -1,0 +1,166 @@
+"""The pool of rollouts: groups, rewards, splits, its card, and going on after a kill."""
+
+import numpy as np
+import pytest
+
+from finetune_geometry import rollouts
+from finetune_geometry.models import build_tokenizer
+from finetune_geometry.problems import load_problems
+from finetune_geometry.profiles import UserError
+from finetune_geometry.records import Run
+from finetune_geometry.rewards import is_correct
+from finetune_geometry.rollouts import describe, load_rollouts, predict, sample_rollouts
+
+SETTINGS = {
+    "problems.rollouts": 14,
+    "rollouts.prompts": 10,
+    "rollouts.heldout_prompts": 4,
+    "rollouts.k": 3,
+}
+
+
+class Teacher:
+    """Stands in for the sampled model: right at some rollouts, and it counts what it is asked."""
+
+    def __init__(self, run: Run) -> None:
+        self.tokenizer = build_tokenizer()
+        self.solutions = {p.question: p.solution for p in load_problems(run.profile, "rollouts")}
+        self.prompts, self.loaded = 0, 0
+
+    def load(self, profile, role):
+        self.loaded += 1
+        assert role == "teacher"
+        return self, self.tokenizer
+
+    def generate(self, model, tokenizer, prompts, *, seed, **settings):
+        self.prompts += len(prompts)
+        completions = []
+        for number, prompt in enumerate(prompts):
+            solution = self.solutions[self.tokenizer.decode(prompt[:-1])]
+            group, sample = number // 3 + seed, number % 3
+            wrong = (group % 4 == 1 and sample == 0) or group % 4 == 2
+            text = solution.replace("boxed{", "boxed{9") if wrong else solution
+            completions.append([*self.tokenizer(text).input_ids, self.tokenizer.eos_token_id])
+        return completions
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch):
+    monkeypatch.setenv("FINETUNE_GEOMETRY_RESULTS", str(tmp_path))
+    return Run.open("smoke", "pool", SETTINGS | {"rollouts.seed": 0})
+
+
+@pytest.fixture
+def teacher(run, monkeypatch):
+    teacher = Teacher(run)
+    monkeypatch.setattr(rollouts, "load_model", teacher.load)
+    monkeypatch.setattr(rollouts, "generate", teacher.generate)
+    monkeypatch.setattr(rollouts, "SHARD_PROMPTS", 4)
+    return teacher
+
+
+def test_the_pool_holds_groups_of_k_verified_rollouts(run, teacher):
+    card = sample_rollouts(run)
+    pool = run.read_table(rollouts.POOL)
+    assert len(pool) == 14 * 3
+    assert pool.groupby("group")["prompt"].nunique().eq(1).all()
+    assert pool.groupby("group")["sample"].apply(list).map(lambda s: s == [0, 1, 2]).all()
+    for row in pool.itertuples():
+        assert row.reward == float(is_correct(row.text, row.answer))
+        assert teacher.tokenizer.decode(row.completion_ids, skip_special_tokens=True) == row.text
+        assert row.completion_ids[-1] == teacher.tokenizer.eos_token_id
+        assert teacher.tokenizer.decode(row.prompt_ids[:-1]) == row.question
+    assert card["k"] == 3
+
+
+def test_held_out_prompts_are_never_trained_on(run, teacher):
+    sample_rollouts(run)
+    train, heldout = load_rollouts(run), load_rollouts(run, "heldout")
+    assert (train["group"].nunique(), heldout["group"].nunique()) == (10, 4)
+    assert set(train["prompt"]).isdisjoint(heldout["prompt"])
+    assert set(train["question"]).isdisjoint(heldout["question"])
+    assert len(train) + len(heldout) == 14 * 3
+
+
+def test_the_card_counts_the_groups_of_the_training_split(run, teacher):
+    card = sample_rollouts(run)
+    means = load_rollouts(run).groupby("group")["reward"].mean().to_numpy()
+    assert card["all_right"] == np.mean(means == 1)
+    assert card["all_wrong"] == np.mean(means == 0)
+    assert card["mixed"] == pytest.approx(1 - card["all_right"] - card["all_wrong"])
+    assert 0 < card["mixed"] < 1
+    assert card["pairs"] == round(10 * card["mixed"])
+    assert (card["rows"], card["groups"], card["heldout_rows"]) == (30, 10, 12)
+    assert run.read_json(rollouts.CARD) == card
+
+
+def test_the_card_by_hand():
+    from toy import REWARDS, toy_pool
+
+    card = describe(toy_pool())
+    assert card["rows"] == 4 * len(REWARDS)
+    assert card["all_right"] == 2 / 6
+    assert card["mixed"] == 3 / 6
+    assert card["all_wrong"] == 1 / 6
+    assert card["pairs"] == 3
+    assert card["mean_reward"] == sum(map(sum, REWARDS)) / 24
+
+
+def test_a_killed_sampling_goes_on_where_it_was(run, teacher, monkeypatch, tmp_path):
+    whole = sample_rollouts(Run.open("smoke", "whole", SETTINGS | {"rollouts.seed": 0}))
+    assert teacher.prompts == 14 * 3
+    teacher.prompts, teacher.loaded = 0, 0
+
+    def dies(*args, seed, **settings):
+        if seed == 8:
+            raise KeyboardInterrupt
+        return teacher.generate(*args, seed=seed, **settings)
+
+    monkeypatch.setattr(rollouts, "generate", dies)
+    with pytest.raises(KeyboardInterrupt):
+        sample_rollouts(run)
+    assert teacher.prompts == 8 * 3  # two shards of four prompts
+    assert not (run.dir / rollouts.POOL).exists()
+    monkeypatch.setattr(rollouts, "generate", teacher.generate)
+    card = sample_rollouts(run)
+    assert teacher.prompts == 14 * 3
+    assert card["pool_sha256"] == whole["pool_sha256"]
+
+
+def test_a_finished_pool_asks_the_model_for_nothing(run, teacher):
+    first = sample_rollouts(run)
+    teacher.prompts, teacher.loaded = 0, 0
+    again = sample_rollouts(run)
+    assert (teacher.prompts, teacher.loaded) == (0, 0)
+    assert again["pool_sha256"] == first["pool_sha256"]
+
+
+def test_other_settings_do_not_reuse_the_shards(run, teacher):
+    sample_rollouts(run)
+    teacher.prompts = 0
+    sample_rollouts(Run.open("smoke", "pool", SETTINGS | {"rollouts.temperature": 0.3}))
+    assert teacher.prompts == 14 * 3
+
+
+def test_rollouts_are_sampled_when_first_asked_for(run, teacher):
+    assert len(load_rollouts(run)) == 30
+    assert teacher.loaded == 1
+
+
+def test_more_prompts_than_problems_are_refused(run, teacher):
+    greedy = Run.open("smoke", "pool", SETTINGS | {"rollouts.prompts": 100})
+    with pytest.raises(UserError, match="104 prompts asked for, 14 problems"):
+        sample_rollouts(greedy)
+
+
+def test_predictions_have_one_row_a_problem(run, toy_model):
+    from finetune_geometry.models import load_model
+
+    run = Run.open("smoke", "p", {"model.base": str(toy_model), "evaluation.max_new_tokens": 9})
+    problems = load_problems(run.profile, "test")[:5]
+    table = predict(*load_model(run.profile), problems, "base", run.profile)
+    assert list(table.columns) == ["problem", "model", "correct", "answer", "text", "tokens"]
+    assert table["problem"].tolist() == [p.id for p in problems]
+    assert table["answer"].tolist() == [p.answer for p in problems]
+    assert not table["correct"].any()  # random weights
+    assert table["tokens"].between(1, 9).all()

@@ -1,0 +1,151 @@
+"""Training rows of each objective from one pool, and the order they come in."""
+
+import numpy as np
+import pytest
+from toy import REWARDS, toy_pool
+
+from finetune_geometry.objectives import group_advantage, group_advantage_krafton
+from finetune_geometry.profiles import METHODS, Method, UserError, load_profile
+from finetune_geometry.rows import (
+    advantage,
+    distinct_reward,
+    preference_pairs,
+    row_order,
+    rows_hash,
+    unpaired_rows,
+)
+
+UNPAIRED = [method for method in METHODS if method != "dpo"]
+
+
+@pytest.fixture(scope="module")
+def pool():
+    pool = toy_pool()
+    return pool[pool["split"] == "train"].reset_index(drop=True)
+
+
+@pytest.mark.parametrize("method", UNPAIRED)
+def test_every_unpaired_objective_has_all_rows_in_the_same_order(pool, method):
+    rows = unpaired_rows(pool, method, Method())
+    assert len(rows) == len(pool)
+    for row, (_, source) in zip(rows.itertuples(), pool.iterrows(), strict=True):
+        prompt, completion = list(source["prompt_ids"]), list(source["completion_ids"])
+        assert row.input_ids == prompt + completion
+        assert row.labels == [-100] * len(prompt) + completion
+        assert row.labels[-1] == 1  # the end of the text is learnt too
+
+
+def test_weights_are_what_each_objective_needs(pool):
+    reward = pool["reward"].to_numpy()
+    for method in ("sft", "rft", "dft", "rift"):
+        assert unpaired_rows(pool, method, Method())["weight"].tolist() == reward.tolist()
+    paper = unpaired_rows(pool, "offline_grpo", Method())["weight"].to_numpy()
+    np.testing.assert_allclose(paper[:8], [0.1] * 4 + [0.35, -0.65, 0.35, 0.35], atol=1e-15)
+    np.testing.assert_allclose(paper[8:12], 0.1)  # wrong answers, imitated
+    krafton = unpaired_rows(pool, "offline_grpo", Method(variant="krafton"))["weight"].to_numpy()
+    np.testing.assert_allclose(krafton[:8], [0.1] * 4 + [0.25, -0.75, 0.25, 0.25], atol=1e-15)
+    np.testing.assert_allclose(krafton[8:12], 0)
+
+
+def test_advantages_do_not_depend_on_the_order_of_the_rows(pool):
+    mixed = pool.sample(frac=1, random_state=0)
+    for formula in (group_advantage, group_advantage_krafton):
+        straight, shuffled = advantage(pool, formula, 0.1), advantage(mixed, formula, 0.1)
+        np.testing.assert_array_equal(shuffled, straight[mixed.index.to_numpy()])
+
+
+def test_distinct_rewards_count_a_text_once_in_its_group(pool):
+    right = [sum(rewards) for rewards in REWARDS]
+    distinct = distinct_reward(pool)
+    sums = [distinct[pool["group"] == group].sum() for group in range(len(REWARDS))]
+    assert sums == [min(1, count) for count in right]  # gold texts are all the same
+    assert (distinct <= pool["reward"]).all()
+    rows = unpaired_rows(pool, "rft", Method(variant="distinct"))
+    assert rows["weight"].tolist() == distinct.tolist()
+
+
+def test_a_pair_is_the_first_right_and_the_first_wrong_rollout_of_a_mixed_group(pool):
+    pairs = preference_pairs(pool)
+    mixed = [g for g, rewards in enumerate(REWARDS) if 0 < sum(rewards) < len(rewards)]
+    assert pairs["group"].tolist() == mixed
+    for pair in pairs.itertuples():
+        group = pool[pool["group"] == pair.group]
+        for ids, reward in ((pair.chosen_ids, 1), (pair.rejected_ids, 0)):
+            first = group[group["reward"] == reward].iloc[0]
+            assert list(ids) == list(first["completion_ids"])
+            assert list(pair.prompt_ids) == list(first["prompt_ids"])
+
+
+def test_one_rollout_a_prompt_is_refused_where_a_contrast_is_needed(pool):
+    single = pool.groupby("group").head(1)
+    with pytest.raises(UserError, match=r"K = 1.*offline_grpo.*rollouts\.k"):
+        unpaired_rows(single, "offline_grpo", Method())
+    with pytest.raises(UserError, match=r"K = 1.*dpo.*rollouts\.k"):
+        preference_pairs(single)
+    assert len(unpaired_rows(single, "sft", Method())) == len(single)
+
+
+def test_no_mixed_group_is_refused(pool):
+    plain = pool[pool["group"].isin([0, 2, 3])]
+    with pytest.raises(UserError, match=r"none of the 3 groups is mixed.*dpo.*temperature"):
+        preference_pairs(plain)
+
+
+def test_the_hash_sees_tokens_rewards_and_order(pool):
+    before = rows_hash(pool)
+    assert before == rows_hash(pool.copy())
+    changed = pool.copy()
+    changed.loc[3, "reward"] = 0.5
+    other = pool.copy()
+    other.at[3, "completion_ids"] = [*other.at[3, "completion_ids"][:-1], 7]
+    moved = pool.copy()  # a token goes from one column to the next
+    moved.at[0, "prompt_ids"] = pool.at[0, "prompt_ids"][:-1]
+    moved.at[0, "completion_ids"] = [pool.at[0, "prompt_ids"][-1], *pool.at[0, "completion_ids"]]
+    hashes = [rows_hash(p) for p in (pool, pool[::-1], changed, other, moved)]
+    assert len(set(hashes)) == 5
+    assert rows_hash(pool.assign(text="other words", steps=1)) == before
+
+
+def test_the_hash_of_training_rows_sees_their_tokens(pool):
+    rows = unpaired_rows(pool, "sft", Method())
+    other = rows.copy()
+    other.at[3, "input_ids"] = [7, *other.at[3, "input_ids"][1:]]
+    unlearnt = rows.copy()
+    unlearnt.at[3, "labels"] = [-100, *unlearnt.at[3, "labels"][:-1]]
+    assert len({rows_hash(r) for r in (rows, other, unlearnt)}) == 3
+
+
+@pytest.fixture
+def training():
+    return load_profile("tiny", {"training.steps": 60, "training.batch_size": 8}).training
+
+
+def test_every_row_comes_once_an_epoch(training):
+    lengths = np.random.default_rng(0).integers(50, 300, 160)  # 480 rows: three epochs
+    order = row_order(lengths, training)
+    assert len(order) == 60 * 8
+    for epoch in range(3):
+        assert sorted(order[160 * epoch : 160 * (epoch + 1)]) == list(range(160))
+
+
+def test_fewer_rows_than_a_batch_come_again(training):
+    order = row_order(np.array([10, 20, 30]), training)
+    assert len(order) == 480
+    counts = np.bincount(order)
+    assert counts.max() - counts.min() <= 1
+
+
+def test_the_order_is_that_of_the_seed(training):
+    lengths = np.random.default_rng(0).integers(50, 300, 200)
+    other = load_profile("tiny", {"training.steps": 60, "training.batch_size": 8,
+                                  "training.seed": 7}).training  # fmt: skip
+    assert row_order(lengths, training) == row_order(lengths, training)
+    assert row_order(lengths, training) != row_order(lengths, other)
+
+
+def test_batches_hold_rows_of_similar_length_in_no_order_of_length(training):
+    lengths = np.random.default_rng(0).integers(50, 300, 480)
+    batches = lengths[np.array(row_order(lengths, training))].reshape(-1, 8)
+    assert np.ptp(batches, axis=1).mean() < 0.2 * np.ptp(lengths)
+    longest = batches.max(1)
+    assert abs(np.corrcoef(np.arange(len(longest)), longest)[0, 1]) < 0.3
