@@ -119,10 +119,7 @@ print("\n".join(f"- {limit}" for limit in LIMITS))
 #
 # ## Take-away
 #
-# :::{admonition} Take-away
-# :class: tip
 # One command compares anybody's LoRA adapters. Read lengths first, then cosines if the start was shared, then left angles, each beside its chance level.
-# :::
 
 # %% tags=["remove-cell"]
 this_run.record("your_adapters", {"adapters": len(chosen), "modules": len(result.shapes)})

@@ -162,7 +162,10 @@ def bad(folders, tmp_path) -> dict[str, tuple[list[str], str]]:
         "report over other files": ([sft, far, "--out", str(foreign)], "no report"),
         "report over a file": ([sft, far, "--out", str(tmp_path / "file")], "not a folder"),
         "report over an adapter": ([sft, far, "--out", str(folders["sft"])], "no report"),
-        "report below a file": ([sft, far, "--out", str(tmp_path / "file" / "x")], "cannot write the report"),
+        "report below a file": (
+            [sft, far, "--out", str(tmp_path / "file" / "x")],
+            "cannot write the report",
+        ),
         "report around an adapter": (
             [f"sft={inside.parent}", far, "--out", str(tmp_path)],
             "no rep",

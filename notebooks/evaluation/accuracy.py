@@ -27,7 +27,7 @@ run: str = ""  # folder under results/; empty: the profile's name
 others: str = ""  # further adapters of this run to compare, apart by commas: dpo-varied
 margin: float | None = None  # largest difference that counts as none; None: the profile's value
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input", "remove-stderr"]
 import torch
 
 from finetune_geometry.evaluation import TEACHER, evaluate_models
@@ -74,7 +74,7 @@ adapters = [*METHODS, *(name.strip() for name in others.split(",") if name.strip
 #
 # Two models of the same true accuracy, on 1,319 problems, 10 % of which only one of them solves. The figure asks what each test says as the split of those problems moves away from even.
 
-# %% mystnb={"figure": {"name": "fig-accuracy-toy", "caption": "What do the two tests see? 132 problems are solved by one of two models only; the horizontal axis is the share of them that goes to the first. In the middle the McNemar test (blue) finds no difference. That does not make the models equal: the equivalence test with a margin of two points (orange) is below 0.05 only close to an even split. Between the two regions neither test decides. The figure is a calculation, not a measurement of this run."}, "image": {"alt": "p values of McNemar's test and of the equivalence test against how unevenly 132 discordant problems split; the first is high in the middle, the second low."}} tags=["hide-input"]
+# %% mystnb={"figure": {"name": "fig-accuracy-toy", "caption": "What do the two tests see? 132 problems are solved by one of two models only; the horizontal axis is the share of them that goes to the first. In the middle McNemar's test finds no difference. That does not make the models equal: the equivalence test with a margin of two points is below 0.05 only close to an even split. Between the two regions neither test decides. The figure is a calculation, not a measurement of this run."}, "image": {"alt": "p values of McNemar's test and of the equivalence test against how unevenly 132 discordant problems split; the first is high in the middle, the second low."}} tags=["hide-input"]
 discordant, problems = 132, 1319
 splits = range(40, 93)
 toy(

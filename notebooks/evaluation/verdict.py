@@ -26,14 +26,13 @@ profile: str = "tiny"  # which profile: smoke, tiny, qwen3-0.6b, qwen3-4b, llama
 run: str = ""  # folder under results/; empty: the profile's name
 ledger: str = ""  # file with claims and rules; empty: book/claims.yaml
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input", "remove-stderr"]
 import numpy as np
 import pandas as pd
 
 from finetune_geometry.claims import UNTESTABLE, VERDICTS, evaluate, load_ledger, load_tables
 from finetune_geometry.cores import map_modules
 from finetune_geometry.deltas import load_run
-from finetune_geometry.evaluation import check_adapters
 from finetune_geometry.palette import set_style
 from finetune_geometry.profiles import METHODS
 from finetune_geometry.records import Run, check_parameters
@@ -45,7 +44,6 @@ set_style()
 pd.set_option("display.max_colwidth", None)
 this_run = Run.open(profile, run)
 settings = this_run.profile
-check_adapters(this_run, list(METHODS))
 claims = load_ledger(ledger or None)
 
 # %% [markdown]

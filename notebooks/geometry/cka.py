@@ -28,7 +28,7 @@ others: str = ""  # further adapters of this run to compare, apart by commas: dp
 rows: int | None = None  # held-out rollouts that are read; None: the profile's value
 tokens: int | None = None  # completion tokens that are compared; None: the profile's value
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input", "remove-stderr"]
 import numpy as np
 import pandas as pd
 import torch

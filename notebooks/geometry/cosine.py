@@ -222,10 +222,7 @@ plots.strips(
 #
 # ## Take-away
 #
-# :::{admonition} Take-away
-# :class: tip
 # The cosine compares directions, weighted by where deltas are large. Read it with the norms (who moved at all), with the chance level of these shapes, and with the base in the picture.
-# :::
 
 # %% tags=["remove-cell"]
 def pair_values(quantity: str, module: str) -> dict[str, float]:

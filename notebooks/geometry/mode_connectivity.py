@@ -31,8 +31,9 @@ alphas: int | None = None  # points on each line, both ends included; None: the 
 rows: int | None = None  # held-out rollouts that the loss is measured on; None: the profile's value
 problems: int | None = None  # test problems for boxed answers and accuracy; None: the profile's
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input", "remove-stderr"]
 import numpy as np
+import pandas as pd
 import torch
 
 from finetune_geometry.connectivity import (
@@ -144,26 +145,25 @@ table = connectivity_table(
     seed=settings.seed,
 )
 this_run.write_table("geometry/mode_connectivity.csv", table)
-curves = table[table["quantity"] == "curve"]
 print(f"{len(scores)} different models on {len(names) * (len(names) - 1) // 2} lines")
 
 
-def curve(metric: str):
-    return curves[curves["metric"] == metric]
+def along(metric: str) -> pd.DataFrame:
+    return table[table["metric"] == metric]
 
 
-# %% mystnb={"figure": {"name": "fig-lmc-sft", "caption": "Does the SFT loss rise between SFT and the others? Held-out SFT cross-entropy (nats per token) on the way from SFT to each other model; the dashed line joins the two ends, and a barrier is what stands above it. Bands: {number}`profile.evaluation.confidence:.0%` bootstrap over prompts. The largest barrier on these lines is {number}`mode_connectivity.sft.largest:.3f` nats, towards {number}`mode_connectivity.sft.largest_label`. This is the loss that SFT itself minimises; a small barrier here says nothing about other abilities of the model."}, "image": {"alt": "Six panels: held-out SFT cross-entropy from SFT to the base and to each other method, with the straight line between the ends."}} tags=["hide-input"]
-lines_from(curve("sft_cross_entropy"), "sft", ylabel="cross-entropy (nats per token)");
+# %% mystnb={"figure": {"name": "fig-lmc-sft", "caption": "Does the SFT loss rise between SFT and the others? Held-out SFT cross-entropy (nats per token) on the way from SFT to each other model; the dashed line joins the two ends, and a barrier is what stands above it. Bands: {number}`profile.evaluation.confidence:.0%` bootstrap over prompts of the height above the dashed line. The largest barrier on these lines is {number}`mode_connectivity.sft.largest:.3f` nats, towards {number}`mode_connectivity.sft.largest_label`. This is the loss that SFT itself minimises; a small barrier here says nothing about other abilities of the model."}, "image": {"alt": "Six panels: held-out SFT cross-entropy from SFT to the base and to each other method, with the straight line between the ends."}} tags=["hide-input"]
+lines_from(along("sft_cross_entropy"), "sft", ylabel="cross-entropy (nats per token)");
 
 # %% mystnb={"figure": {"name": "fig-lmc-boxed", "caption": "What does the paper's own metric say on the paper's own lines? Cross-entropy of the gold boxed answer directly after the prompt. SFT to Offline GRPO: barrier {number}`mode_connectivity.boxed.sft_offline_grpo:.2f` nats. Offline GRPO to RIFT: {number}`mode_connectivity.boxed.rift_offline_grpo:.2f`. RIFT to DPO: {number}`mode_connectivity.boxed.rift_dpo:.2f`. A model that has learnt to reason before it answers finds an immediate box unlikely, so a *high* value can mean more reasoning, not less skill."}, "image": {"alt": "Three panels: boxed-answer cross-entropy from SFT to Offline GRPO, from Offline GRPO to RIFT and from RIFT to DPO."}} tags=["hide-input"]
 line_panels(
-    curve("boxed_cross_entropy"),
+    along("boxed_cross_entropy"),
     [("sft", "offline_grpo"), ("offline_grpo", "rift"), ("rift", "dpo")],
     ylabel="cross-entropy (nats per token)",
 );
 
-# %% mystnb={"figure": {"name": "fig-lmc-accuracy", "caption": "Do mixtures of two models solve fewer problems? Accuracy on {number}`mode_connectivity.problems` test problems on the way from SFT to each other model; the band is a {number}`profile.evaluation.confidence:.0%` bootstrap over problems, {number}`mode_connectivity.accuracy.half_width:.0%` wide either way on average. Dips smaller than that are noise. For accuracy a barrier is a dip below the dashed line."}, "image": {"alt": "Six panels: accuracy from SFT to the base and to each other method, with the straight line between the ends."}} tags=["hide-input"]
-lines_from(curve("accuracy"), "sft", ylabel="accuracy", percent=True);
+# %% mystnb={"figure": {"name": "fig-lmc-accuracy", "caption": "Do mixtures of two models solve fewer problems? Accuracy on {number}`mode_connectivity.problems` test problems on the way from SFT to each other model; the band is a {number}`profile.evaluation.confidence:.0%` bootstrap over problems of the distance from the dashed line. With so few problems one answer moves a point by {number}`mode_connectivity.accuracy.step:.1%`; dips inside the band are noise. For accuracy a barrier is a dip below the dashed line."}, "image": {"alt": "Six panels: accuracy from SFT to the base and to each other method, with the straight line between the ends."}} tags=["hide-input"]
+lines_from(along("accuracy"), "sft", ylabel="accuracy", percent=True);
 
 # %% mystnb={"figure": {"name": "fig-lmc-barriers", "caption": "Which pairs have a barrier? Barrier of the held-out SFT cross-entropy for every pair, in nats per token. 0 means that no mixture is worse than the straight line between its ends. The largest of all is {number}`mode_connectivity.pairs.largest:.3f` ({number}`mode_connectivity.pairs.largest_label`). A barrier is a maximum, so it is never negative, and noise can only raise it."}, "image": {"alt": "Lower-triangle heat map of the held-out cross-entropy barrier for all pairs of base and six methods."}} tags=["hide-input"]
 barriers = table[table["quantity"] == "barrier"]
@@ -202,7 +202,6 @@ def pick(metric: str, quantity: str) -> dict[str, float]:
 from_sft = sft_barriers[(sft_barriers["a"] == "sft") | (sft_barriers["b"] == "sft")]
 largest, _, where = worst(from_sft)
 largest_pair, pair_label, _ = worst(sft_barriers)
-width = curve("accuracy")
 this_run.record(
     "mode_connectivity",
     {
@@ -220,7 +219,7 @@ this_run.record(
         "boxed_midpoint": pick("boxed_cross_entropy", "midpoint"),
         "accuracy": {
             **pick("accuracy", "barrier"),
-            "half_width": float((width["high"] - width["low"]).mean() / 2),
+            "step": 1 / len(tasks.problems),
         },
         "midpoint": pick("sft_cross_entropy", "midpoint"),
         "pairs": {"largest": largest_pair, "largest_label": pair_label},

@@ -176,10 +176,7 @@ plots.by_depth(
 #
 # ## Take-away
 #
-# :::{admonition} Take-away
-# :class: tip
 # Say norm or energy, direction or subspace. The orthogonal fraction shows what a cosine near 1 hides, and its profile over depth shows where two losses part.
-# :::
 
 # %% tags=["remove-cell"]
 def of_each(quantity: str, module: str = "global", layer: int = -1, **more) -> dict[str, float]:

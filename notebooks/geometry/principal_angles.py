@@ -213,10 +213,7 @@ plots.strips(own.query("quantity == 'entropy_rank'"), name="a", xlabel="entropy 
 #
 # ## Take-away
 #
-# :::{admonition} Take-away
-# :class: tip
 # Principal angles ask whether two trainings use the same directions, whatever their strengths. Give the side, the place in the list, $k$ and the chance level, or give no angle at all.
-# :::
 
 # %% tags=["remove-cell"]
 def level(side: str, quantity: str, column: str = "value") -> float:

@@ -242,10 +242,7 @@ plots.toy(
 #
 # ## Take-away
 #
-# :::{admonition} Take-away
-# :class: tip
 # The delta is the product, not the factors. Compare and mix products. A shared initial $A$ makes cosines meaningful and right-hand angles meaningless, and small angles need the sine.
-# :::
 
 # %% tags=["remove-cell"]
 raw = np.array(found["raw A"])

@@ -154,15 +154,20 @@ def score_points(
     return scores
 
 
+def rise(alphas: ArrayLike, loss: np.ndarray) -> np.ndarray:
+    """loss(alpha) - [(1 - alpha) loss(0) + alpha loss(1)], (..., alphas): 0 at both ends."""
+    t = np.asarray(alphas, dtype=float)
+    return loss - ((1 - t) * loss[..., :1] + t * loss[..., -1:])
+
+
 def barrier(alphas: ArrayLike, loss: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Height of the barrier and the alpha where it stands (Frankle et al. 2020, 1912.05671).
 
-    max over alpha of loss(alpha) - [(1 - alpha) loss(0) + alpha loss(1)], never below 0 because
-    the end points count. `loss` is (..., alphas), a quantity that is better when lower.
+    The largest `rise` over alpha, never below 0 because the end points count. `loss` is
+    (..., alphas), a quantity that is better when lower.
     """
-    t = np.asarray(alphas, dtype=float)
-    excess = loss - ((1 - t) * loss[..., :1] + t * loss[..., -1:])
-    return excess.max(-1), t[excess.argmax(-1)]
+    above = rise(alphas, loss)
+    return above.max(-1), np.asarray(alphas)[above.argmax(-1)]
 
 
 def connectivity_table(
@@ -176,9 +181,10 @@ def connectivity_table(
 ) -> pd.DataFrame:
     """Curves and barriers of all pairs of `names`; columns COLUMNS.
 
-    `quantity` is `curve`, the metric at each alpha; `barrier`, see there (`alpha`: where it is);
-    `midpoint`, loss at one half minus the mean of both ends, which unlike the barrier can be
-    negative; or `overshoot`, how far the loss rises above its worse end, 0 for a monotone curve.
+    `quantity` is `curve`, the metric at each alpha; `rise`, of the loss above the straight line
+    between its ends; `barrier`, the largest rise (`alpha`: where it is); `midpoint`, the rise at
+    one half, which unlike the barrier can be negative; or `overshoot`, how far the loss goes above
+    its worse end, 0 for a monotone curve.
     For accuracy the loss is the error rate. low and high: percentile bootstrap over prompts, the
     same resampled prompts at every alpha, because all models share the prompts.
     """
@@ -200,12 +206,13 @@ def connectivity_table(
             curve = np.stack([resampled[point_on_line(a, b, x)] for x in t], -1)
             loss = 1 - curve if metric == "accuracy" else curve
             height, where = barrier(t, loss)
-            middle = loss @ halfway - (loss[:, 0] + loss[:, -1]) / 2
+            excess = rise(t, loss)
             above = loss.max(-1) - np.maximum(loss[:, 0], loss[:, -1])
             found = [("curve", x, curve[:, i]) for i, x in enumerate(t)]
+            found += [("rise", x, excess[:, i]) for i, x in enumerate(t)]
             found += [
                 ("barrier", where[0], height),
-                ("midpoint", 0.5, middle),
+                ("midpoint", 0.5, excess @ halfway),
                 ("overshoot", t[loss[0].argmax()], above),
             ]
             for quantity, alpha, values in found:

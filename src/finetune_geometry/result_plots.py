@@ -89,10 +89,8 @@ def differences(table: pd.DataFrame) -> Figure:
 def lines_from(table: pd.DataFrame, start: str, *, ylabel: str, percent: bool = False) -> Figure:
     """What a metric does on the way from one model to each other: one small panel each.
 
-    The band is the interval of the curve, the dashed line joins the two ends.
-
     Args:
-        table: rows of one metric with columns `a`, `b`, `alpha`, `value`, `low`, `high`.
+        table: rows of one metric of `connectivity.connectivity_table`.
     """
     ends = in_order(n for n in [*table["a"], *table["b"]] if n != start)
     lines = [(start, end) for end in ends]
@@ -102,7 +100,11 @@ def lines_from(table: pd.DataFrame, start: str, *, ylabel: str, percent: bool = 
 def line_panels(
     table: pd.DataFrame, lines: Sequence[tuple[str, str]], *, ylabel: str, percent: bool = False
 ) -> Figure:
-    """One panel for each line (from, to); the table may hold it the other way round."""
+    """One panel for each line (from, to); the table may hold it the other way round.
+
+    The dashed line joins the two ends. The band is the interval of the curve's height above it,
+    not of the curve itself: what all models share (hard prompts) does not count.
+    """
     columns = min(3, len(lines))
     high = -(-len(lines) // columns)
     fig, axes = plt.subplots(
@@ -110,13 +112,19 @@ def line_panels(
         sharex=True, sharey=True, squeeze=False,
     )  # fmt: skip
     for ax, (a, b) in zip(axes.flat, lines, strict=False):
-        rows = table[(table["a"] == a) & (table["b"] == b)]
-        alpha = rows["alpha"]
-        if rows.empty:
-            rows = table[(table["a"] == b) & (table["b"] == a)]
-            alpha = 1 - rows["alpha"]
-        rows = rows.assign(alpha=alpha).sort_values("alpha")
-        ax.fill_between(rows["alpha"], rows["low"], rows["high"], color=colour(b), alpha=0.18, lw=0)
+        turned = not ((table["a"] == a) & (table["b"] == b)).any()
+        first, second = (b, a) if turned else (a, b)
+        pair = table[(table["a"] == first) & (table["b"] == second)]
+        pair = pair.assign(alpha=1 - pair["alpha"] if turned else pair["alpha"])
+        pair = pair.sort_values("alpha", kind="stable")
+        rows, rise = pair[pair["quantity"] == "curve"], pair[pair["quantity"] == "rise"]
+        # A rise is one of the loss: where more is better it points down.
+        up = np.where(rise["metric"] == "accuracy", -1.0, 1.0)
+        low, high = (
+            rows["value"].to_numpy() + up * (rise[side] - rise["value"]).to_numpy()
+            for side in ("low", "high")
+        )
+        ax.fill_between(rows["alpha"], low, high, color=colour(b), alpha=0.22, lw=0)
         ends = rows["value"].iloc[[0, -1]]
         ax.plot([0, 1], ends, color="#555555", ls=(0, (4, 3)), lw=1.2)
         ax.plot(rows["alpha"], rows["value"], color=colour(b), marker=".", ms=5)
@@ -161,7 +169,7 @@ def estimators(table: pd.DataFrame, names: Sequence[str]) -> Figure:
         table: rows of one pair with `layer`, `quantity`, `value`, `chance_low`, `chance_high`.
         names: the two quantities, in the order of the panels.
     """
-    fig, axes = plt.subplots(1, len(names), figsize=(8.0, 3.2), sharey=True)
+    fig, axes = plt.subplots(1, len(names), figsize=(8.6, 3.0), sharey=True)
     for ax, name in zip(np.atleast_1d(axes), names, strict=True):
         rows = table[table["quantity"] == name].sort_values("layer")
         band = (rows["chance_low"], rows["chance_high"])
@@ -173,5 +181,5 @@ def estimators(table: pd.DataFrame, names: Sequence[str]) -> Figure:
         ax.set(xlabel="layer", ylim=(-0.05, 1.03))
         ax.xaxis.get_major_locator().set_params(integer=True)
     np.atleast_1d(axes)[0].set_ylabel("CKA")
-    np.atleast_1d(axes)[-1].legend(loc="lower right")
+    np.atleast_1d(axes)[-1].legend(loc="upper left", bbox_to_anchor=(1.01, 1.0))
     return fig
