@@ -35,7 +35,7 @@ def asked(monkeypatch, tmp_path):
     answered: list[tuple[str, float]] = []
 
     def predict(model, tokenizer, problems, name, profile):
-        answered.append((name, float(model(torch.ones(1, 1, 3)).sum())))
+        answered.append((name, model(torch.ones(1, 1, 3)).sum().item()))
         columns = {"answer": [p.answer for p in problems], "text": "", "tokens": 1}
         right = [i % 2 == 0 for i in range(len(problems))]
         return pd.DataFrame(

@@ -173,4 +173,10 @@ JOBS = [
         settings=SECTIONS,
         files=("book/claims.yaml",),
     ),
+    Job(
+        "your_adapters",
+        reads=ADAPTERS,
+        writes=(),
+        settings=("geometry.null_draws", "geometry.seed"),
+    ),
 ]

@@ -12,7 +12,7 @@
 # ---
 
 # %% [markdown]
-# (accuracy)=
+# (evaluation-accuracy)=
 # # Accuracy: which model solves more problems?
 #
 # **What you will learn.** How often each model is right, how far chance alone could move that number, how two models are compared on the same problems, and why "no difference found" is not "no difference".
@@ -92,8 +92,7 @@ toy(
     {},
     xlabel="share of the discordant problems that the first solves",
     ylabel="p value",
-);
-
+)
 # %% [markdown]
 # ## The six methods, the base and the teacher
 #
@@ -107,8 +106,7 @@ this_run.write_table("evaluation/accuracy.csv", table)
 table.round(3)
 
 # %% mystnb={"figure": {"name": "fig-accuracy", "caption": "How often is each model right? Dots: share of {number}`accuracy.n:,` test problems solved, greedy, one attempt; bars: Wilson intervals ({number}`profile.evaluation.confidence:.0%`). The dashed line is the base, the point from which all six start. Base {number}`accuracy.base:.1%`, teacher {number}`accuracy.teacher:.1%`, best of the six {number}`accuracy.best_label` with {number}`accuracy.best:.1%`. Intervals that overlap do not show that two models are equal, nor do they show the contrary: the models share the problems, so compare them in pairs, as in the next figure."}, "image": {"alt": "Accuracy of base, six methods and teacher as dots with Wilson intervals, with the base's accuracy as a dashed line."}} tags=["hide-input"]
-accuracies(table);
-
+accuracies(table)
 # %% [markdown]
 # ## Chance level and controls
 #
@@ -124,8 +122,7 @@ this_run.write_table("evaluation/mcnemar.csv", pairs)
 pairs.round(3)
 
 # %% mystnb={"figure": {"name": "fig-differences", "caption": "Which models differ, and which are shown to be equal? One row a pair: difference in accuracy in percentage points with its interval ({number}`profile.evaluation.confidence:.0%`). Filled dots: McNemar's test finds a difference after Holm's correction ({number}`accuracy.different` of {number}`accuracy.pairs` pairs). Black: the equivalence test shows the two to lie within {number}`profile.evaluation.equivalence_margin:.0%` ({number}`accuracy.equivalent` pairs). Hollow blue ({number}`accuracy.undecided` pairs): this test set cannot say. A pair can be both different and equivalent: a small difference, well measured."}, "image": {"alt": "Forest plot of paired accuracy differences for all pairs of models with intervals and a grey equivalence band around zero."}} tags=["hide-input"]
-differences(pairs);
-
+differences(pairs)
 # %% tags=["remove-cell"]
 rows = table.set_index("model")
 six = rows.loc[[name for name in rows.index if name in METHODS], "accuracy"]

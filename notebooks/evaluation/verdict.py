@@ -12,7 +12,7 @@
 # ---
 
 # %% [markdown]
-# (verdict)=
+# (evaluation-verdict)=
 # # The verdict: which claims hold in this run?
 #
 # **What you will learn.** What came of each of the paper's seventeen claims, by rules that were written down before the run, and what a careful reader should add to each.
@@ -94,8 +94,7 @@ shown = table.assign(**{"this run": table.apply(with_interval, axis=1)})
 shown[["claim", "title", "paper", "this run", "verdict"]].set_index("claim")
 
 # %% mystnb={"figure": {"name": "fig-verdicts", "caption": "What came of the claims? {number}`verdict.count.reproduced` of {number}`verdict.claims` are reproduced, {number}`verdict.count.direction` hold in direction only, {number}`verdict.count.failed` are not reproduced, and {number}`verdict.count.untestable` cannot be tested in this run (profile {number}`run.profile`). A verdict is about this model, these problems and this length of training; it is no judgement on the paper's own experiment."}, "image": {"alt": "Grid of the seventeen claims against four verdicts, one coloured square a claim."}} tags=["hide-input"]
-verdicts(table);
-
+verdicts(table)
 # %% [markdown]
 # All numbers behind the verdicts, and what would be needed where there is none:
 
@@ -164,8 +163,8 @@ this_run.record(
 # 5. **The paper's path metric is not a training loss.** It asks for the answer without reasoning. From RIFT to DPO the barrier is {number}`verdict.barrier.boxed_cross_entropy:.2f` nats in that metric and {number}`verdict.barrier.sft_cross_entropy:.3f` in the held-out SFT loss. See [](../geometry/mode_connectivity).
 # 6. **CKA has a bias.** Unrelated features reach {number}`verdict.cka_chance.biased:.2f` with the biased estimator here and {number}`verdict.cka_chance.debiased:.3f` with the debiased one; with few tokens in a wide model the gap is most of the scale. See [](../geometry/cka).
 # 7. **"The same data" is the same pool.** Here SFT takes {number}`verdict.epochs.sft:.2f` passes over {number}`verdict.rows.sft:,` rows and DPO {number}`verdict.epochs.dpo:.1f` over {number}`verdict.rows.dpo:,` pairs, because {number}`verdict.mixed:.0%` of the groups are mixed. In the paper it is 0.43 passes against about 18.
-# 8. **A large p value shows nothing.** Of the {number}`verdict.five.pairs` pairs among the five methods other than DPO, {number}`verdict.five.different` differ after correction and {number}`verdict.five.equivalent` are shown to be equivalent. See [](accuracy).
-# 9. **Articles about the paper contradict it.** Who says what, and what the paper says: [](../../book/articles.md).
+# 8. **A large p value shows nothing.** Of the {number}`verdict.five.pairs` pairs among the five methods other than DPO, {number}`verdict.five.different` differ after correction and {number}`verdict.five.equivalent` are shown to be equivalent. See [](../evaluation/accuracy).
+# 9. **Articles about the paper contradict it.** Who says what, and what the paper says: [](../../book/articles).
 #
 # ## The chance level and controls
 #

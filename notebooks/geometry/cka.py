@@ -12,7 +12,7 @@
 # ---
 
 # %% [markdown]
-# (cka)=
+# (geometry-cka)=
 # # CKA: do the models represent the same text in the same way?
 #
 # **What you will learn.** How to compare the hidden states of two models that read the same tokens, why the usual estimator calls unrelated features similar, and how far into the network the methods agree.
@@ -99,8 +99,7 @@ toy(
     xlabel="dimensions",
     ylabel="CKA",
     logx=True,
-);
-
+)
 # %% [markdown]
 # ## The six methods and the base
 
@@ -128,12 +127,10 @@ def versus(reference: str) -> pd.DataFrame:
 debiased = table[table["quantity"] == "debiased_cka"]
 chance = (float(debiased["chance_low"].min()), float(debiased["chance_high"].max()))
 with_sft = versus("sft").query("quantity == 'debiased_cka'")
-by_depth(with_sft, name="other", ylabel="debiased CKA with SFT", chance=chance);
-
+by_depth(with_sft, name="other", ylabel="debiased CKA with SFT", chance=chance)
 # %% mystnb={"figure": {"name": "fig-cka-base", "caption": "How far has each method moved from the base, layer by layer? Debiased CKA with the base's hidden states. Lowest in the last layer: {number}`cka.furthest_label` with {number}`cka.furthest:.3f`. A method that hardly trained stays at 1; being close to the base is neither a merit nor a fault."}, "image": {"alt": "Debiased CKA with the base by layer, one line a method, with the chance level near zero."}} tags=["hide-input"]
 with_base = versus(BASE).query("quantity == 'debiased_cka'")
-by_depth(with_base, name="other", ylabel="debiased CKA with the base", chance=chance);
-
+by_depth(with_base, name="other", ylabel="debiased CKA with the base", chance=chance)
 # %% [markdown]
 # ## The chance level and controls
 #
@@ -141,8 +138,7 @@ by_depth(with_base, name="other", ylabel="debiased CKA with the base", chance=ch
 
 # %% mystnb={"figure": {"name": "fig-cka-estimators", "caption": "How much of CKA would chance give? SFT against DPO by both estimators, and the central 95 % of the same estimator with shuffled tokens. Debiased, chance lies at most at {number}`cka.chance.debiased:.3f`; biased, it reaches {number}`cka.chance.biased:.3f`. With {number}`cka.tokens:,` tokens in {number}`cka.width` dimensions the bias is small in this run; with few tokens in a wide model it is most of the number."}, "image": {"alt": "Two panels by layer: debiased and biased CKA of SFT and DPO with their chance levels as grey bands."}} tags=["hide-input"]
 pair = table[(table["a"] == "sft") & (table["b"] == "dpo")]
-estimators(pair, ["debiased_cka", "biased_cka"]);
-
+estimators(pair, ["debiased_cka", "biased_cka"])
 # %% tags=["remove-cell"]
 last = debiased[debiased["layer"] == debiased["layer"].max()]
 furthest = with_base[with_base["layer"] == with_base["layer"].max()].set_index("other")["value"]

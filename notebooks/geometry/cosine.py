@@ -24,6 +24,7 @@
 # %% tags=["parameters"]
 profile: str = "tiny"  # which profile: smoke, tiny, qwen3-0.6b, qwen3-4b, llama-3.2-3b
 run: str = ""  # folder under results/; empty: the profile's name
+others: str = ""  # further adapters of this run to compare, apart by commas: dpo-varied
 reference: str = "sft"  # the adapter that the figures by depth and by module compare with
 draws: int | None = None  # draws for chance levels and intervals; None: the profile's value
 
@@ -104,15 +105,14 @@ plots.toy(
     xlabel="norm of module 2 / norm of module 1",
     ylabel="cosine",
     logx=True,
-);
-
+)
 # %% [markdown]
 # ## The six methods
 #
 # One pass over the modules gives the inner products of all pairs, with the base as the seventh point. Everything in this chapter is a sum of them.
 
 # %%
-adapters = load_run(this_run)
+adapters = load_run(this_run, others)
 parts = map_modules(inner_products, adapters)
 table = tabulate_cosines(parts)
 this_run.write_table("geometry/cosine.csv", table)
@@ -130,8 +130,7 @@ plots.pair_heatmap(
     diagonal=1.0,
     vmin=min(0.0, float(pairs["value"].min())),
     vmax=1.0,
-);
-
+)
 # %% [markdown]
 # Direction is half of the story. How far did each method go, and how far apart did they end?
 
@@ -143,12 +142,10 @@ plots.pair_heatmap(
     fmt=".3g",
     cmap="cividis",
     colorbar_label="Frobenius norm",
-);
-
+)
 # %% mystnb={"figure": {"name": "fig-cosine-plane", "caption": "Where do the six end, seen from the base? Each delta as an arrow in the plane that holds most of the squared length of all, {number}`cosine.plane_share:.0%` of it in this run. Angles and lengths in the picture are those of the projections, so compare with the matrices above before you trust a small gap. An arrow too short to see is a method that hardly moved."}, "image": {"alt": "Arrows from the base at the origin to the six methods in a plane; both axes in units of the Frobenius norm."}} tags=["hide-input"]
 points, plane_share = plane(parts)
-plane_map(points[points["name"].isin(shown)]);
-
+plane_map(points[points["name"].isin(shown)])
 # %% [markdown]
 # ### By depth and by module
 #
@@ -175,8 +172,7 @@ plots.by_depth(
     ylabel=f"cosine with {plots.label(reference)}",
     chance=by_module,
     chance_label="chance, one module",
-);
-
+)
 # %% mystnb={"figure": {"name": "fig-cosine-modules", "caption": "How much do single modules differ? One dot a module, a bar at the median: the cosine with SFT. The grey band is chance for one module. The median of Offline GRPO is {number}`cosine.median.sft_offline_grpo:.3f`, of DPO {number}`cosine.median.sft_dpo:.3f`. Dots far from their bar are modules for which the global number does not speak."}, "image": {"alt": "Strips of dots, one dot a module and one strip a method, of the cosine with SFT; a grey band around zero shows chance."}} tags=["hide-input"]
 plots.strips(
     compared[compared["module"].isin(list(modules))],
@@ -184,7 +180,7 @@ plots.strips(
     xlabel=f"cosine with {plots.label(reference)}",
     chance=by_module,
     chance_label="chance, one module",
-);
+)
 
 # %% [markdown]
 # ## The chance level and controls
@@ -223,6 +219,7 @@ plots.strips(
 # ## Take-away
 #
 # The cosine compares directions, weighted by where deltas are large. Read it with the norms (who moved at all), with the chance level of these shapes, and with the base in the picture.
+
 
 # %% tags=["remove-cell"]
 def pair_values(quantity: str, module: str) -> dict[str, float]:

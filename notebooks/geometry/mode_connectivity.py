@@ -12,7 +12,7 @@
 # ---
 
 # %% [markdown]
-# (mode-connectivity)=
+# (geometry-mode-connectivity)=
 # # Mode connectivity: what lies between two models?
 #
 # **What you will learn.** How to walk in a straight line from one trained model to another, what a barrier on that line is, and why the answer depends on what you measure along the way.
@@ -113,8 +113,7 @@ toy(
     {name: ([found[name][1]], [loss(found[name][1])]) for name, loss in toys.items()},
     xlabel=r"position $\alpha$ on the line",
     ylabel="loss",
-);
-
+)
 # %% [markdown]
 # ## The six methods and the base
 #
@@ -153,18 +152,15 @@ def along(metric: str) -> pd.DataFrame:
 
 
 # %% mystnb={"figure": {"name": "fig-lmc-sft", "caption": "Does the SFT loss rise between SFT and the others? Held-out SFT cross-entropy (nats per token) on the way from SFT to each other model; the dashed line joins the two ends, and a barrier is what stands above it. Bands: {number}`profile.evaluation.confidence:.0%` bootstrap over prompts of the height above the dashed line. The largest barrier on these lines is {number}`mode_connectivity.sft.largest:.3f` nats, towards {number}`mode_connectivity.sft.largest_label`. This is the loss that SFT itself minimises; a small barrier here says nothing about other abilities of the model."}, "image": {"alt": "Six panels: held-out SFT cross-entropy from SFT to the base and to each other method, with the straight line between the ends."}} tags=["hide-input"]
-lines_from(along("sft_cross_entropy"), "sft", ylabel="cross-entropy (nats per token)");
-
+lines_from(along("sft_cross_entropy"), "sft", ylabel="cross-entropy (nats per token)")
 # %% mystnb={"figure": {"name": "fig-lmc-boxed", "caption": "What does the paper's own metric say on the paper's own lines? Cross-entropy of the gold boxed answer directly after the prompt. SFT to Offline GRPO: barrier {number}`mode_connectivity.boxed.sft_offline_grpo:.2f` nats. Offline GRPO to RIFT: {number}`mode_connectivity.boxed.rift_offline_grpo:.2f`. RIFT to DPO: {number}`mode_connectivity.boxed.rift_dpo:.2f`. A model that has learnt to reason before it answers finds an immediate box unlikely, so a *high* value can mean more reasoning, not less skill."}, "image": {"alt": "Three panels: boxed-answer cross-entropy from SFT to Offline GRPO, from Offline GRPO to RIFT and from RIFT to DPO."}} tags=["hide-input"]
 line_panels(
     along("boxed_cross_entropy"),
     [("sft", "offline_grpo"), ("offline_grpo", "rift"), ("rift", "dpo")],
     ylabel="cross-entropy (nats per token)",
-);
-
+)
 # %% mystnb={"figure": {"name": "fig-lmc-accuracy", "caption": "Do mixtures of two models solve fewer problems? Accuracy on {number}`mode_connectivity.problems` test problems on the way from SFT to each other model; the band is a {number}`profile.evaluation.confidence:.0%` bootstrap over problems of the distance from the dashed line. With so few problems one answer moves a point by {number}`mode_connectivity.accuracy.step:.1%`; dips inside the band are noise. For accuracy a barrier is a dip below the dashed line."}, "image": {"alt": "Six panels: accuracy from SFT to the base and to each other method, with the straight line between the ends."}} tags=["hide-input"]
-lines_from(along("accuracy"), "sft", ylabel="accuracy", percent=True);
-
+lines_from(along("accuracy"), "sft", ylabel="accuracy", percent=True)
 # %% mystnb={"figure": {"name": "fig-lmc-barriers", "caption": "Which pairs have a barrier? Barrier of the held-out SFT cross-entropy for every pair, in nats per token. 0 means that no mixture is worse than the straight line between its ends. The largest of all is {number}`mode_connectivity.pairs.largest:.3f` ({number}`mode_connectivity.pairs.largest_label`). A barrier is a maximum, so it is never negative, and noise can only raise it."}, "image": {"alt": "Lower-triangle heat map of the held-out cross-entropy barrier for all pairs of base and six methods."}} tags=["hide-input"]
 barriers = table[table["quantity"] == "barrier"]
 sft_barriers = barriers[barriers["metric"] == "sft_cross_entropy"]
@@ -173,10 +169,10 @@ pair_heatmap(
     title="",
     fmt=".3f",
     vmin=0,
+    vmax=max(0.1, float(sft_barriers["value"].max())),  # no drama where all barriers are tiny
     cmap="magma_r",
     colorbar_label="barrier (nats per token)",
-);
-
+)
 # %% [markdown]
 # ## The chance level and controls
 #

@@ -24,6 +24,7 @@
 # %% tags=["parameters"]
 profile: str = "tiny"  # which profile: smoke, tiny, qwen3-0.6b, qwen3-4b, llama-3.2-3b
 run: str = ""  # folder under results/; empty: the profile's name
+others: str = ""  # further adapters of this run to compare, apart by commas: dpo-varied
 reference: str = "sft"  # the adapter whose direction and subspace the others are split by
 k: int | None = None  # dimension of the reference's subspace; None: the profile's value
 
@@ -87,15 +88,14 @@ plots.toy(
     {kind: (turns, values) for kind, values in outside.items()},
     xlabel="angle to the reference (degrees)",
     ylabel="fraction outside",
-);
-
+)
 # %% [markdown]
 # ## The six methods
 #
 # The base has nothing to split: its delta is zero, and a share of nothing is not defined. It appears in the table as `undefined_fraction`.
 
 # %%
-adapters = load_run(this_run)
+adapters = load_run(this_run, others)
 names = [a.name for a in adapters]
 table = orthogonal_fraction_table(adapters, reference=reference, ks=ks)
 this_run.write_table("geometry/orthogonal_fraction.csv", table)
@@ -112,8 +112,7 @@ share_panels(
         "outside_direction": f"outside the direction of {plots.label(reference)}",
         "outside_subspace": f"outside its top-{k} output subspace",
     },
-);
-
+)
 # %% [markdown]
 # ### By depth
 #
@@ -127,8 +126,7 @@ plots.by_depth(
     ylim=(0, 1.04),
     chance=1.0,
     chance_label="chance",
-);
-
+)
 # %% mystnb={"figure": {"name": "fig-fraction-subspace", "caption": "In which layers does a method write into outputs that SFT does not use? Norm fraction outside the span of SFT's {number}`orthogonal_fraction.k` leading left singular vectors. Dashed: chance for the shapes of this run, {number}`orthogonal_fraction.chance.left:.3f`. A value near chance says that the method's outputs are unrelated to SFT's; the number of directions, k, decides how low a related method can go."}, "image": {"alt": "Norm fraction outside SFT's leading output subspace by layer, one line a method, with a dashed chance line just below one."}} tags=["hide-input"]
 plots.by_depth(
     split.query(
@@ -139,7 +137,7 @@ plots.by_depth(
     ylim=(0, 1.04),
     chance=chance["left"],
     chance_label="chance",
-);
+)
 
 # %% [markdown]
 # ## The chance level and controls
@@ -177,6 +175,7 @@ plots.by_depth(
 # ## Take-away
 #
 # Say norm or energy, direction or subspace. The orthogonal fraction shows what a cosine near 1 hides, and its profile over depth shows where two losses part.
+
 
 # %% tags=["remove-cell"]
 def of_each(quantity: str, module: str = "global", layer: int = -1, **more) -> dict[str, float]:

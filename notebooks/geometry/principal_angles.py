@@ -24,6 +24,7 @@
 # %% tags=["parameters"]
 profile: str = "tiny"  # which profile: smoke, tiny, qwen3-0.6b, qwen3-4b, llama-3.2-3b
 run: str = ""  # folder under results/; empty: the profile's name
+others: str = ""  # further adapters of this run to compare, apart by commas: dpo-varied
 reference: str = "sft"  # the adapter that the figures compare with
 k: int | None = None  # dimension of the subspaces; None: the profile's value
 draws: int | None = None  # draws for the chance level; None: the profile's value
@@ -84,15 +85,14 @@ plots.toy(
     {"smallest": (openings, smallest), "largest": (openings, largest)},
     xlabel="opening of the planes (degrees)",
     ylabel="principal angle (degrees)",
-);
-
+)
 # %% [markdown]
 # ## The six methods
 #
 # For every module and both sides, all pairs. The base's delta is zero and spans nothing, so the base has no angle with anyone; the table names that (`undefined_angle`) and the matrix hatches it. The same table holds the effective ranks, which are properties of one delta.
 
 # %%
-adapters = load_run(this_run)
+adapters = load_run(this_run, others)
 angles = principal_angle_table(adapters, ks=ks)
 spectra = spectrum_table(adapters)
 ranks = spectra.query("quantity != 'singular_value'").assign(side="both")
@@ -123,16 +123,14 @@ plots.pair_heatmap(
     vmin=0,
     vmax=90,
     colorbar_label="degrees",
-);
-
+)
 # %% mystnb={"figure": {"name": "fig-angles-sides", "caption": "Are outputs and inputs shared alike? Smallest, median and largest of the k = {number}`principal_angles.k` angles with SFT (median over modules), on the left and on the right. Grey, from left to right: chance for smallest, median and largest with one shared A. On the right chance itself is low, because all methods started from one A: small right angles are mostly bought by the initialisation. The largest angle is near 90 degrees by chance and can show likeness, not unlikeness."}, "image": {"alt": "Two panels, left and right singular vectors: for each method three marks for smallest, median and largest angle with SFT, with grey chance intervals."}} tags=["hide-input"]
 compared = versus(at_k[at_k["quantity"].str.startswith("angle_")], reference, among=shown)
 angle_panels(
     compared.query("module == 'median'"),
     chance[(chance["pooled"] == "median") & (chance["k"] == k)],
     title=f"Angles with {plots.label(reference)}, k = {k}",
-);
-
+)
 # %% mystnb={"figure": {"name": "fig-angles-depth", "caption": "Do methods part in particular layers? Smallest left angle with SFT at k = {number}`principal_angles.k`: the median of the modules of a layer. The grey band is chance for a single module. A layer inside the band is one in which a method writes into directions that SFT does not use, as far as k directions can tell."}, "image": {"alt": "Smallest left angle with SFT by layer, one line a method, below a grey chance band."}} tags=["hide-input"]
 single = chance.query(
     "pooled == 'module' and side == 'left' and k == @k and quantity == 'angle_smallest'"
@@ -145,8 +143,7 @@ plots.by_depth(
     ylim=(0, 92),
     chance=(float(single["low"].iloc[0]), float(single["high"].iloc[0])),
     chance_label="chance, one module",
-);
-
+)
 # %% [markdown]
 # ### Does $k$ matter?
 #
@@ -162,8 +159,7 @@ by_k(
     every_k,
     chance.query("pooled == 'median' and side == 'left' and quantity == 'angle_smallest'"),
     ylabel="smallest left angle (degrees)",
-);
-
+)
 # %% [markdown]
 # ### How many directions does a delta use?
 #
@@ -171,7 +167,7 @@ by_k(
 
 # %% mystnb={"figure": {"name": "fig-angles-rank", "caption": "How many directions does each delta use? Entropy rank of every module, of {number}`profile.lora.r` possible; bars are medians. Means: SFT {number}`principal_angles.entropy_rank.sft:.2f`, Offline GRPO {number}`principal_angles.entropy_rank.offline_grpo:.2f`, DPO {number}`principal_angles.entropy_rank.dpo:.2f`. By stable rank: {number}`principal_angles.stable_rank.sft:.2f`, {number}`principal_angles.stable_rank.offline_grpo:.2f`, {number}`principal_angles.stable_rank.dpo:.2f`. A high rank can mean rich learning or mere noise: a random delta has the highest."}, "image": {"alt": "Strips of dots, one dot a module and one strip a method: the entropy rank of the delta."}} tags=["hide-input"]
 own = spectra[spectra["module"].isin(list(modules)) & spectra["a"].isin(shown)]
-plots.strips(own.query("quantity == 'entropy_rank'"), name="a", xlabel="entropy rank");
+plots.strips(own.query("quantity == 'entropy_rank'"), name="a", xlabel="entropy rank")
 
 # %% [markdown]
 # ## The chance level and controls
@@ -215,16 +211,17 @@ plots.strips(own.query("quantity == 'entropy_rank'"), name="a", xlabel="entropy 
 #
 # Principal angles ask whether two trainings use the same directions, whatever their strengths. Give the side, the place in the list, $k$ and the chance level, or give no angle at all.
 
+
 # %% tags=["remove-cell"]
 def level(side: str, quantity: str, column: str = "value") -> float:
-    rows = chance.query("pooled == 'median' and side == @side and k == @k and quantity == @quantity")
+    rows = chance.query(
+        "pooled == 'median' and side == @side and k == @k and quantity == @quantity"
+    )
     return float(rows[column].iloc[0]) if len(rows) else float("nan")
 
 
 def pair_values(side: str, quantity: str, pooled: str = "median", k: int = k) -> dict[str, float]:
-    rows = angles.query(
-        "side == @side and quantity == @quantity and module == @pooled and k == @k"
-    )
+    rows = angles.query("side == @side and quantity == @quantity and module == @pooled and k == @k")
     return {f"{a}_{b}": v for a, b, v in zip(rows["a"], rows["b"], rows["value"], strict=True)}
 
 

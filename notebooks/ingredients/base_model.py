@@ -115,8 +115,7 @@ pd.DataFrame(
 )
 
 # %% mystnb={"figure": {"name": "fig-pretraining", "caption": "How were the two models raised? Left: the loss per solution token falls quickly, while the model learns how solutions are written. Right: accuracy on validation problems of 2 to 8 steps comes later, when the arithmetic is learnt. The student ends at {number}`base_model.student_curve_end:.0%`, the teacher, which starts where the student ends, at {number}`base_model.teacher_curve_end:.0%`. The curves are those of the shipped models' training, on 210 validation problems; they say nothing about fine-tuning."}, "image": {"alt": "Two panels against millions of training tokens: the loss per token of student and teacher falls, the accuracy of both rises, the teacher's further."}} tags=["hide-input"]
-pretraining_curves(cards);
-
+pretraining_curves(cards)
 # %% [markdown]
 # ## What the student cannot do yet
 #
@@ -132,8 +131,7 @@ answers = pd.concat(answers)
 answers["steps"] = answers["problem"].map({problem.id: problem.steps for problem in validation})
 
 # %% mystnb={"figure": {"name": "fig-student-teacher", "caption": "Where does the student fail? On problems longer than those it was raised on: it solves {number}`base_model.base_short:.0%` of those with 2 to 4 steps and {number}`base_model.base_long:.0%` of those with 5 to 8. The teacher solves {number}`base_model.teacher_short:.0%` and {number}`base_model.teacher_long:.0%`. Bars are 95 % Wilson intervals; each length has only a few dozen problems."}, "image": {"alt": "Accuracy of student and teacher by number of steps; the student's falls off after four steps, the teacher's stays high."}} tags=["hide-input"]
-accuracy_by_steps(answers);
-
+accuracy_by_steps(answers)
 # %% [markdown]
 # ## How the models read
 #

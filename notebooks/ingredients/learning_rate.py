@@ -61,11 +61,10 @@ for factor in factors:
     )
 sweep = pd.DataFrame(rows)
 sweep["accuracy"] = sweep["right"] / sweep["problems"]
-sweep
+sweep.style.format({"learning rate": "{:.0e}", "accuracy": "{:.1%}"}).hide(axis="index")
 
 # %% mystnb={"figure": {"name": "fig-learning-rate", "caption": "Which learning rate suits SFT on this student? Of those tried, {number}`learning_rate.best:.0e` does best on the validation problems, with {number}`learning_rate.best_accuracy:.1%` right. Bars are 95 % Wilson intervals on {number}`learning_rate.problems` problems, wide enough that a neighbour may be as good. The rule asks for the highest point, not for proof."}, "image": {"alt": "Validation accuracy of SFT against the learning rate on a logarithmic axis, with intervals."}} tags=["hide-input"]
-learning_rate_sweep(sweep);
-
+learning_rate_sweep(sweep)
 # %% tags=["remove-cell"]
 best = sweep.loc[sweep["accuracy"].idxmax()]
 this_run.record(

@@ -61,6 +61,7 @@ def cosine(one: LowRankDelta, two: LowRankDelta) -> float:
 def flat_cosine(x: np.ndarray, y: np.ndarray) -> float:
     return float(np.sum(x * y) / np.linalg.norm(x) / np.linalg.norm(y))
 
+
 # %% [markdown]
 # ## Definition
 #
@@ -111,8 +112,7 @@ plots.toy(
     {name: (turns, values) for name, values in found.items()},
     xlabel="angle of the rotation G (degrees)",
     ylabel="cosine of before and after",
-);
-
+)
 # %% [markdown]
 # ## Trap 2: mixing factors
 #
@@ -134,8 +134,7 @@ plots.toy(
     {name: (weights, values) for name, values in errors.items()},
     xlabel="weight t of the second adapter",
     ylabel="relative error",
-);
-
+)
 # %% [markdown]
 # ## Trap 3: what the shared initialisation buys
 #
@@ -155,8 +154,7 @@ plots.toy(
     ylabel="cosine of the two updates",
     logx=True,
     logy=True,
-);
-
+)
 # %% [markdown]
 # So without a shared start, raw cosines between losses would say nothing: this floor is what the *same* loss would score. (The left singular vectors survive: $g A_1^\top A_1$ and $g A_2^\top A_2$ write into the same outputs. Compare left subspaces across seeds.)
 #
@@ -177,8 +175,7 @@ plots.toy(
     {side: (ks, total) for side, total in sums.items()},
     xlabel="k",
     ylabel="smallest angle (degrees)",
-);
-
+)
 # %% [markdown]
 # ## Trap 4: small angles
 #
@@ -209,8 +206,7 @@ plots.toy(
     ylabel="relative error",
     logx=True,
     logy=True,
-);
-
+)
 # %% [markdown]
 # ## How the code does it
 #

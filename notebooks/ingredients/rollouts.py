@@ -65,8 +65,7 @@ pd.Series(
 ).to_frame()
 
 # %% mystnb={"figure": {"name": "fig-groups", "caption": "How often do the rollouts of one prompt disagree? In {number}`rollouts.mixed:.1%` of the groups some are right and some are wrong; {number}`rollouts.all_right:.1%` are all right and {number}`rollouts.all_wrong:.1%` all wrong. The paper's pool has about ten mixed groups in a hundred. Temperature and length of the problems were set to come near that share, before any training. The bars say nothing about why a rollout is wrong."}, "image": {"alt": "Bars: share of groups with 0 to 4 right rollouts, split by the length of the problem."}} tags=["hide-input"]
-group_outcomes(rows);
-
+group_outcomes(rows)
 # %% [markdown]
 # ## A mixed group
 #
@@ -102,7 +101,7 @@ weights[METHODS["dpo"]] = [
     {1.0: "chosen", 0.0: "rejected"}[reward] if len(mixed) and not repeated else "not used"
     for reward, repeated in zip(shown["reward"], shown.duplicated("reward"), strict=True)
 ]
-weights.rename_axis("rollout").reset_index(drop=True).style.format(precision=2)
+weights.style.format(precision=2).hide(axis="index")
 
 # %% [markdown]
 # "The same data" therefore means the same pool. In the numbers of rows and of passes over them the objectives differ, DPO most of all.
@@ -127,7 +126,9 @@ pd.DataFrame(
 this_run.record(
     "rollouts",
     {
-        **{key: card[key] for key in ("rows", "groups", "heldout_rows", "mean_reward", "all_right")},
+        **{
+            key: card[key] for key in ("rows", "groups", "heldout_rows", "mean_reward", "all_right")
+        },
         **{key: card[key] for key in ("mixed", "all_wrong", "mean_tokens", "max_tokens")},
         "pairs": len(pairs),
         "pairs_sha256": rows_hash(pairs)[:16],

@@ -85,8 +85,7 @@ for text, position in kinds.items():
     loss = objectives.dpo(*log_probs, zero, zero, settings.beta)
     loss.sum().backward()
     curves[text] = -log_probs[position].grad
-gradient_weights(method, curves, margin, "margin of the pair (nats)", "gradient weight");
-
+gradient_weights(method, curves, margin, "margin of the pair (nats)", "gradient weight")
 # %% [markdown]
 # ## Train
 #
@@ -100,8 +99,7 @@ summarise(card)
 # ## Curves
 
 # %% mystnb={"figure": {"name": "fig-dpo-curves", "caption": "Does DPO train? Its loss goes from {number}`dpo.first_loss:.3g` to {number}`dpo.final_loss:.3g` in {number}`dpo.steps` steps; {number}`dpo.clipped:.0%` of the logged gradient norms lie above the clipping threshold. The loss starts at log 2, where the two rollouts of a pair are not told apart. Losses of different objectives are in different units: do not compare them across chapters."}, "image": {"alt": "Two curves over training steps: the loss of DPO and its gradient norm with the clipping threshold."}} tags=["hide-input"]
-training_curves(method, card, training.max_grad_norm);
-
+training_curves(method, card, training.max_grad_norm)
 # %% [markdown]
 # ## What the adapter looks like
 #
@@ -122,8 +120,7 @@ norms = pd.DataFrame(
         for module in adapter
     ]
 )
-adapter_norms(method, norms);
-
+adapter_norms(method, norms)
 # %% tags=["remove-cell"]
 norm = float((norms["norm"] ** 2).sum() ** 0.5)
 by_layer = (norms["norm"] ** 2).groupby(norms["layer"]).sum()

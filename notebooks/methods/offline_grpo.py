@@ -93,8 +93,7 @@ for text, weight in kinds.items():
     loss = token_loss(method, settings)(log_probs, mask, torch.tensor([weight]), log_probs.detach)
     loss.sum().backward()
     curves[text] = -log_probs.grad[0]
-gradient_weights(method, curves, probability, "probability of the token", "gradient weight");
-
+gradient_weights(method, curves, probability, "probability of the token", "gradient weight")
 # %% [markdown]
 # ## Train
 #
@@ -108,8 +107,7 @@ summarise(card)
 # ## Curves
 
 # %% mystnb={"figure": {"name": "fig-offline-grpo-curves", "caption": "Does Offline GRPO train? Its loss goes from {number}`offline_grpo.first_loss:.3g` to {number}`offline_grpo.final_loss:.3g` in {number}`offline_grpo.steps` steps; {number}`offline_grpo.clipped:.0%` of the logged gradient norms lie above the clipping threshold. Most weights are 0.1, hence the small values. Losses of different objectives are in different units: do not compare them across chapters."}, "image": {"alt": "Two curves over training steps: the loss of Offline GRPO and its gradient norm with the clipping threshold."}} tags=["hide-input"]
-training_curves(method, card, training.max_grad_norm);
-
+training_curves(method, card, training.max_grad_norm)
 # %% [markdown]
 # ## What the adapter looks like
 #
@@ -130,8 +128,7 @@ norms = pd.DataFrame(
         for module in adapter
     ]
 )
-adapter_norms(method, norms);
-
+adapter_norms(method, norms)
 # %% tags=["remove-cell"]
 norm = float((norms["norm"] ** 2).sum() ** 0.5)
 by_layer = (norms["norm"] ** 2).groupby(norms["layer"]).sum()

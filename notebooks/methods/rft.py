@@ -84,8 +84,7 @@ for text, weight in kinds.items():
     loss = token_loss(method, settings)(log_probs, mask, torch.tensor([weight]), log_probs.detach)
     loss.sum().backward()
     curves[text] = -log_probs.grad[0]
-gradient_weights(method, curves, probability, "probability of the token", "gradient weight");
-
+gradient_weights(method, curves, probability, "probability of the token", "gradient weight")
 # %% [markdown]
 # ## Train
 #
@@ -99,8 +98,7 @@ summarise(card)
 # ## Curves
 
 # %% mystnb={"figure": {"name": "fig-rft-curves", "caption": "Does RFT train? Its loss goes from {number}`rft.first_loss:.3g` to {number}`rft.final_loss:.3g` in {number}`rft.steps` steps; {number}`rft.clipped:.0%` of the logged gradient norms lie above the clipping threshold. Wrong rollouts count as 0 here, which lowers the loss a little. Losses of different objectives are in different units: do not compare them across chapters."}, "image": {"alt": "Two curves over training steps: the loss of RFT and its gradient norm with the clipping threshold."}} tags=["hide-input"]
-training_curves(method, card, training.max_grad_norm);
-
+training_curves(method, card, training.max_grad_norm)
 # %% [markdown]
 # ## What the adapter looks like
 #
@@ -121,8 +119,7 @@ norms = pd.DataFrame(
         for module in adapter
     ]
 )
-adapter_norms(method, norms);
-
+adapter_norms(method, norms)
 # %% tags=["remove-cell"]
 norm = float((norms["norm"] ** 2).sum() ** 0.5)
 by_layer = (norms["norm"] ** 2).groupby(norms["layer"]).sum()

@@ -14,7 +14,7 @@ from finetune_geometry.adapter_files import (
     weight_files,
 )
 from finetune_geometry.lowrank import Array, LowRankDelta, zero_delta
-from finetune_geometry.profiles import UserError
+from finetune_geometry.profiles import METHODS, UserError
 from finetune_geometry.records import Run
 
 __all__ = [
@@ -125,9 +125,16 @@ def load_adapter(source: str | Path, name: str | None = None) -> Adapter:
     )
 
 
-def load_run(run: Run) -> list[Adapter]:
-    """The base (every delta 0) and all adapters of a run, the six methods first."""
-    names = run.adapter_names()
+def load_run(run: Run, others: str = "") -> list[Adapter]:
+    """The base (every delta 0), those of the six methods that the run has, and `others`.
+
+    others: names of further adapters, apart by commas, as in the notebooks' parameter.
+
+    Adapters that a reader trained on the side stay out unless they are named, so that a figure of
+    the run does not change with them.
+    """
+    wanted = [*METHODS, *(name.strip() for name in others.split(",") if name.strip())]
+    names = [name for name in run.adapter_names() if name in wanted]
     if not names:
         raise UserError(
             f"no adapters: {run.dir / 'adapters'}: run the notebooks under notebooks/methods for "

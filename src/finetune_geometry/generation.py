@@ -140,11 +140,9 @@ def _complete(
         mask[row, width - len(prompt) : width] = 1
     ids, mask = ids.to(device), mask.to(device)
     lengths = mask[:, :width].sum(-1)
-    cache = Cache(
-        layers=[
-            _BufferedLayer(width + max_new_tokens) for _ in range(model.config.num_hidden_layers)
-        ]
-    )
+    capacity = width + max_new_tokens
+    layers = [_BufferedLayer(capacity) for _ in range(model.config.num_hidden_layers)]
+    cache = Cache(layers=list(layers))
     eos = model.generation_config.eos_token_id
     ends = torch.tensor(eos if isinstance(eos, list) else [eos], device=device)
     alive = torch.arange(len(prompts), device=device)  # original index of each row still running
@@ -168,7 +166,7 @@ def _complete(
             if len(keep) == 0:
                 break
             tokens, alive, mask, lengths = tokens[keep], alive[keep], mask[keep], lengths[keep]
-            for layer in cache.layers:
+            for layer in layers:
                 layer.select(keep)
             announce(alive)
         ids, positions = tokens[:, None], (lengths + step)[:, None]

@@ -8,6 +8,7 @@ from typing import Any
 import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from statsmodels.stats.proportion import proportion_confint
 
 from finetune_geometry.palette import INK, colour, label, marker
@@ -61,7 +62,7 @@ def adapter_norms(method: str, norms: pd.DataFrame) -> Figure:
         axes.plot(rows["layer"], rows["norm"], color=colour(method), linestyle=line, label=kind)
     axes.set(xlabel="layer", ylabel="Frobenius norm of the delta")
     axes.set_ylim(bottom=0)
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.legend(title="projection")
     return figure
 
@@ -74,8 +75,9 @@ def pretraining_curves(cards: Mapping[str, Mapping[str, Any]]) -> Figure:
         millions = card["tokens"] / card["step"] / 1e6
         for axes, key in ((left, "loss"), (right, "accuracy")):
             steps, values = zip(*card[key], strict=True)
-            axes.plot([millions * step for step in steps], values, color=colour(names[role]),
-                      marker=marker(names[role]) if key == "accuracy" else "", label=role)  # fmt: skip
+            dots = marker(names[role]) if key == "accuracy" else ""
+            tokens = [millions * step for step in steps]
+            axes.plot(tokens, values, color=colour(names[role]), marker=dots, label=role)
     left.set(xlabel="training tokens (millions)", ylabel="loss per solution token", yscale="log")
     right.set(xlabel="training tokens (millions)", ylabel="accuracy, 2 to 8 steps", ylim=(0, 1))
     right.legend()
@@ -85,7 +87,8 @@ def pretraining_curves(cards: Mapping[str, Mapping[str, Any]]) -> Figure:
 def accuracy_by_steps(answers: pd.DataFrame) -> Figure:
     """Accuracy with 95 % Wilson intervals by number of steps; columns model, steps, correct."""
     figure, axes = plt.subplots(figsize=(6.4, 3.4))
-    for shift, (name, rows) in zip((-0.08, 0.08), answers.groupby("model"), strict=False):
+    for shift, name in ((-0.08, "base"), (0.08, "teacher")):
+        rows = answers[answers["model"] == name]
         counts = rows.groupby("steps")["correct"].agg(["sum", "size"])
         low, high = proportion_confint(counts["sum"], counts["size"], method="wilson")
         value = counts["sum"] / counts["size"]

@@ -164,7 +164,8 @@ bf16 safetensors. Made for the book "The Geometry of Fine-Tuning Losses"; of no 
 | | |
 |---|---|
 | data | {card["problems"]:,} generated problems, each seen once |
-| their difficulty | {card["min_steps"]} to {card["max_steps"]} steps, numbers up to {card["max_value"]} |
+| steps per problem | {card["min_steps"]} to {card["max_steps"]} |
+| largest number | {card["max_value"]} |
 | starts from | {f"the {start}" if start else "random weights"} |
 | tokens seen (padding included) | {card["tokens"]:,} |
 | updates | {card["step"]:,} of about {card["tokens_per_batch"]:,} tokens |

@@ -11,6 +11,8 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import matplotlib.pyplot as plt
 import seaborn as sns
+from IPython.core.getipython import get_ipython
+from IPython.core.pylabtools import select_figure_formats
 
 from finetune_geometry.profiles import METHODS
 
@@ -46,6 +48,7 @@ _OTHER_MARKERS = ("p", "h", "<", ">", "d", "H", "8")
 
 def set_style() -> None:
     """Sets the book's figure style for the session; call it once, in a notebook's set-up cell."""
+    _show_returned_figures()
     sns.set_theme(context="notebook", style="ticks", font_scale=0.9)
     plt.rcParams.update(
         {
@@ -74,6 +77,14 @@ def set_style() -> None:
             "svg.fonttype": "none",
         }
     )
+
+
+def _show_returned_figures() -> None:
+    """In a notebook a figure is shown once: as the value of its cell, not again as an open one."""
+    shell = get_ipython()
+    if shell is not None:
+        plt.switch_backend("agg")
+        select_figure_formats(shell, {"png"})
 
 
 def label(name: str) -> str:
