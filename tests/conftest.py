@@ -35,8 +35,21 @@ def workflow(tmp_path_factory: pytest.TempPathFactory) -> Workflow:
     return run
 
 
+def tracked_files() -> dict[Path, int]:
+    """Files of the checkout that a run must neither add to nor change, and when they changed."""
+    folders = ("src", "notebooks", "models", "book", "workflow")
+    files = [path for folder in folders for path in (ROOT / folder).rglob("*") if path.is_file()]
+    files += [path for path in ROOT.iterdir() if path.is_file()]
+    return {path: path.stat().st_mtime_ns for path in files if path.suffix != ".pyc"}
+
+
 @pytest.fixture(scope="session")
-def smoke_run(workflow: Workflow) -> Path:
+def files_before() -> dict[Path, int]:
+    return tracked_files()
+
+
+@pytest.fixture(scope="session")
+def smoke_run(workflow: Workflow, files_before: dict[Path, int]) -> Path:
     """Folder of a run of every notebook; the book is not rendered yet."""
     done = workflow("--until", "numbers")
     assert done.returncode == 0, done.stdout + done.stderr

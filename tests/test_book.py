@@ -110,6 +110,11 @@ def test_numbers_are_quoted(smoke_book: Path) -> None:
     assert len(quoted) > 30
 
 
+def test_figures_are_shown(smoke_book: Path) -> None:
+    shown = [image for page in PAGES for image in article(smoke_book, page).find_all("img")]
+    assert len(shown) > 30
+
+
 @every_page
 def test_every_link_inside_the_book_leads_somewhere(smoke_book: Path, page: str) -> None:
     where = (smoke_book / f"{page}.html").parent

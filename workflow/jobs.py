@@ -8,6 +8,7 @@ This module must stay light (no torch, no pandas): it is imported each time the 
 from __future__ import annotations
 
 import ast
+import functools
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,23 +64,27 @@ class Job:
 
 def modules_of(source: Path) -> list[Path]:
     """Modules of this package that `source` imports, directly or through one another."""
-    found: set[Path] = set()
+    found = {PACKAGE / "__init__.py"}
     waiting = [source]
     while waiting:
-        tree = ast.parse(waiting.pop().read_text(encoding="utf-8"))
-        for node in ast.walk(tree):
-            names: list[str] = []
-            if isinstance(node, ast.Import):
-                names = [alias.name for alias in node.names]
-            elif isinstance(node, ast.ImportFrom) and node.module:
-                names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
-            for name in names:
-                package, _, module = name.partition(".")
-                path = PACKAGE / f"{module}.py"
-                if package == PACKAGE.name and module and path.is_file() and path not in found:
-                    found.add(path)
-                    waiting.append(path)
+        new = imports_of(waiting.pop()) - found
+        found |= new
+        waiting += new
     return sorted(found)
+
+
+@functools.cache
+def imports_of(source: Path) -> frozenset[Path]:
+    """Modules of this package that one file imports."""
+    names: list[str] = []
+    for node in ast.walk(ast.parse(source.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+    inside = [name.partition(".")[2] for name in names if name.startswith(f"{PACKAGE.name}.")]
+    paths = [PACKAGE / f"{name}.py" for name in inside]
+    return frozenset(path for path in paths if path.is_file())
 
 
 SECTIONS = (

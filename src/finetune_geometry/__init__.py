@@ -2,5 +2,7 @@
 
 import warnings
 
-# Said by tqdm in every notebook that imports transformers; the book shows no widgets.
+# Not about anything that a reader could change, and shown in the notebooks otherwise: tqdm misses
+# widgets, which the book does not use, and peft asks transformers for a renamed property.
 warnings.filterwarnings("ignore", message="IProgress not found")
+warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated")
