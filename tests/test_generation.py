@@ -101,11 +101,16 @@ class Dice:
     """A model whose next token never depends on anything: its logits are known."""
 
     device = torch.device("cpu")
-    config = SimpleNamespace(max_position_embeddings=8, num_hidden_layers=0)
+    config = SimpleNamespace(
+        max_position_embeddings=8, num_hidden_layers=0, _attn_implementation="eager"
+    )
     generation_config = SimpleNamespace(eos_token_id=99)
 
     def __init__(self, logits: list[float]) -> None:
         self.logits = torch.tensor(logits)
+
+    def set_attn_implementation(self, name: str) -> None:
+        self.config._attn_implementation = name
 
     def __call__(self, input_ids, **kwargs) -> SimpleNamespace:
         return SimpleNamespace(logits=self.logits.expand(len(input_ids), 1, -1).clone())
@@ -129,3 +134,12 @@ def test_a_context_that_is_too_short_is_refused(model, tokenizer, prompts):
     room = limit - longest
     with pytest.raises(UserError, match=f"prompt of {longest} tokens.*context of {limit}.*lower"):
         generate(model, tokenizer, prompts, max_new_tokens=room + 1)
+
+
+def test_equal_prompts_are_read_once_and_completed_alike(model, tokenizer, prompts):
+    alone = generate(model, tokenizer, prompts, max_new_tokens=12)
+    tripled = generate(model, tokenizer, [*prompts, *prompts[::-1], *prompts], max_new_tokens=12)
+    count = len(prompts)
+    assert tripled[:count] == alone
+    assert tripled[count : 2 * count] == alone[::-1]
+    assert tripled[2 * count :] == alone

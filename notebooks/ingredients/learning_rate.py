@@ -26,7 +26,7 @@
 # %% tags=["parameters"]
 profile: str = "tiny"  # which profile: smoke, tiny, qwen3-0.6b, qwen3-4b, llama-3.2-3b
 run: str = ""  # folder under results/; empty: the profile's name
-factors: list = [0.1, 1.0, 10.0]  # learning rates to try, as multiples of the profile's
+factors: list = [0.3, 1.0, 3.0]  # learning rates to try, as multiples of the profile's
 
 # %% tags=["hide-input"]
 import pandas as pd

@@ -1,13 +1,20 @@
 """Batched sampling with a key-value cache, fast enough for two cores.
 
 `transformers.generate` keeps computing rows that have ended and, with its dynamic cache, copies
-every key and value at every step.  This loop sorts prompts by length, writes keys and values into
-one buffer, and drops a row as soon as it ends.  Greedy tokens are those of `generate` (tested).
+every key and value at every step.  This loop
+
+- sorts prompts by length, and reads equal prompts (the K rollouts of a problem) once;
+- pads on the right, so that reading needs no mask, and gives each row a position of its own;
+- writes keys and values into one buffer, and lets the last rows take the places of ended ones.
+
+Greedy tokens are those of `generate` (tested).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from bisect import bisect
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -15,35 +22,59 @@ from transformers.cache_utils import Cache, DynamicLayer
 
 from finetune_geometry.profiles import UserError
 
+READ_TOKENS = 4096  # of prompts in one forward pass: few enough for the activations to stay cached
+
+
+class _Slots:
+    """What the layers' buffers share: which rows a forward pass is of, and how long they are."""
+
+    def __init__(self, rows: int, capacity: int) -> None:
+        self.rows, self.capacity = rows, capacity
+        self.read: torch.Tensor | None = None  # prompts are read into these rows
+        self.positions = torch.zeros(rows, dtype=torch.long)  # next token of each running row
+        self.longest = 0  # tokens of the longest running row, the next one included
+
 
 class _BufferedLayer(DynamicLayer):
     """Keys and values of one layer in a buffer that is allocated once: (rows, heads, length, d)."""
 
-    def __init__(self, capacity: int) -> None:
+    keys: Any
+    values: Any
+
+    def __init__(self, slots: _Slots) -> None:
         super().__init__()
-        self.capacity, self.length = capacity, 0
+        self.slots = slots
+
+    def lazy_initialization(self, key_states: torch.Tensor, value_states: torch.Tensor) -> None:
+        self.dtype, self.device, self.is_initialized = key_states.dtype, key_states.device, True
+        _, heads, _, d = key_states.shape
+        shape = (self.slots.rows, heads, self.slots.capacity, d)
+        # Zeros: what lies behind a row's end is masked, but 0 * NaN would not be.
+        self.keys, self.values = key_states.new_zeros(shape), value_states.new_zeros(shape)
 
     def update(self, key_states, value_states, *args, **kwargs):  # type: ignore[no-untyped-def]
-        """Append (rows, heads, new, d) and return views of all that is held so far."""
-        rows, heads, new, d = key_states.shape
-        if self.length == 0:
+        """Store (rows, heads, new, d); returns the keys and values that the pass attends to."""
+        if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
-            self.key_buffer = key_states.new_empty(rows, heads, self.capacity, d)
-            self.value_buffer = value_states.new_empty(rows, heads, self.capacity, d)
-        end = self.length + new
-        self.key_buffer[:, :, self.length : end] = key_states
-        self.value_buffer[:, :, self.length : end] = value_states
-        self.length = end
-        self.keys, self.values = self.key_buffer[:, :, :end], self.value_buffer[:, :, :end]
-        return self.keys, self.values
+        if self.slots.read is not None:
+            self.keys[self.slots.read, :, : key_states.shape[2]] = key_states
+            self.values[self.slots.read, :, : key_states.shape[2]] = value_states
+            return key_states, value_states
+        running = len(key_states)
+        rows = torch.arange(running, device=key_states.device)
+        self.keys[rows, :, self.slots.positions] = key_states[:, :, 0]
+        self.values[rows, :, self.slots.positions] = value_states[:, :, 0]
+        length = self.slots.longest
+        return self.keys[:running, :, :length], self.values[:running, :, :length]
 
-    def select(self, rows: torch.Tensor) -> None:
-        """Keep the given rows only."""
-        self.key_buffer = self.key_buffer[rows]
-        self.value_buffer = self.value_buffer[rows]
+    def move(self, source: torch.Tensor, target: torch.Tensor) -> None:
+        """Copy the rows `source` to the places `target`."""
+        length = self.slots.longest
+        self.keys[target, :, :length] = self.keys[source, :, :length]
+        self.values[target, :, :length] = self.values[source, :, :length]
 
     def get_seq_length(self) -> int:
-        return self.length
+        return 0  # positions are given explicitly
 
 
 def prompt_ids(tokenizer: Any, question: str) -> list[int]:
@@ -67,6 +98,17 @@ def _next_tokens(
     return (torch.softmax(logits.float() / temperature, -1) / noise).argmax(-1)
 
 
+@contextmanager
+def _fused_attention(model: Any) -> Iterator[None]:
+    """PyTorch's fused attention for the time of sampling: eager attention copies every key."""
+    before = model.config._attn_implementation
+    model.set_attn_implementation("sdpa")
+    try:
+        yield
+    finally:
+        model.set_attn_implementation(before)
+
+
 @torch.inference_mode()
 def generate(
     model: Any,
@@ -81,7 +123,7 @@ def generate(
 ) -> list[list[int]]:
     """Complete every prompt; returns the new token ids of each, with the EOS if it was reached.
 
-    prompts: token ids of different lengths; they may be padded on the left inside.
+    prompts: token ids of different lengths.
     temperature: 0 is greedy; otherwise tokens are drawn from softmax(logits / temperature).
     seed: of the draws; the same prompts, seed and batch size give the same completions.
     on_rows: called with the indices of the prompts in the next forward pass when they change.
@@ -94,80 +136,115 @@ def generate(
             f"a prompt of {longest} tokens and {max_new_tokens} new ones exceed the context "
             f"of {limit}: generation: lower max_new_tokens or drop the longest problems"
         )
-    order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
+    order = sorted(range(len(prompts)), key=lambda i: (len(prompts[i]), tuple(prompts[i])))
     completions: list[list[int]] = [[] for _ in prompts]
     rng = torch.Generator(device=model.device).manual_seed(seed) if temperature else None
-    for start in range(0, len(order), batch_size):
-        rows = order[start : start + batch_size]
-
-        def announce(alive: torch.Tensor, rows: list[int] = rows) -> None:
-            if on_rows is not None:
-                on_rows([rows[i] for i in alive.tolist()])
-
-        for row, ids in zip(
-            rows,
-            _complete(
-                model,
-                tokenizer,
-                [prompts[i] for i in rows],
-                max_new_tokens,
-                temperature,
-                rng,
-                announce,
-            ),
-            strict=True,
-        ):
-            completions[row] = ids
+    with _fused_attention(model):
+        for start in range(0, len(order), batch_size):
+            rows = order[start : start + batch_size]
+            batch = _Batch(model, tokenizer, prompts, rows, max_new_tokens, on_rows)
+            batch.read()
+            for row, ids in zip(rows, batch.write(temperature, rng), strict=True):
+                completions[row] = ids
     return completions
 
 
-def _complete(
-    model: Any,
-    tokenizer: Any,
-    prompts: list[Sequence[int]],
-    max_new_tokens: int,
-    temperature: float,
-    rng: torch.Generator | None,
-    announce: Callable[[torch.Tensor], None],
-) -> list[list[int]]:
-    """One batch: left-pad, read the prompts, then one token a step until every row has ended."""
-    device, width = model.device, max(map(len, prompts))
-    ids = torch.full((len(prompts), width), tokenizer.pad_token_id)
-    mask = torch.zeros(len(prompts), width + max_new_tokens, dtype=torch.long)
-    mask[:, width:] = 1
-    for row, prompt in enumerate(prompts):
-        ids[row, width - len(prompt) :] = torch.tensor(prompt)
-        mask[row, width - len(prompt) : width] = 1
-    ids, mask = ids.to(device), mask.to(device)
-    lengths = mask[:, :width].sum(-1)
-    capacity = width + max_new_tokens
-    layers = [_BufferedLayer(capacity) for _ in range(model.config.num_hidden_layers)]
-    cache = Cache(layers=list(layers))
-    eos = model.generation_config.eos_token_id
-    ends = torch.tensor(eos if isinstance(eos, list) else [eos], device=device)
-    alive = torch.arange(len(prompts), device=device)  # original index of each row still running
-    out = torch.full((len(prompts), max_new_tokens), -1, device=device)
-    positions = (mask[:, :width].cumsum(-1) - 1).clamp(min=0)
-    padded = bool((lengths < width).any())
-    announce(alive)
-    for step in range(max_new_tokens):
-        logits = model(
-            input_ids=ids,
-            attention_mask=mask[:, : width + step] if padded else None,
-            position_ids=positions,
-            past_key_values=cache,
-            logits_to_keep=1,
-        ).logits[:, -1]
-        tokens = _next_tokens(logits, temperature, rng)
-        out[alive, step] = tokens
-        going = ~torch.isin(tokens, ends)
-        if not going.all():
-            keep = going.nonzero().squeeze(-1)
-            if len(keep) == 0:
+class _Batch:
+    """The prompts `rows` of `prompts`, completed together; `rows` is in order of length."""
+
+    def __init__(
+        self,
+        model: Any,
+        tokenizer: Any,
+        prompts: Sequence[Sequence[int]],
+        rows: list[int],
+        max_new_tokens: int,
+        on_rows: Callable[[list[int]], None] | None,
+    ) -> None:
+        self.model, self.pad, self.rows, self.on_rows = model, tokenizer.pad_token_id, rows, on_rows
+        self.prompts = [prompts[i] for i in rows]
+        self.max_new_tokens = max_new_tokens
+        self.slots = _Slots(len(rows), max(map(len, self.prompts)) + max_new_tokens)
+        self.layers = [_BufferedLayer(self.slots) for _ in range(model.config.num_hidden_layers)]
+        self.cache = Cache(layers=list(self.layers))
+
+    def announce(self, batch: list[int]) -> None:
+        if self.on_rows is not None:
+            self.on_rows([self.rows[i] for i in batch])
+
+    def read(self) -> None:
+        """Fill the buffers with every prompt but its last token, a few prompts at a time."""
+        # Equal prompts lie side by side; with `on_rows` the model may differ from row to row.
+        own = [
+            i
+            for i, prompt in enumerate(self.prompts)
+            if i == 0 or self.on_rows is not None or prompt != self.prompts[i - 1]
+        ]
+        first = 0
+        while first < len(own):
+            last = first + 1
+            while last < len(own) and (
+                (last + 1 - first) * (len(self.prompts[own[last]]) - 1) <= READ_TOKENS
+            ):
+                last += 1
+            rows = own[first:last]
+            width = len(self.prompts[rows[-1]]) - 1
+            ids = torch.full((len(rows), width), self.pad)
+            for place, row in enumerate(rows):
+                ids[place, : len(self.prompts[row]) - 1] = torch.tensor(self.prompts[row][:-1])
+            if width:
+                self.announce(rows)
+                self.slots.read = torch.tensor(rows, device=self.model.device)
+                self.model(
+                    input_ids=ids.to(self.model.device),
+                    past_key_values=self.cache,
+                    logits_to_keep=1,
+                )
+            first = last
+        self.slots.read = None
+        if len(own) < len(self.prompts):
+            self.slots.longest = len(self.prompts[-1])
+            copies = sorted(set(range(len(self.prompts))) - set(own))
+            source = [own[bisect(own, row) - 1] for row in copies]
+            for layer in self.layers:
+                layer.move(torch.tensor(source), torch.tensor(copies))
+
+    def write(self, temperature: float, rng: torch.Generator | None) -> list[list[int]]:
+        """One token a step for every running row until all have ended; the new ids of each row."""
+        slots, device = self.slots, self.model.device
+        eos = self.model.generation_config.eos_token_id
+        ends = torch.tensor(eos if isinstance(eos, list) else [eos], device=device)
+        tokens = torch.tensor([prompt[-1] for prompt in self.prompts], device=device)
+        slots.positions = torch.tensor([len(prompt) - 1 for prompt in self.prompts], device=device)
+        running = torch.arange(len(self.prompts), device=device)  # original index of each row
+        out = torch.full((len(running), self.max_new_tokens), -1, device=device)
+        places = torch.arange(slots.capacity, device=device)
+        self.announce(running.tolist())
+        for step in range(self.max_new_tokens):
+            slots.longest = int(slots.positions.max()) + 1
+            seen = places[: slots.longest] <= slots.positions[:, None]
+            logits = self.model(
+                input_ids=tokens[:, None],
+                attention_mask=None if bool(seen.all()) else seen[:, None, None],
+                position_ids=slots.positions[:, None],
+                past_key_values=self.cache,
+            ).logits[:, -1]
+            tokens = _next_tokens(logits, temperature, rng)
+            out[running, step] = tokens
+            slots.positions = slots.positions + 1
+            going = ~torch.isin(tokens, ends)
+            left = int(going.sum())
+            if left == 0:
                 break
-            tokens, alive, mask, lengths = tokens[keep], alive[keep], mask[keep], lengths[keep]
-            for layer in layers:
-                layer.select(keep)
-            announce(alive)
-        ids, positions = tokens[:, None], (lengths + step)[:, None]
-    return [[t for t in row if t >= 0] for row in out.tolist()]
+            if left < len(going):
+                # The rows that go on behind the first `left` take the places of the ended ones.
+                target = (~going[:left]).nonzero().squeeze(-1)
+                source = going[left:].nonzero().squeeze(-1) + left
+                for layer in self.layers:
+                    layer.move(source, target)
+                for values in (tokens, running, slots.positions):
+                    values[target] = values[source]
+                tokens, running = tokens[:left], running[:left]
+                slots.positions = slots.positions[:left]
+                self.announce(running.tolist())
+        return [[t for t in row if t >= 0] for row in out.tolist()]
