@@ -66,6 +66,39 @@ def test_a_single_prompt_and_none(model, tokenizer, prompts):
     assert generate(model, tokenizer, [], max_new_tokens=NEW) == []
 
 
+def test_equal_prompts_are_read_once(model, tokenizer, prompts, monkeypatch):
+    """And each of them is completed as it would be alone."""
+    read = 0
+
+    def count(module, inputs, keywords):
+        nonlocal read
+        ids = keywords["input_ids"]
+        read += len(ids) if ids.shape[1] > 1 else 0
+
+    repeated = [prompt for prompt in prompts for _ in range(4)][::-1]
+    expected = [c for c in reference(model, tokenizer, prompts) for _ in range(4)][::-1]
+    handle = model.register_forward_pre_hook(count, with_kwargs=True)
+    try:
+        assert generate(model, tokenizer, repeated, max_new_tokens=NEW) == expected
+        assert read == len(prompts)
+        seen: list[list[int]] = []
+        again = generate(model, tokenizer, repeated, max_new_tokens=NEW, on_rows=seen.append)
+    finally:
+        handle.remove()
+    assert again == expected
+    assert read == len(prompts) + len(repeated)  # each row may be of a model of its own
+    assert sorted(seen[0]) == sorted(set(seen[0]))
+
+
+def test_the_model_is_left_as_it_was(model, tokenizer, prompts):
+    ids, attention = torch.tensor([prompts[0]]), model.config._attn_implementation
+    before = model(input_ids=ids).logits
+    generate(model, tokenizer, prompts, max_new_tokens=2)
+    assert model.config._attn_implementation == attention
+    assert not any("forward" in vars(module) for module in model.modules())
+    assert torch.equal(model(input_ids=ids).logits, before)
+
+
 def test_every_row_may_end_at_its_first_token(model, tokenizer, prompts):
     ends = model.generation_config.eos_token_id
     model.generation_config.eos_token_id = list(range(model.config.vocab_size))
@@ -111,6 +144,9 @@ class Dice:
 
     def set_attn_implementation(self, name: str) -> None:
         self.config._attn_implementation = name
+
+    def modules(self) -> list:
+        return []
 
     def __call__(self, input_ids, **kwargs) -> SimpleNamespace:
         return SimpleNamespace(logits=self.logits.expand(len(input_ids), 1, -1).clone())

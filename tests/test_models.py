@@ -15,6 +15,7 @@ from finetune_geometry.models import (
     load_adapted,
     load_model,
     lora_a_sha256,
+    packed_linears,
     peak_memory_mb,
     versions,
 )
@@ -101,6 +102,18 @@ def test_adapters_act_one_at_a_time_as_their_delta_says(profile, adapters):
             torch.testing.assert_close(
                 adapted(input_ids=ids).logits, plain(input_ids=ids).logits, atol=2e-5, rtol=1e-4
             )
+
+
+def test_packed_linear_layers_compute_the_same(profile, adapters):
+    adapted, tokenizer = load_adapted(profile, adapters)
+    ids = tokenizer("Tom has 12 apples.", return_tensors="pt").input_ids
+    with torch.inference_mode():
+        before = adapted(input_ids=ids).logits
+        with packed_linears(adapted):
+            packed = adapted(input_ids=ids).logits
+            assert any("forward" in vars(module) for module in adapted.modules())
+        torch.testing.assert_close(packed, before, atol=1e-5, rtol=1e-5)
+        assert torch.equal(adapted(input_ids=ids).logits, before)
 
 
 def test_a_missing_adapter_is_named(profile, adapters, tmp_path):

@@ -5,7 +5,8 @@ every key and value at every step.  This loop
 
 - sorts prompts by length, and reads equal prompts (the K rollouts of a problem) once;
 - pads on the right, so that reading needs no mask, and gives each row a position of its own;
-- writes keys and values into one buffer, and lets the last rows take the places of ended ones.
+- writes keys and values into one buffer, and lets the last rows take the places of ended ones;
+- runs PyTorch's fused attention and, on a CPU, oneDNN's packed linear layers.
 
 Greedy tokens are those of `generate` (tested).
 """
@@ -20,6 +21,7 @@ from typing import Any
 import torch
 from transformers.cache_utils import Cache, DynamicLayer
 
+from finetune_geometry.models import packed_linears
 from finetune_geometry.profiles import UserError
 
 READ_TOKENS = 4096  # of prompts in one forward pass: few enough for the activations to stay cached
@@ -139,7 +141,7 @@ def generate(
     order = sorted(range(len(prompts)), key=lambda i: (len(prompts[i]), tuple(prompts[i])))
     completions: list[list[int]] = [[] for _ in prompts]
     rng = torch.Generator(device=model.device).manual_seed(seed) if temperature else None
-    with _fused_attention(model):
+    with _fused_attention(model), packed_linears(model):
         for start in range(0, len(order), batch_size):
             rows = order[start : start + batch_size]
             batch = _Batch(model, tokenizer, prompts, rows, max_new_tokens, on_rows)

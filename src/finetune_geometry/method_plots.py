@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import matplotlib.pyplot as plt
+import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
@@ -84,6 +85,11 @@ def pretraining_curves(cards: Mapping[str, Mapping[str, Any]]) -> Figure:
     return figure
 
 
+def _errors(value: Any, low: Any, high: Any) -> list[Any]:
+    """Bars below and above; an interval that ends at the value itself may be off by rounding."""
+    return [np.maximum(value - low, 0), np.maximum(high - value, 0)]
+
+
 def accuracy_by_steps(answers: pd.DataFrame) -> Figure:
     """Accuracy with 95 % Wilson intervals by number of steps; columns model, steps, correct."""
     figure, axes = plt.subplots(figsize=(6.4, 3.4))
@@ -92,7 +98,7 @@ def accuracy_by_steps(answers: pd.DataFrame) -> Figure:
         counts = rows.groupby("steps")["correct"].agg(["sum", "size"])
         low, high = proportion_confint(counts["sum"], counts["size"], method="wilson")
         value = counts["sum"] / counts["size"]
-        axes.errorbar(counts.index + shift, value, yerr=[value - low, high - value], capsize=3,
+        axes.errorbar(counts.index + shift, value, yerr=_errors(value, low, high), capsize=3,
                       color=colour(name), marker=marker(name), label=label(name))  # fmt: skip
     axes.set(xlabel="steps of the problem", ylabel="accuracy", ylim=(0, 1.02))
     axes.legend()
@@ -129,7 +135,7 @@ def learning_rate_sweep(sweep: pd.DataFrame) -> Figure:
     figure, axes = plt.subplots(figsize=(6.4, 3.4))
     low, high = proportion_confint(sweep["right"], sweep["problems"], method="wilson")
     axes.errorbar(sweep["learning rate"], sweep["accuracy"], capsize=3, color=colour("sft"),
-                  yerr=[sweep["accuracy"] - low, high - sweep["accuracy"]],
+                  yerr=_errors(sweep["accuracy"], low, high),
                   marker=marker("sft"))  # fmt: skip
     axes.set(xscale="log", xlabel="peak learning rate", ylabel="validation accuracy, SFT")
     return figure
