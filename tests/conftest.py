@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -14,25 +15,12 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "workflow"))  # its scripts are no package
 
 Workflow = Callable[..., "subprocess.CompletedProcess[str]"]
+COMMAND = [sys.executable, str(ROOT / "workflow" / "run.py"), "--profile", "smoke"]
 
 
-@pytest.fixture(scope="session")
-def workflow(tmp_path_factory: pytest.TempPathFactory) -> Workflow:
-    """Call workflow/run.py on the smoke profile with further arguments."""
-    results = tmp_path_factory.mktemp("results")
-
-    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, str(ROOT / "workflow" / "run.py"), "--profile", "smoke"]
-        return subprocess.run(
-            [*command, *arguments],
-            env=os.environ | {"FINETUNE_GEOMETRY_RESULTS": str(results)},
-            capture_output=True,
-            text=True,
-            cwd=ROOT,
-        )
-
-    run.results = results  # type: ignore[attr-defined]
-    return run
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests of the smoke run come last: it goes on beside the others meanwhile."""
+    items.sort(key=lambda item: "smoke_run" in getattr(item, "fixturenames", []))
 
 
 def tracked_files() -> dict[Path, int]:
@@ -49,11 +37,55 @@ def files_before() -> dict[Path, int]:
 
 
 @pytest.fixture(scope="session")
-def smoke_run(workflow: Workflow, files_before: dict[Path, int]) -> Path:
+def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("results")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def started_run(
+    request: pytest.FixtureRequest, results: Path, files_before: dict[Path, int]
+) -> Iterator[subprocess.Popen[bytes] | None]:
+    """All notebooks, begun with the first test of a session in which any test needs them."""
+    if not any("smoke_run" in getattr(i, "fixturenames", []) for i in request.session.items):
+        yield None
+        return
+    with open(results / "said.txt", "wb") as said:
+        process = subprocess.Popen(
+            [*COMMAND, "--until", "numbers"],
+            env=os.environ | {"FINETUNE_GEOMETRY_RESULTS": str(results)},
+            stdout=said,
+            stderr=subprocess.STDOUT,
+            cwd=ROOT,
+            start_new_session=True,
+        )
+        yield process
+        if process.poll() is None:  # the session was stopped before
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+
+@pytest.fixture(scope="session")
+def workflow(results: Path) -> Workflow:
+    """Call workflow/run.py on the smoke profile with further arguments."""
+
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [*COMMAND, *arguments],
+            env=os.environ | {"FINETUNE_GEOMETRY_RESULTS": str(results)},
+            capture_output=True,
+            text=True,
+            cwd=ROOT,
+        )
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def smoke_run(started_run: subprocess.Popen[bytes], results: Path) -> Path:
     """Folder of a run of every notebook; the book is not rendered yet."""
-    done = workflow("--until", "numbers")
-    assert done.returncode == 0, done.stdout + done.stderr
-    return workflow.results / "smoke"  # type: ignore[attr-defined]
+    status = started_run.wait()
+    assert status == 0, (results / "said.txt").read_text(encoding="utf-8")
+    return results / "smoke"
 
 
 @pytest.fixture(scope="session")

@@ -8,6 +8,7 @@ import torch
 from scipy.stats import chisquare
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from finetune_geometry import generation
 from finetune_geometry.generation import generate, prompt_ids
 from finetune_geometry.problems import Difficulty, generate_problems
 from finetune_geometry.profiles import UserError
@@ -58,6 +59,12 @@ def test_greedy_tokens_are_those_of_transformers(model, tokenizer, prompts):
     for batch_size in (5, 24, 100):
         found = generate(model, tokenizer, prompts, max_new_tokens=NEW, batch_size=batch_size)
         assert found == expected
+
+
+def test_buffers_that_grow_keep_what_they_hold(model, tokenizer, prompts, monkeypatch):
+    monkeypatch.setattr(generation, "GROWTH", 5)
+    expected = reference(model, tokenizer, prompts)
+    assert generate(model, tokenizer, prompts, max_new_tokens=NEW) == expected
 
 
 def test_a_single_prompt_and_none(model, tokenizer, prompts):

@@ -24,6 +24,7 @@ from transformers.cache_utils import Cache, DynamicLayer
 from finetune_geometry.models import packed_linears
 from finetune_geometry.profiles import UserError
 
+GROWTH = 64  # tokens that a buffer is longer than its prompts, and grows by
 READ_TOKENS = 4096  # of prompts in one forward pass: few enough for the activations to stay cached
 
 
@@ -38,7 +39,7 @@ class _Slots:
 
 
 class _BufferedLayer(DynamicLayer):
-    """Keys and values of one layer in a buffer that is allocated once: (rows, heads, length, d)."""
+    """Keys and values of one layer in a buffer with room to grow: (rows, heads, length, d)."""
 
     keys: Any
     values: Any
@@ -63,10 +64,13 @@ class _BufferedLayer(DynamicLayer):
             self.values[self.slots.read, :, : key_states.shape[2]] = value_states
             return key_states, value_states
         running = len(key_states)
-        rows = torch.arange(running, device=key_states.device)
+        rows, length = torch.arange(running, device=key_states.device), self.slots.longest
+        if length > self.keys.shape[2]:
+            room = self.keys.new_zeros(running, self.keys.shape[1], GROWTH, self.keys.shape[3])
+            self.keys = torch.cat([self.keys[:running], room], 2)
+            self.values = torch.cat([self.values[:running], room], 2)
         self.keys[rows, :, self.slots.positions] = key_states[:, :, 0]
         self.values[rows, :, self.slots.positions] = value_states[:, :, 0]
-        length = self.slots.longest
         return self.keys[:running, :, :length], self.values[:running, :, :length]
 
     def move(self, source: torch.Tensor, target: torch.Tensor) -> None:
@@ -166,7 +170,7 @@ class _Batch:
         self.model, self.pad, self.rows, self.on_rows = model, tokenizer.pad_token_id, rows, on_rows
         self.prompts = [prompts[i] for i in rows]
         self.max_new_tokens = max_new_tokens
-        self.slots = _Slots(len(rows), max(map(len, self.prompts)) + max_new_tokens)
+        self.slots = _Slots(len(rows), len(self.prompts[-1]) + GROWTH)
         self.layers = [_BufferedLayer(self.slots) for _ in range(model.config.num_hidden_layers)]
         self.cache = Cache(layers=list(self.layers))
 
@@ -220,7 +224,7 @@ class _Batch:
         slots.positions = torch.tensor([len(prompt) - 1 for prompt in self.prompts], device=device)
         running = torch.arange(len(self.prompts), device=device)  # original index of each row
         out = torch.full((len(running), self.max_new_tokens), -1, device=device)
-        places = torch.arange(slots.capacity, device=device)
+        places = torch.arange(len(self.prompts[-1]) + self.max_new_tokens, device=device)
         self.announce(running.tolist())
         for step in range(self.max_new_tokens):
             slots.longest = int(slots.positions.max()) + 1

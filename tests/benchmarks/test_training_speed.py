@@ -1,0 +1,130 @@
+"""Training through the trainer, side by side with a bare PyTorch loop on the same rows.
+
+`pytest tests/benchmarks --benchmark-only -s` prints the overhead of an optimiser step.  Both sides:
+the shipped student, LoRA, bf16 autocast, AdamW, clipping, the same micro-batches in the same order,
+one thread.  The first steps are left out; the medians of the others are compared.
+"""
+
+from __future__ import annotations
+
+import time
+from itertools import pairwise
+from statistics import median
+from typing import Any
+
+import pandas as pd
+import pytest
+import torch
+from peft import LoraConfig, get_peft_model
+from torch.nn.functional import cross_entropy
+
+from finetune_geometry import training
+from finetune_geometry.generation import prompt_ids
+from finetune_geometry.models import load_model
+from finetune_geometry.problems import Difficulty, generate_problems
+from finetune_geometry.records import Run, project_root
+from finetune_geometry.rollouts import POOL, load_rollouts
+from finetune_geometry.rows import row_order, unpaired_rows
+from finetune_geometry.trainers import SHAPE_STEP
+
+WARM, STEPS = 5, 25
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch):
+    """A run whose pool holds the gold solutions of problems of all lengths."""
+    monkeypatch.setenv("FINETUNE_GEOMETRY_RESULTS", str(tmp_path))
+    if not (project_root() / "models/student/model.safetensors").is_file():
+        pytest.skip("no model there: models/student")
+    run = Run.open(
+        "tiny",
+        "speed",
+        {
+            "training.steps": WARM + STEPS,
+            "training.schedule_steps": WARM + STEPS,
+            "training.save_steps": 1000,
+        },
+    )
+    _, tokenizer = load_model(run.profile)
+    problems = generate_problems("rollouts", 400, 0, Difficulty())
+    rows = [
+        {
+            "group": group,
+            "split": "train",
+            "prompt_ids": prompt_ids(tokenizer, p.question),
+            "completion_ids": [*tokenizer(p.solution).input_ids, tokenizer.eos_token_id],
+            "text": p.solution,
+            "reward": 1.0,
+        }
+        for group, p in enumerate(problems)
+    ]
+    run.write_table(POOL, pd.DataFrame(rows))
+    return run
+
+
+def bare_loop(run: Run) -> list[float]:
+    """CPU seconds of each optimiser step of a plain loop: no trainer, logits, cross-entropy."""
+    settings, lora = run.profile.training, run.profile.lora
+    torch.set_num_threads(settings.threads)
+    rows = unpaired_rows(load_rollouts(run), "sft", run.profile.methods["sft"])
+    order = row_order(rows["input_ids"].map(len).to_numpy(), settings)
+    ids, labels = rows["input_ids"].tolist(), rows["labels"].tolist()
+    model: Any = load_model(run.profile)[0]
+    config = LoraConfig(r=lora.r, lora_alpha=lora.alpha, target_modules=list(lora.target_modules))
+    model = get_peft_model(model, config).train()
+    trained = [p for p in model.parameters() if p.requires_grad]
+    optimiser = torch.optim.AdamW(trained, lr=settings.learning_rate, weight_decay=0.01, fused=True)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, WARM + STEPS)
+    seconds = []
+    for step in range(WARM + STEPS):
+        begun = time.process_time()
+        batch = order[step * settings.batch_size : (step + 1) * settings.batch_size]
+        tokens = sum(label != -100 for row in batch for label in labels[row])
+        for start in range(0, len(batch), settings.micro_batch_size):
+            part = batch[start : start + settings.micro_batch_size]
+            longest = -(-max(len(ids[row]) for row in part) // SHAPE_STEP) * SHAPE_STEP
+            inputs, mask = torch.zeros(2, len(part), longest, dtype=torch.long)
+            targets = torch.full((len(part), longest), -100)
+            for place, row in enumerate(part):
+                inputs[place, : len(ids[row])] = torch.tensor(ids[row])
+                mask[place, : len(ids[row])] = 1
+                targets[place, : len(ids[row])] = torch.tensor(labels[row])
+            with torch.autocast("cpu", torch.bfloat16):
+                logits = model(input_ids=inputs, attention_mask=mask, use_cache=False).logits
+            loss = cross_entropy(
+                logits[:, :-1].float().flatten(0, 1), targets[:, 1:].flatten(), reduction="sum"
+            )
+            (loss / tokens).backward()
+        torch.nn.utils.clip_grad_norm_(trained, settings.max_grad_norm)
+        optimiser.step()
+        schedule.step()
+        optimiser.zero_grad()
+        seconds.append(time.process_time() - begun)
+    return seconds[WARM:]
+
+
+def trainer_steps(run: Run, monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """CPU seconds of each optimiser step of `train(run, "sft")`, from end to end."""
+    ends: list[float] = []
+
+    class Clock(training.Watch):
+        def on_step_end(self, *args: Any, **kwargs: Any) -> None:
+            ends.append(time.process_time())
+            super().on_step_end(*args, **kwargs)
+
+    monkeypatch.setattr(training, "Watch", Clock)
+    training.train(run, "sft")
+    return [after - before for before, after in pairwise(ends)][WARM - 1 :]
+
+
+def test_the_trainer_against_a_bare_loop(benchmark, run, monkeypatch):
+    bare = bare_loop(run)
+    own: list[float] = []
+    benchmark.pedantic(lambda: own.extend(trainer_steps(run, monkeypatch)), rounds=1)
+    bare += bare_loop(run)  # before and after, so that a drift of the machine cancels
+    overhead = median(own) / median(bare) - 1
+    benchmark.extra_info["overhead"] = overhead
+    print(
+        f"\nan optimiser step of {run.profile.training.batch_size} rows: bare loop "
+        f"{median(bare):.3f} s, trainer {median(own):.3f} s, overhead {overhead:+.1%}"
+    )
