@@ -27,7 +27,7 @@ from finetune_geometry.training import summarise, train
 
 
 @pytest.fixture(autouse=True)
-def results(tmp_path, monkeypatch):
+def results_of_this_test(tmp_path, monkeypatch):
     monkeypatch.setenv("FINETUNE_GEOMETRY_RESULTS", str(tmp_path / "results"))
 
 

@@ -147,7 +147,7 @@ this_run.record(
 # `learning_rate`: ten times less, ten times more. The cosine chapter asks whether the direction of the delta survives such a step; the paper says it turns by more than fifty degrees (claim C15). A varied run keeps its own adapter and leaves this one alone:
 #
 # ```
-# papermill notebooks/methods/sft.ipynb out.ipynb -p learning_rate 1e-4
+# papermill notebooks/methods/sft.ipynb out.ipynb -p learning_rate 3e-4
 # ```
 #
 # ## Exercise
