@@ -121,7 +121,7 @@ pairs = mcnemar_table(
 this_run.write_table("evaluation/mcnemar.csv", pairs)
 pairs.round(3)
 
-# %% mystnb={"figure": {"name": "fig-differences", "caption": "Which models differ, and which are shown to be equal? One row a pair: difference in accuracy in percentage points with its interval ({number}`profile.evaluation.confidence:.0%`). Filled dots: McNemar's test finds a difference after Holm's correction ({number}`accuracy.different` of {number}`accuracy.pairs` pairs). Black: the equivalence test shows the two to lie within {number}`profile.evaluation.equivalence_margin:.0%` ({number}`accuracy.equivalent` pairs). Hollow blue ({number}`accuracy.undecided` pairs): this test set cannot say. A pair can be both different and equivalent: a small difference, well measured."}, "image": {"alt": "Forest plot of paired accuracy differences for all pairs of models with intervals and a grey equivalence band around zero."}} tags=["hide-input"]
+# %% mystnb={"figure": {"name": "fig-differences", "caption": "Which models differ, and which are shown to be equal? One row a pair: difference in accuracy, first minus second, in percentage points with its interval ({number}`profile.evaluation.confidence:.0%`). Filled dots: McNemar's test finds a difference after Holm's correction ({number}`accuracy.different` of {number}`accuracy.pairs` pairs). Black: the equivalence test shows the two to lie within {number}`profile.evaluation.equivalence_margin:.0%` ({number}`accuracy.equivalent` pairs). Hollow blue ({number}`accuracy.undecided` pairs): this test set cannot say. A pair can be both different and equivalent: a small difference, well measured."}, "image": {"alt": "Forest plot of paired accuracy differences for all pairs of models with intervals and a grey equivalence band around zero."}} tags=["hide-input"]
 differences(pairs)
 # %% tags=["remove-cell"]
 rows = table.set_index("model")
@@ -161,8 +161,8 @@ this_run.record(
 # ## How to read the figures, and how not to
 #
 # - **Read differences, not ranks.** With {number}`accuracy.n:,` problems one accuracy is uncertain by up to {number}`accuracy.half_width:.1%` either way. Ranks within that are noise.
-# - **A large p value is no evidence of equality.** Among the five methods other than DPO, {number}`accuracy.five.different` of {number}`accuracy.five.pairs` pairs differ after correction, and {number}`accuracy.five.equivalent` are shown to be equivalent. Only the second number supports "cannot be told apart". The largest difference among them is {number}`accuracy.five.largest:.1%`.
-# - **Look at the base first.** A method close to the base may be a method that did nothing. In this run DPO is {number}`accuracy.gap.dpo:+.1%` from the base and SFT {number}`accuracy.gap.sft:+.1%`. In the paper DPO "wins" with 93.5 % where the base already had 94.0 %.
+# - **A large p value is no evidence of equality.** Among the five methods other than DPO, {number}`accuracy.five.different` of {number}`accuracy.five.pairs` pairs differ after correction, and the number of pairs shown to be equivalent is {number}`accuracy.five.equivalent`. Only the second number supports "cannot be told apart". The largest difference among them is {number}`accuracy.five.largest:.1%`.
+# - **Look at the base first.** A method close to the base may be a method that did nothing. The accuracies minus that of the base, in percentage points, are in this run: SFT {number}`accuracy.gap.sft:+.1%`, RFT {number}`accuracy.gap.rft:+.1%`, DFT {number}`accuracy.gap.dft:+.1%`, RIFT {number}`accuracy.gap.rift:+.1%`, Offline GRPO {number}`accuracy.gap.offline_grpo:+.1%`, DPO {number}`accuracy.gap.dpo:+.1%`. A negative one means that training on a better teacher's solutions cost accuracy. In the paper DPO "wins" with 93.5 % where the base already had 94.0 %.
 # - **One training each.** The intervals are about the choice of test problems. They say nothing about another seed of the training.
 #
 # ## Exercise

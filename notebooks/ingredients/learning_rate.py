@@ -100,7 +100,7 @@ this_run.record(
 # :label: sol-learning-rate
 # :class: dropdown
 #
-# With $n = 300$ and $p = 0.6$ one share has a standard error of about 0.028, the difference of two independent ones $\sqrt 2$ times that, 0.04. Two points are well within chance. Pairing the answers problem by problem, as McNemar's test does, narrows it, but not enough to tell two points apart with confidence.
+# With $n = 300$ and $p = 0.5$ one share has a standard error of about 0.029 (any $p$ between 0.4 and 0.6 gives nearly the same), the difference of two independent ones $\sqrt 2$ times that, 0.04. Two points are well within chance. Pairing the answers problem by problem, as McNemar's test does, narrows it, but not enough to tell two points apart with confidence.
 # ````
 #
 # ## Take-away

@@ -165,7 +165,7 @@ this_run.record(
 # :label: sol-dpo
 # :class: dropdown
 #
-# The learning rates differ by a factor of ten, so the norms differ for that reason alone. And "the same data" is the same pool, not the same rows: DPO sees few prompts, chosen for being neither easy nor hard, many times over. The controls of a later part separate these.
+# The learning rates differ by a factor of ten, so the norms differ for that reason alone. And "the same data" is the same pool, not the same rows: DPO sees few prompts, chosen for being neither easy nor hard, many times over. Trainings with equal learning rates, on equal rows, would separate these: see the projects in [](../../book/exercises).
 # ````
 #
 # ## Take-away

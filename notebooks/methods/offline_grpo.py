@@ -156,7 +156,7 @@ this_run.record(
 # `bias`: at 0 only mixed groups train. The delta then has no reason to point along SFT. A varied run keeps its own adapter and leaves this one alone:
 #
 # ```
-# papermill notebooks/methods/offline_grpo.ipynb out.ipynb -p learning_rate 3e-4
+# papermill notebooks/methods/offline_grpo.ipynb out.ipynb -p bias 0.0
 # ```
 #
 # ## Exercise

@@ -147,7 +147,7 @@ this_run.record(
 # `variant`: `distinct` drops repeated rollouts. At a low temperature a teacher repeats itself often. A varied run keeps its own adapter and leaves this one alone:
 #
 # ```
-# papermill notebooks/methods/rft.ipynb out.ipynb -p learning_rate 3e-4
+# papermill notebooks/methods/rft.ipynb out.ipynb -p variant distinct
 # ```
 #
 # ## Exercise

@@ -151,7 +151,7 @@ this_run.record(
 # `variant`: with `published`, the weight in wrong rollouts turns negative. Does the delta leave the SFT direction? A varied run keeps its own adapter and leaves this one alone:
 #
 # ```
-# papermill notebooks/methods/rift.ipynb out.ipynb -p learning_rate 3e-4
+# papermill notebooks/methods/rift.ipynb out.ipynb -p variant published
 # ```
 #
 # ## Exercise

@@ -48,7 +48,8 @@ def training_curves(method: str, card: Mapping[str, Any], clip: float) -> Figure
         axes.set(xlabel="step", ylabel=text)
     right.axhline(clip, color=INK, linewidth=0.9, linestyle="dashed")
     right.annotate("clipped above", (1, clip), xycoords=("axes fraction", "data"), ha="right",
-                   va="bottom", fontsize="small", color=INK)  # fmt: skip
+                   va="bottom", fontsize="small", color=INK,
+                   bbox={"facecolor": "white", "alpha": 0.8, "lw": 0, "pad": 1})  # fmt: skip
     right.set_ylim(bottom=0)
     return figure
 

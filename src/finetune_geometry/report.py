@@ -144,8 +144,10 @@ def words(c: Comparison) -> list[str]:
             verdict = "no more alike than two unrelated adapters would be"
         elif cosine >= 0.95:
             verdict = "nearly the same direction"
-        elif cosine < low:
+        elif cosine <= -0.5:
             verdict = "partly opposite directions"
+        elif cosine < low:
+            verdict = "slightly opposed, more than chance"
         elif cosine >= 0.5:
             verdict = "partly the same direction"
         else:

@@ -73,7 +73,7 @@ def differences(table: pd.DataFrame) -> Figure:
     )
     ax.set_ylim(len(table) - 0.5, -0.5)
     ax.grid(False, axis="y")
-    ax.xaxis.set_major_formatter(lambda value, _: f"{100 * value:+.0f}")
+    ax.xaxis.set_major_formatter(lambda value, _: f"{round(100 * value, 2):+g}")
     ax.set_xlabel("difference in accuracy (percentage points)")
     mark: dict[str, Any] = {"color": "#0072B2", "marker": "o", "ls": "", "mew": 1.6}
     handles = [
@@ -151,10 +151,12 @@ def verdicts(table: pd.DataFrame) -> Figure:
     rows: list[dict[Any, Any]] = table.to_dict("records")
     for place, row in enumerate(rows):
         column = names.index(row["verdict"])
-        ax.plot(column, place, "s", ms=14, color=VERDICT_COLOURS[row["verdict"]])
-        ax.text(column, place, row["claim"], ha="center", va="center", fontsize=6.5, color="black")
-    ax.set_xticks(range(len(names)), [name.replace(" in ", "\nin ") for name in names])
-    ax.set_yticks(range(len(table)), table["title"], fontsize=8.5)
+        ax.plot(column, place, "s", ms=17, color=VERDICT_COLOURS[row["verdict"]])
+        ax.text(column, place, row["claim"], ha="center", va="center", fontsize=8, color="black")
+    ax.set_xticks(
+        range(len(names)), [name.replace(" ", "\n", 1).replace(" in ", "\nin ") for name in names]
+    )
+    ax.set_yticks(range(len(table)), table["title"], fontsize=10)
     ax.tick_params(axis="both", length=0)
     ax.tick_params(axis="x", labeltop=True, labelbottom=False)
     ax.set(xlim=(-0.5, len(names) - 0.5), ylim=(len(table) - 0.5, -0.5))

@@ -145,6 +145,8 @@ def train(run: Run, method: str, name: str | None = None) -> dict[str, Any]:
                      "lora": vars(profile.lora), "base": profile.model.base},
         "versions": versions(),
     }  # fmt: skip
+    # PEFT would note where the base lay on this machine.
+    trainer.model.peft_config["default"].base_model_name_or_path = profile.model.base
     _save_adapter(run, name, trainer.model, card)
     shutil.rmtree(checkpoints)
     return card
