@@ -145,8 +145,6 @@ def train(run: Run, method: str, name: str | None = None) -> dict[str, Any]:
                      "lora": vars(profile.lora), "base": profile.model.base},
         "versions": versions(),
     }  # fmt: skip
-    # PEFT would note where the base lay on this machine.
-    trainer.model.peft_config["default"].base_model_name_or_path = profile.model.base
     _save_adapter(run, name, trainer.model, card)
     shutil.rmtree(checkpoints)
     return card
@@ -172,10 +170,8 @@ def _last_checkpoint(checkpoints: Path) -> Path | None:
 def _save_adapter(run: Run, name: str, model: Any, card: dict[str, Any]) -> None:
     """Write `adapters/<name>/` at once: PEFT's config, fp32 safetensors, and the card."""
     with atomic_directory(run.adapter_dir(name)) as folder:
-        # Without embeddings: PEFT would look for the base's configuration to see if they changed.
-        model.save_pretrained(folder, save_embedding_layers=False)
-        state = get_peft_model_state_dict(model, save_embedding_layers=False)
-        weights = {key: value.float() for key, value in state.items()}
+        model.save_pretrained(folder)
+        weights = {key: value.float() for key, value in get_peft_model_state_dict(model).items()}
         save_file(weights, folder / "adapter_model.safetensors", metadata={"format": "pt"})
         (folder / "README.md").unlink(missing_ok=True)  # PEFT's empty model card
         (folder / "card.json").write_text(json.dumps(card, indent=2) + "\n")
