@@ -27,50 +27,50 @@ def weights(loss: Tensor, leaf: Tensor) -> Tensor:
     return -gradient
 
 
-def close(found: Tensor, expected: list) -> None:
+def check_close(found: Tensor, expected: list) -> None:
     torch.testing.assert_close(found, torch.tensor(expected, dtype=torch.float64))
 
 
 def test_sft_is_the_negative_log_likelihood():
     leaf = log_probs()
     loss = objectives.sft(leaf)
-    close(loss, [[LOG2, 2 * LOG2, 0], [3 * LOG2, 0, 0]])
-    close(weights(loss, leaf)[MASK], [1, 1, 1])
+    check_close(loss, [[LOG2, 2 * LOG2, 0], [3 * LOG2, 0, 0]])
+    check_close(weights(loss, leaf)[MASK], [1, 1, 1])
 
 
 def test_rft_drops_the_wrong_row():
     leaf = log_probs()
     loss = objectives.rft(leaf, REWARD)
-    close(loss, [[LOG2, 2 * LOG2, 0], [0, 0, 0]])
-    close(weights(loss, leaf)[MASK], [1, 1, 0])
+    check_close(loss, [[LOG2, 2 * LOG2, 0], [0, 0, 0]])
+    check_close(weights(loss, leaf)[MASK], [1, 1, 0])
 
 
 def test_dft_weighs_a_token_by_its_probability_and_does_not_differentiate_the_weight():
     leaf = log_probs()
     loss = objectives.dft(leaf)
-    close(loss, [[LOG2 / 2, 2 * LOG2 / 4, 0], [3 * LOG2 / 8, 0, 0]])
-    close(weights(loss, leaf)[MASK], [0.5, 0.25, 0.125])
+    check_close(loss, [[LOG2 / 2, 2 * LOG2 / 4, 0], [3 * LOG2 / 8, 0, 0]])
+    check_close(weights(loss, leaf)[MASK], [0.5, 0.25, 0.125])
 
 
 def test_rift_as_printed_halves_the_right_row():
     leaf = log_probs()
     loss = objectives.rift(leaf, REWARD, 0.5)
-    close(loss, [[LOG2 / 2, LOG2, 0], [3 * LOG2, 0, 0]])
-    close(weights(loss, leaf)[MASK], [0.5, 0.5, 1])
+    check_close(loss, [[LOG2 / 2, LOG2, 0], [3 * LOG2, 0, 0]])
+    check_close(weights(loss, leaf)[MASK], [0.5, 0.5, 1])
 
 
 def test_rift_as_published_pushes_the_wrong_row_away_in_proportion_to_its_probability():
     leaf = log_probs()
     loss = objectives.rift_published(leaf, MASK, REWARD, -0.2)
-    close(loss, [[LOG2, 2 * LOG2, 0], [0.2 * 0.125, 0, 0]])
-    close(weights(loss, leaf), [[1, 1, 1], [-0.2 * 0.125, 0, 0]])  # bounded by 0.2
+    check_close(loss, [[LOG2, 2 * LOG2, 0], [0.2 * 0.125, 0, 0]])
+    check_close(weights(loss, leaf), [[1, 1, 1], [-0.2 * 0.125, 0, 0]])  # bounded by 0.2
 
 
 def test_offline_grpo_weighs_by_the_advantage():
     leaf = log_probs()
     loss = objectives.offline_grpo(leaf, torch.tensor([0.6, -0.4], dtype=torch.float64))
-    close(loss, [[0.6 * LOG2, 1.2 * LOG2, 0], [-1.2 * LOG2, 0, 0]])
-    close(weights(loss, leaf)[MASK], [0.6, 0.6, -0.4])
+    check_close(loss, [[0.6 * LOG2, 1.2 * LOG2, 0], [-1.2 * LOG2, 0, 0]])
+    check_close(weights(loss, leaf)[MASK], [0.6, 0.6, -0.4])
 
 
 def test_offline_grpo_of_krafton_is_linear_in_the_probability_with_a_kl_term():
@@ -80,10 +80,10 @@ def test_offline_grpo_of_krafton_is_linear_in_the_probability_with_a_kl_term():
     loss = objectives.offline_grpo_krafton(leaf, reference, MASK, advantage, 0.2)
     # q = reference / pi is 1/2, 1 and 2; the estimate is q - log q - 1.
     kl = [0.5 + LOG2 - 1, 0.0, 2 - LOG2 - 1]
-    close(loss, [[-0.25 + 0.2 * kl[0], -0.125, 0], [0.0625 + 0.2 * kl[2], 0, 0]])
+    check_close(loss, [[-0.25 + 0.2 * kl[0], -0.125, 0], [0.0625 + 0.2 * kl[2], 0, 0]])
     # w = A pi + kl (q - 1)
     found = weights(loss, leaf)
-    close(found[MASK], [0.25 - 0.2 * 0.5, 0.125, -0.0625 + 0.2 * 1.0])
+    check_close(found[MASK], [0.25 - 0.2 * 0.5, 0.125, -0.0625 + 0.2 * 1.0])
     assert found[~MASK].abs().max() == 0
 
 
@@ -107,8 +107,8 @@ def test_krafton_s_kl_term_is_never_negative_and_zero_at_the_reference():
 )
 def test_group_advantages(reward, paper, krafton):
     group = torch.tensor([reward], dtype=torch.float64)
-    close(objectives.group_advantage(group, 0.1), [list(paper)])
-    close(objectives.group_advantage_krafton(group, 0.1), [list(krafton)])
+    check_close(objectives.group_advantage(group, 0.1), [list(paper)])
+    check_close(objectives.group_advantage_krafton(group, 0.1), [list(krafton)])
 
 
 def test_dpo_by_hand():
@@ -127,8 +127,8 @@ def test_dpo_pulls_both_completions_with_the_same_weight():
     loss = objectives.dpo(chosen, rejected, zero, zero, 0.1)
     up, down = torch.autograd.grad(loss.sum(), (chosen, rejected))
     expected = 0.1 / (1 + math.exp(0.1 * 2))  # beta * sigmoid(-beta * margin)
-    close(-up, [expected])
-    close(down, [expected])
+    check_close(-up, [expected])
+    check_close(down, [expected])
 
 
 # Limits: where two objectives must be the same function.

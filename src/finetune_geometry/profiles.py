@@ -20,14 +20,7 @@ import yaml
 
 from finetune_geometry.schema import UserError, build, closest, dotted
 
-__all__ = [
-    "METHODS",
-    "Profile",
-    "UserError",
-    "load_profile",
-    "parse_overrides",
-    "profile_names",
-]
+__all__ = ["METHODS", "Profile", "UserError", "load_profile", "parse_overrides", "profile_names"]
 
 METHODS: dict[str, str] = {
     "sft": "SFT",
@@ -44,6 +37,8 @@ PROFILES = Path(__file__).parent / "profiles"
 
 @dataclass(frozen=True)
 class Model:
+    """Which model is fine-tuned, and which one teaches it."""
+
     base: str  # directory (relative to the project) or hub id
     teacher: str
     dtype: str = "float32"
@@ -53,6 +48,8 @@ class Model:
 
 @dataclass(frozen=True)
 class Problems:
+    """Where problems come from, how many there are, and how hard they are."""
+
     source: str = "generated"  # "generated" or "hub"
     seed: int = 0
     train: int = 0  # problems in each split
@@ -69,6 +66,8 @@ class Problems:
 
 @dataclass(frozen=True)
 class Rollouts:
+    """How the teacher's solutions are sampled."""
+
     prompts: int
     heldout_prompts: int
     k: int = 4
@@ -80,6 +79,8 @@ class Rollouts:
 
 @dataclass(frozen=True)
 class Lora:
+    """Shape and initialisation of the adapters."""
+
     r: int = 32
     alpha: int = 64
     dropout: float = 0.0
@@ -89,6 +90,8 @@ class Lora:
 
 @dataclass(frozen=True)
 class Training:
+    """What all objectives share: length, learning rate, order, checkpoints."""
+
     steps: int
     batch_size: int = 32  # rows in one optimiser step
     micro_batch_size: int = 32  # rows in one forward pass
@@ -125,6 +128,8 @@ class Method:
 
 @dataclass(frozen=True)
 class Evaluation:
+    """How answers are made and compared."""
+
     batch_size: int = 256
     max_new_tokens: int = 256
     equivalence_margin: float = 0.02  # accuracy, as a fraction
@@ -133,6 +138,8 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class Geometry:
+    """Sizes and draws of the analyses."""
+
     k: int = 10
     ks: tuple[int, ...] = (1, 4, 10)
     null_draws: int = 200
@@ -146,6 +153,8 @@ class Geometry:
 
 @dataclass(frozen=True)
 class Profile:
+    """One experiment, whole: a section for each step of the way."""
+
     name: str
     description: str
     model: Model
@@ -253,35 +262,23 @@ def _merge(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
     merged = dict(below)
     for key, value in above.items():
         old = merged.get(key)
-        merged[key] = (
-            _merge(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
-        )
+        sections = isinstance(old, dict) and isinstance(value, dict)
+        merged[key] = _merge(old, value) if sections else value
     return merged
 
 
 def _check(profile: Profile, path: Path) -> None:
     """Values of the right type that cannot work."""
+    source, evaluation = profile.problems.source, profile.evaluation
     limits: list[tuple[str, bool, str]] = [
-        (
-            "problems.source",
-            profile.problems.source in {"generated", "hub"},
-            "generated or hub",
-        ),
+        ("problems.source", source in {"generated", "hub"}, "generated or hub"),
         ("rollouts.k", profile.rollouts.k >= 1, "at least 1"),
         ("rollouts.prompts", profile.rollouts.prompts >= 1, "at least 1"),
         ("rollouts.temperature", profile.rollouts.temperature >= 0, "at least 0"),
         ("lora.r", profile.lora.r >= 1, "at least 1"),
         ("lora.dropout", 0 <= profile.lora.dropout < 1, "at least 0 and below 1"),
-        (
-            "evaluation.confidence",
-            0 < profile.evaluation.confidence < 1,
-            "between 0 and 1",
-        ),
-        (
-            "evaluation.equivalence_margin",
-            profile.evaluation.equivalence_margin > 0,
-            "above 0",
-        ),
+        ("evaluation.confidence", 0 < evaluation.confidence < 1, "between 0 and 1"),
+        ("evaluation.equivalence_margin", evaluation.equivalence_margin > 0, "above 0"),
         ("geometry.k", profile.geometry.k >= 1, "at least 1"),
         ("geometry.lmc_alphas", profile.geometry.lmc_alphas >= 3, "at least 3"),
     ]
@@ -289,13 +286,10 @@ def _check(profile: Profile, path: Path) -> None:
         training = profile.training_of(name)
         where = f"methods.{name}"
         whole = training.batch_size % max(training.micro_batch_size, 1) == 0
-        limits += [
-            (f"{where}.steps", training.steps >= 1, "at least 1"),
-            (f"{where}.learning_rate", training.learning_rate > 0, "above 0"),
-            (f"{where}.batch_size", training.batch_size >= 1, "at least 1"),
-            (f"{where}.micro_batch_size", training.micro_batch_size >= 1, "at least 1"),
-            (f"{where}.batch_size", whole, "a multiple of micro_batch_size"),
-        ]
+        for key in ("steps", "batch_size", "micro_batch_size"):
+            limits.append((f"{where}.{key}", getattr(training, key) >= 1, "at least 1"))
+        limits.append((f"{where}.learning_rate", training.learning_rate > 0, "above 0"))
+        limits.append((f"{where}.batch_size", whole, "a multiple of micro_batch_size"))
     for key, holds, wanted in limits:
         if not holds:
             raise UserError(f"{key} is out of range: {path}: it must be {wanted}")
