@@ -45,6 +45,7 @@ def pattern(template: str, **known: str) -> re.Pattern[str]:
         "who": "|".join(sorted(ALL_NAMES)),
         "other": "|".join(sorted(ALL_NAMES)),
         "They": "He|She",
+        "they": "he|she",
         "things": "|".join([*THINGS, *CONTAINERS, "dollars"]),
         "new": "|".join([*THINGS, *CONTAINERS, "dollars"]),
         "New": "|".join(thing.capitalize() for thing in THINGS),
@@ -69,7 +70,7 @@ def solve(question: str) -> int:
     sentences = re.findall(r"[^.?]*[.?]", question)
     start = next(m for t in OPENINGS if (m := pattern(t).fullmatch(sentences[0])))
     who, things, value = start["who"], start["things"], Fraction(start["n"])
-    amounts = {who: value}
+    amounts, people = {who: value}, {who}
     for sentence in (s.strip() for s in sentences[1:-1]):
         outcomes = set()
         for kind, templates in STEP_KINDS.items():
@@ -107,7 +108,10 @@ def solve(question: str) -> int:
                 outcomes.add((result, other if compares else who, gained))
         if outcomes:
             assert len(outcomes) == 1, (sentence, outcomes)
+            before = who
             value, who, gained = outcomes.pop()
+            assert who == before or who not in people, f"{who} comes back: {question}"
+            people.add(who)
             amounts = {} if gained != things else amounts
             things = gained
             amounts[who] = value

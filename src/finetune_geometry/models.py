@@ -49,7 +49,8 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
     words = {w for text in texts for w in re.findall(r"[A-Za-z]+", re.sub(r"\{\w+\}", "", text))}
     for names in phrasings.NAMES.values():
         words.update(names)
-    words.update([*phrasings.THINGS, *phrasings.CONTAINERS, *phrasings.NAMES, "dollars"])
+    words.update([*phrasings.THINGS, *phrasings.CONTAINERS, "dollars"])
+    words.update(form for pronoun in phrasings.NAMES for form in (pronoun, pronoun.lower()))
     words.update(t.capitalize() for t in phrasings.THINGS)
     for number_words in (phrasings.FRACTIONS, phrasings.TIMES):
         words.update(w for text in number_words.values() for w in text.split())

@@ -39,7 +39,7 @@ OPENINGS = (
 
 STEP_KINDS: dict[str, tuple[str, ...]] = {
     "add": (
-        "{who} buys {n} more {things}.",
+        "{who} picks up {n} more {things}.",
         "Then {who} finds {n} {things}.",
         "{They} gets {n} {things} from a friend.",
         "A neighbour brings {who} {n} {things}.",
@@ -56,7 +56,7 @@ STEP_KINDS: dict[str, tuple[str, ...]] = {
         "The next day {who} has {times} as many {things} as before.",
         "A week later the number of {things} is {times} as large.",
         "{who} trades and ends up with {times} the number of {things}.",
-        "By evening {They} has {times} as many {things}.",
+        "By evening {they} has {times} as many {things}.",
     ),
     "half": (
         "{who} gives half of the {things} away.",

@@ -75,6 +75,7 @@ class _Story:
         self.rng, self.max_value = rng, max_value
         self.pronoun = rng.choice(("He", "She"))
         self.who = rng.choice(NAMES[self.pronoun])
+        self.used = {self.who}  # nobody comes back with another amount than they had
         self.other: str | None = None  # the person compared with, while their amount still holds
         self.other_value = 0
         self.things = rng.choice(THINGS)
@@ -120,13 +121,15 @@ class _Story:
         """Apply one step: (sentence of the problem, line of the solution)."""
         v = self.value
         words: dict[str, Any] = {
-            "who": self.who, "They": self.pronoun, "things": self.things, "n": n,
-            "times": TIMES.get(n), "fraction": FRACTIONS.get(n), "other": self.other,
+            "who": self.who, "They": self.pronoun, "they": self.pronoun.lower(),
+            "things": self.things, "other": self.other, "n": n,
+            "times": TIMES.get(n), "fraction": FRACTIONS.get(n),
         }  # fmt: skip
         compares = kind in ("more_than", "fewer_than", "times_as_many", "part_as_many")
         if compares:
             pronoun = self.rng.choice(("He", "She"))
-            words["other"] = self.rng.choice([x for x in NAMES[pronoun] if x != self.who])
+            words["other"] = self.rng.choice([x for x in NAMES[pronoun] if x not in self.used])
+            self.used.add(words["other"])
         if kind == "pack":
             words["box"] = words["new"] = self.rng.choice(CONTAINERS)
         elif kind in ("unpack", "spend"):
