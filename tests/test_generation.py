@@ -141,6 +141,7 @@ class Dice:
     """A model whose next token never depends on anything: its logits are known."""
 
     device = torch.device("cpu")
+    dtype = torch.float32
     config = SimpleNamespace(
         max_position_embeddings=8, num_hidden_layers=0, _attn_implementation="eager"
     )

@@ -3,10 +3,12 @@
 `transformers.generate` keeps computing rows that have ended and, with its dynamic cache, copies
 every key and value at every step.  This loop
 
-- sorts prompts by length, and reads equal prompts (the K rollouts of a problem) once;
+- sorts prompts, the longest first, and reads equal prompts (the K rollouts of a problem) once;
 - pads on the right, so that reading needs no mask, and gives each row a position of its own;
 - writes keys and values into one buffer, and lets the last rows take the places of ended ones;
-- runs PyTorch's fused attention and, on a CPU, oneDNN's packed linear layers.
+- runs PyTorch's fused attention while reading;
+- on a CPU, writes with oneDNN's packed linear layers and attends in blocks of rows of similar
+  length, each to its own longest row: the keys behind a row's end need not be read.
 
 Greedy tokens are those of `generate` (tested).
 """
@@ -19,13 +21,46 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
+from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.cache_utils import Cache, DynamicLayer
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import sdpa_mask
 
 from finetune_geometry.models import packed_linears
 from finetune_geometry.profiles import UserError
 
 GROWTH = 64  # tokens that a buffer is longer than its prompts, and grows by
 READ_TOKENS = 4096  # of prompts in one forward pass: few enough for the activations to stay cached
+BLOCK = 32  # rows that attend together: fewer read less, and cost more calls
+ATTENTION = "blocks_of_rows"
+
+
+def _attend_in_blocks(  # type: ignore[no-untyped-def]
+    module, query, key, value, attention_mask, *, block_lengths=None, **kwargs
+):
+    """Attention of one new token a row: (rows, heads, 1, d) to (rows, 1, heads, d) and None.
+
+    key, value: (rows, key-value heads, length, d).
+    block_lengths: of the longest row of each block of BLOCK rows; None, as while reading, is
+    PyTorch's fused attention.
+    """
+    if block_lengths is None:
+        return sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs)
+    rows, heads, _, d = query.shape
+    # The heads of a group share keys: as rows of one matrix product they read them once.
+    query = query.view(rows, key.shape[1], heads // key.shape[1], d) * kwargs["scaling"]
+    out = torch.empty_like(query)
+    for index, length in enumerate(block_lengths):
+        block = slice(index * BLOCK, (index + 1) * BLOCK)
+        scores = query[block] @ key[block, :, :length].transpose(-1, -2)
+        if attention_mask is not None:
+            scores += attention_mask[block, :, :, :length]
+        torch.matmul(scores.softmax(-1), value[block, :, :length], out=out[block])
+    return out.view(rows, 1, heads, d), None
+
+
+AttentionInterface.register(ATTENTION, _attend_in_blocks)
+AttentionMaskInterface.register(ATTENTION, sdpa_mask)
 
 
 class _Slots:
@@ -105,10 +140,10 @@ def _next_tokens(
 
 
 @contextmanager
-def _fused_attention(model: Any) -> Iterator[None]:
-    """PyTorch's fused attention for the time of sampling: eager attention copies every key."""
+def _fast_attention(model: Any) -> Iterator[None]:
+    """Attention in blocks for the time of sampling: eager attention copies every key."""
     before = model.config._attn_implementation
-    model.set_attn_implementation("sdpa")
+    model.set_attn_implementation(ATTENTION)
     try:
         yield
     finally:
@@ -142,10 +177,11 @@ def generate(
             f"a prompt of {longest} tokens and {max_new_tokens} new ones exceed the context "
             f"of {limit}: generation: lower max_new_tokens or drop the longest problems"
         )
-    order = sorted(range(len(prompts)), key=lambda i: (len(prompts[i]), tuple(prompts[i])))
+    # The longest first: the last rows, which take the places of ended ones, lengthen no block.
+    order = sorted(range(len(prompts)), key=lambda i: (-len(prompts[i]), tuple(prompts[i])))
     completions: list[list[int]] = [[] for _ in prompts]
     rng = torch.Generator(device=model.device).manual_seed(seed) if temperature else None
-    with _fused_attention(model), packed_linears(model):
+    with _fast_attention(model), packed_linears(model):
         for start in range(0, len(order), batch_size):
             rows = order[start : start + batch_size]
             batch = _Batch(model, tokenizer, prompts, rows, max_new_tokens, on_rows)
@@ -156,7 +192,7 @@ def generate(
 
 
 class _Batch:
-    """The prompts `rows` of `prompts`, completed together; `rows` is in order of length."""
+    """The prompts `rows` of `prompts`, completed together; the longest come first."""
 
     def __init__(
         self,
@@ -170,7 +206,7 @@ class _Batch:
         self.model, self.pad, self.rows, self.on_rows = model, tokenizer.pad_token_id, rows, on_rows
         self.prompts = [prompts[i] for i in rows]
         self.max_new_tokens = max_new_tokens
-        self.slots = _Slots(len(rows), len(self.prompts[-1]) + GROWTH)
+        self.slots = _Slots(len(rows), len(self.prompts[0]) + GROWTH)
         self.layers = [_BufferedLayer(self.slots) for _ in range(model.config.num_hidden_layers)]
         self.cache = Cache(layers=list(self.layers))
 
@@ -190,11 +226,11 @@ class _Batch:
         while first < len(own):
             last = first + 1
             while last < len(own) and (
-                (last + 1 - first) * (len(self.prompts[own[last]]) - 1) <= READ_TOKENS
+                (last + 1 - first) * (len(self.prompts[own[first]]) - 1) <= READ_TOKENS
             ):
                 last += 1
             rows = own[first:last]
-            width = len(self.prompts[rows[-1]]) - 1
+            width = len(self.prompts[rows[0]]) - 1
             ids = torch.full((len(rows), width), self.pad)
             for place, row in enumerate(rows):
                 ids[place, : len(self.prompts[row]) - 1] = torch.tensor(self.prompts[row][:-1])
@@ -209,29 +245,38 @@ class _Batch:
             first = last
         self.slots.read = None
         if len(own) < len(self.prompts):
-            self.slots.longest = len(self.prompts[-1])
+            self.slots.longest = len(self.prompts[0])
             copies = sorted(set(range(len(self.prompts))) - set(own))
             source = [own[bisect(own, row) - 1] for row in copies]
             for layer in self.layers:
                 layer.move(torch.tensor(source), torch.tensor(copies))
 
+    def blocks(self) -> dict[str, list[int]]:
+        """What `_attend_in_blocks` asks for on a CPU; a GPU's fused attention needs no help."""
+        if self.model.device.type != "cpu":
+            return {}
+        lengths = [int(block.max()) + 1 for block in self.slots.positions.split(BLOCK)]
+        return {"block_lengths": lengths}
+
     def write(self, temperature: float, rng: torch.Generator | None) -> list[list[int]]:
         """One token a step for every running row until all have ended; the new ids of each row."""
-        slots, device = self.slots, self.model.device
+        slots, device, dtype = self.slots, self.model.device, self.model.dtype
         eos = self.model.generation_config.eos_token_id
         ends = torch.tensor(eos if isinstance(eos, list) else [eos], device=device)
         tokens = torch.tensor([prompt[-1] for prompt in self.prompts], device=device)
         slots.positions = torch.tensor([len(prompt) - 1 for prompt in self.prompts], device=device)
         running = torch.arange(len(self.prompts), device=device)  # original index of each row
         out = torch.full((len(running), self.max_new_tokens), -1, device=device)
-        places = torch.arange(len(self.prompts[-1]) + self.max_new_tokens, device=device)
+        places = torch.arange(len(self.prompts[0]) + self.max_new_tokens, device=device)
         self.announce(running.tolist())
         for step in range(self.max_new_tokens):
             slots.longest = int(slots.positions.max()) + 1
             seen = places[: slots.longest] <= slots.positions[:, None]
+            mask = torch.zeros_like(seen, dtype=dtype).masked_fill_(~seen, -torch.inf)
             logits = self.model(
                 input_ids=tokens[:, None],
-                attention_mask=None if bool(seen.all()) else seen[:, None, None],
+                attention_mask=None if bool(seen.all()) else mask[:, None, None],
+                **self.blocks(),
                 position_ids=slots.positions[:, None],
                 past_key_values=self.cache,
             ).logits[:, -1]
