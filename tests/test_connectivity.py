@@ -101,7 +101,7 @@ def test_mixture_equals_a_dense_merge_in_fp32(model, adapters, rows, weights):
         mixture.set(weights)
         found = logits(model, rows)
     for x, y, z in zip(found, expected, plain, strict=True):
-        assert (x - y).abs().max() <= 4e-6 * y.abs().max()
+        assert (x - y).abs().max() <= 1e-5 * y.abs().max()
         assert (x - z).abs().max() > 1e-2 * z.abs().max()  # the adapters do change the model
 
 
@@ -233,7 +233,7 @@ def test_scores_are_sums_over_prompts(model, tokenizer, adapters, rows):
             "completion_ids": [c for _, c in rows],
         }
     )
-    tasks = make_tasks(tokenizer, heldout, [problem(7), problem(42)], max_new_tokens=4)
+    tasks = make_tasks(tokenizer, heldout, [problem(7), problem(42)], 1, max_new_tokens=4)
     assert [tokenizer.decode(box) for box in tasks.boxes] == ["\\boxed{7}", "\\boxed{42}"]
     with Mixture(model, adapters) as mixture:
         found, other = score(mixture, tokenizer, tasks, [(), (("sft", 1.0),)])
@@ -245,12 +245,12 @@ def test_scores_are_sums_over_prompts(model, tokenizer, adapters, rows):
     np.testing.assert_allclose(nats, [by_row[0] + by_row[1], by_row[2] + by_row[3], by_row[4]])
     assert found.boxed_cross_entropy[1].tolist() == [3, 4]
     assert set(found.accuracy[0]) <= {0.0, 1.0}
-    assert found.accuracy[1].tolist() == [1, 1]
+    assert found.accuracy[1].tolist() == [1]  # one of the two is answered in full
 
 
 def test_table_is_symmetric_and_holds_the_measured_values(model, tokenizer, adapters, rows):
     tasks = Tasks(
-        rows=rows, groups=[0, 0, 1, 1, 2], problems=[problem(3)], prompts=[[5, 6, 2]],
+        rows=rows, groups=[0, 0, 1, 1, 2], answers=["3"], prompts=[[5, 6, 2]],
         boxes=[tokenizer.encode("\\boxed{3}")], max_new_tokens=3,
     )  # fmt: skip
     alphas = np.linspace(0, 1, 3)

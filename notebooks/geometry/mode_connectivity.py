@@ -29,7 +29,8 @@ run: str = ""  # folder under results/; empty: the profile's name
 others: str = ""  # further adapters of this run to compare, apart by commas: dpo-varied
 alphas: int | None = None  # points on each line, both ends included; None: the profile's value
 rows: int | None = None  # held-out rollouts that the loss is measured on; None: the profile's value
-problems: int | None = None  # test problems for boxed answers and accuracy; None: the profile's
+problems: int | None = None  # test problems whose boxed answer is read; None: the profile's value
+answered: int | None = None  # of these, problems answered in full; None: the profile's value
 
 # %% tags=["hide-input", "remove-stderr"]
 import numpy as np
@@ -37,6 +38,7 @@ import pandas as pd
 import torch
 
 from finetune_geometry.connectivity import (
+    METRICS,
     barrier,
     connectivity_table,
     line_points,
@@ -65,6 +67,7 @@ this_run = Run.open(
         "geometry.lmc_alphas": alphas,
         "geometry.lmc_rows": rows,
         "geometry.lmc_problems": problems,
+        "geometry.lmc_answered": answered,
     },
 )
 settings = this_run.profile.geometry
@@ -121,7 +124,7 @@ toy(
 #
 # 1. **held-out SFT cross-entropy**: nats per completion token on {number}`mode_connectivity.rows` of the teacher's rollouts to prompts that no method was trained on, right and wrong ones;
 # 2. **the paper's metric**: cross-entropy of the tokens of the gold answer `\boxed{...}` placed *directly after the prompt*, {number}`mode_connectivity.problems` test problems;
-# 3. **accuracy**: greedy answers to the same test problems.
+# 3. **accuracy**: greedy answers to the first {number}`mode_connectivity.answered` of these problems, because an answer written out takes ten times as long as a box that is read.
 
 # %%
 model, tokenizer = load_model(this_run.profile)
@@ -131,6 +134,7 @@ tasks = make_tasks(
     tokenizer,
     heldout,
     load_problems(this_run.profile, "test")[: settings.lmc_problems],
+    settings.lmc_answered,
     this_run.profile.evaluation.max_new_tokens,
 )
 loaded = {name: load_adapter(this_run.adapter_dir(name), name) for name in adapters}
@@ -159,7 +163,7 @@ line_panels(
     [("sft", "offline_grpo"), ("offline_grpo", "rift"), ("rift", "dpo")],
     ylabel="cross-entropy (nats per token)",
 )
-# %% mystnb={"figure": {"name": "fig-lmc-accuracy", "caption": "Do mixtures of two models solve fewer problems? Accuracy on {number}`mode_connectivity.problems` test problems on the way from SFT to each other model; the band is a {number}`profile.evaluation.confidence:.0%` bootstrap over problems of the distance from the dashed line. With so few problems one answer moves a point by {number}`mode_connectivity.accuracy.step:.1%`; dips inside the band are noise. For accuracy a barrier is a dip below the dashed line."}, "image": {"alt": "Six panels: accuracy from SFT to the base and to each other method, with the straight line between the ends."}} tags=["hide-input"]
+# %% mystnb={"figure": {"name": "fig-lmc-accuracy", "caption": "Do mixtures of two models solve fewer problems? Accuracy on {number}`mode_connectivity.answered` test problems on the way from SFT to each other model; the band is a {number}`profile.evaluation.confidence:.0%` bootstrap over problems of the distance from the dashed line. With so few problems one answer moves a point by {number}`mode_connectivity.accuracy.step:.1%`; dips inside the band are noise. For accuracy a barrier is a dip below the dashed line."}, "image": {"alt": "Six panels: accuracy from SFT to the base and to each other method, with the straight line between the ends."}} tags=["hide-input"]
 lines_from(along("accuracy"), "sft", ylabel="accuracy", percent=True)
 # %% mystnb={"figure": {"name": "fig-lmc-barriers", "caption": "Which pairs have a barrier? Barrier of the held-out SFT cross-entropy for every pair, in nats per token. 0 means that no mixture is worse than the straight line between its ends. The largest of all is {number}`mode_connectivity.pairs.largest:.3f`. A barrier is a maximum, so it is never negative, and noise can only raise it."}, "image": {"alt": "Lower-triangle heat map of the held-out cross-entropy barrier for all pairs of base and six methods."}} tags=["hide-input"]
 barriers = table[table["quantity"] == "barrier"]
@@ -179,8 +183,13 @@ pair_heatmap(
 # A barrier cannot be negative: it is a maximum that includes both ends, where it is 0. So the question is never whether it is above 0 but whether it is above what resampling the prompts gives. The table therefore holds an interval for each barrier, and the signed rise at the midpoint beside it. The base is a control, too: on the line from the base to a method the training itself has walked, more or less, downhill.
 
 # %%
-shown = barriers.pivot_table(index=["a", "b"], columns="metric", values=["value", "low", "high"])
-shown.round(3)
+shown = barriers.assign(
+    between=[f"{label(row.a)} and {label(row.b)}" for row in barriers.itertuples()],
+    barrier=[f"{row.value:.3f} ({row.low:.3f} to {row.high:.3f})" for row in barriers.itertuples()],
+)
+in_order = shown["between"].unique()
+shown = shown.pivot_table(index="between", columns="metric", values="barrier", aggfunc="first")
+shown.loc[in_order, [*METRICS]].rename(columns=METRICS)
 
 # %% tags=["remove-cell"]
 
@@ -203,7 +212,8 @@ this_run.record(
     {
         "alphas": len(t),
         "rows": len(tasks.rows),
-        "problems": len(tasks.problems),
+        "problems": len(tasks.prompts),
+        "answered": len(tasks.answers),
         "models": len(scores),
         "toy": {name: float(height) for name, (height, _) in found.items()},
         "sft": {
@@ -215,7 +225,7 @@ this_run.record(
         "boxed_midpoint": pick("boxed_cross_entropy", "midpoint"),
         "accuracy": {
             **pick("accuracy", "barrier"),
-            "step": 1 / len(tasks.problems),
+            "step": 1 / len(tasks.answers),
         },
         "midpoint": pick("sft_cross_entropy", "midpoint"),
         "pairs": {"largest": largest_pair, "largest_label": pair_label},

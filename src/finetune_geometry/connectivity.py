@@ -36,9 +36,9 @@ class Tasks:
 
     rows: list[Row]  # held-out rollouts, right and wrong ones
     groups: list[int]  # the prompt of each row: rows of one prompt are resampled together
-    problems: list[Problem]
     prompts: list[list[int]]  # of the problems
     boxes: list[list[int]]  # token ids of \boxed{gold answer}
+    answers: list[str]  # gold answers of the first problems, those to be answered in full
     max_new_tokens: int
 
 
@@ -51,20 +51,27 @@ def spread_rows(rollouts: pd.DataFrame, count: int) -> pd.DataFrame:
 
 
 def make_tasks(
-    tokenizer: Any, heldout: pd.DataFrame, problems: Sequence[Problem], max_new_tokens: int
+    tokenizer: Any,
+    heldout: pd.DataFrame,
+    problems: Sequence[Problem],
+    answered: int,
+    max_new_tokens: int,
 ) -> Tasks:
-    """Tasks from held-out rollouts (columns prompt, prompt_ids, completion_ids) and problems."""
+    """Tasks from held-out rollouts (columns prompt, prompt_ids, completion_ids) and problems.
+
+    answered: how many of the problems are answered in full. Reading a box takes a tenth of that.
+    """
     return Tasks(
         rows=[
             (list(p), list(c))
             for p, c in zip(heldout["prompt_ids"], heldout["completion_ids"], strict=True)
         ],
         groups=pd.factorize(heldout["prompt"])[0].tolist(),
-        problems=list(problems),
         prompts=[prompt_ids(tokenizer, p.question) for p in problems],
         boxes=[
             tokenizer.encode(f"\\boxed{{{p.answer}}}", add_special_tokens=False) for p in problems
         ],
+        answers=[p.answer for p in problems[:answered]],
         max_new_tokens=max_new_tokens,
     )
 
@@ -78,7 +85,7 @@ class Score:
 
     sft_cross_entropy: tuple[np.ndarray, np.ndarray]  # nats and tokens, (prompts,)
     boxed_cross_entropy: tuple[np.ndarray, np.ndarray]  # nats and tokens, (problems,)
-    accuracy: tuple[np.ndarray, np.ndarray]  # right answers and ones, (problems,)
+    accuracy: tuple[np.ndarray, np.ndarray]  # right answers and ones, (answered problems,)
 
 
 def score(mixture: Mixture, tokenizer: Any, tasks: Tasks, points: Sequence[Point]) -> list[Score]:
@@ -98,7 +105,7 @@ def score(mixture: Mixture, tokenizer: Any, tasks: Tasks, points: Sequence[Point
     rollouts = split(completion_logprobs(model, repeated(tasks.rows), on_rows=select))
     asked = list(zip(tasks.prompts, tasks.boxes, strict=True))
     boxes = split(completion_logprobs(model, repeated(asked), on_rows=select))
-    prompts, limit = repeated(tasks.prompts), tasks.max_new_tokens
+    prompts, limit = repeated(tasks.prompts[: len(tasks.answers)]), tasks.max_new_tokens
     answers = split(
         generate(model, tokenizer, prompts, max_new_tokens=limit, batch_size=128, on_rows=select)
     )
@@ -106,7 +113,7 @@ def score(mixture: Mixture, tokenizer: Any, tasks: Tasks, points: Sequence[Point
     scores = []
     for read, boxed, answered in zip(rollouts, boxes, answers, strict=True):
         texts = tokenizer.batch_decode(answered, skip_special_tokens=True)
-        right = [is_correct(t, p.answer) for t, p in zip(texts, tasks.problems, strict=True)]
+        right = [is_correct(t, a) for t, a in zip(texts, tasks.answers, strict=True)]
         scores.append(
             Score(
                 sft_cross_entropy=(

@@ -16,8 +16,7 @@ Greedy tokens are those of `generate` (tested).
 from __future__ import annotations
 
 from bisect import bisect
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -26,7 +25,7 @@ from transformers.cache_utils import Cache, DynamicLayer
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
-from finetune_geometry.models import packed_linears
+from finetune_geometry.models import fast_inference
 from finetune_geometry.profiles import UserError
 
 GROWTH = 64  # tokens that a buffer is longer than its prompts, and grows by
@@ -139,17 +138,6 @@ def _next_tokens(
     return (torch.softmax(logits.float() / temperature, -1) / noise).argmax(-1)
 
 
-@contextmanager
-def _fast_attention(model: Any) -> Iterator[None]:
-    """Attention in blocks for the time of sampling: eager attention copies every key."""
-    before = model.config._attn_implementation
-    model.set_attn_implementation(ATTENTION)
-    try:
-        yield
-    finally:
-        model.set_attn_implementation(before)
-
-
 @torch.inference_mode()
 def generate(
     model: Any,
@@ -181,7 +169,7 @@ def generate(
     order = sorted(range(len(prompts)), key=lambda i: (-len(prompts[i]), tuple(prompts[i])))
     completions: list[list[int]] = [[] for _ in prompts]
     rng = torch.Generator(device=model.device).manual_seed(seed) if temperature else None
-    with _fast_attention(model), packed_linears(model):
+    with fast_inference(model, ATTENTION):
         for start in range(0, len(order), batch_size):
             rows = order[start : start + batch_size]
             batch = _Batch(model, tokenizer, prompts, rows, max_new_tokens, on_rows)

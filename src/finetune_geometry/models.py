@@ -183,6 +183,21 @@ bf16 safetensors. Made for the book "The Geometry of Fine-Tuning Losses"; of no 
 
 
 @contextmanager
+def fast_inference(model: Any, attention: str = "sdpa") -> Iterator[None]:
+    """Read or write with a model as fast as may be: fused attention and `packed_linears`.
+
+    attention: an implementation that transformers knows. The model is left as it was.
+    """
+    before = model.config._attn_implementation
+    model.set_attn_implementation(attention)
+    try:
+        with packed_linears(model):
+            yield
+    finally:
+        model.set_attn_implementation(before)
+
+
+@contextmanager
 def packed_linears(model: Any) -> Iterator[None]:
     """Run the fp32 linear layers on a CPU through oneDNN with packed weights, for inference.
 

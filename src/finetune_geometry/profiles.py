@@ -145,7 +145,8 @@ class Geometry:
     null_draws: int = 200
     lmc_alphas: int = 11
     lmc_rows: int = 64
-    lmc_problems: int = 100
+    lmc_problems: int = 100  # test problems whose boxed answer is read
+    lmc_answered: int = 100  # the first of them, answered in full
     cka_rows: int = 100
     cka_tokens: int = 1000
     seed: int = 0
@@ -270,7 +271,7 @@ def _merge(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
 
 def _check(profile: Profile, path: Path) -> None:
     """Values of the right type that cannot work."""
-    source, evaluation = profile.problems.source, profile.evaluation
+    source, evaluation, geometry = profile.problems.source, profile.evaluation, profile.geometry
     limits: list[tuple[str, bool, str]] = [
         ("problems.source", source in {"generated", "hub"}, "generated or hub"),
         ("rollouts.k", profile.rollouts.k >= 1, "at least 1"),
@@ -280,8 +281,13 @@ def _check(profile: Profile, path: Path) -> None:
         ("lora.dropout", 0 <= profile.lora.dropout < 1, "at least 0 and below 1"),
         ("evaluation.confidence", 0 < evaluation.confidence < 1, "between 0 and 1"),
         ("evaluation.equivalence_margin", evaluation.equivalence_margin > 0, "above 0"),
-        ("geometry.k", profile.geometry.k >= 1, "at least 1"),
-        ("geometry.lmc_alphas", profile.geometry.lmc_alphas >= 3, "at least 3"),
+        ("geometry.k", geometry.k >= 1, "at least 1"),
+        ("geometry.lmc_alphas", geometry.lmc_alphas >= 3, "at least 3"),
+        (
+            "geometry.lmc_answered",
+            1 <= geometry.lmc_answered <= geometry.lmc_problems,
+            f"from 1 to lmc_problems, {geometry.lmc_problems}",
+        ),
     ]
     for name in METHODS:
         training = profile.training_of(name)

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from finetune_geometry.deltas import BASE
 from finetune_geometry.mixture import Mixture
+from finetune_geometry.models import fast_inference
 from finetune_geometry.profiles import UserError
 from finetune_geometry.teacher_forcing import Row, padded_batches
 
@@ -146,7 +147,8 @@ def all_hidden_states(
     found = {}
     for name in names:
         mixture.set({} if name == BASE else {name: 1.0})
-        found[name] = hidden_states(mixture.model, rows, places)
+        with fast_inference(mixture.model):
+            found[name] = hidden_states(mixture.model, rows, places)
     mixture.set({})
     return found
 

@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from finetune_geometry.models import fast_inference
+
 Row = tuple[Sequence[int], Sequence[int]]
 """Token ids of a prompt and of its completion."""
 
@@ -24,18 +26,21 @@ def completion_logprobs(
     `on_rows` is called with the indices of the rows before each forward pass.
     """
     found: list[np.ndarray] = [np.empty(0)] * len(rows)
-    for batch, ids in padded_batches(rows, range(len(rows)), batch_tokens):
-        if on_rows is not None:
-            on_rows(batch)
-        ids = ids.to(model.device)
-        # The token at position t is predicted at t - 1; nothing before the shortest prompt matters.
-        first = min(len(rows[i][0]) for i in batch) - 1
-        logits = model(input_ids=ids, use_cache=False, logits_to_keep=ids.shape[1] - first).logits
-        scores = torch.log_softmax(logits[:, :-1].float(), -1)
-        chosen = scores.gather(-1, ids[:, first + 1 :, None]).squeeze(-1).double().cpu().numpy()
-        for line, i in enumerate(batch):
-            begin = len(rows[i][0]) - 1 - first
-            found[i] = chosen[line, begin : begin + len(rows[i][1])].copy()
+    with fast_inference(model):
+        for batch, ids in padded_batches(rows, range(len(rows)), batch_tokens):
+            if on_rows is not None:
+                on_rows(batch)
+            ids = ids.to(model.device)
+            # Position t is predicted at t - 1: nothing before the shortest prompt matters.
+            first = min(len(rows[i][0]) for i in batch) - 1
+            logits = model(
+                input_ids=ids, use_cache=False, logits_to_keep=ids.shape[1] - first
+            ).logits
+            scores = torch.log_softmax(logits[:, :-1].float(), -1)
+            chosen = scores.gather(-1, ids[:, first + 1 :, None]).squeeze(-1).double().cpu().numpy()
+            for line, i in enumerate(batch):
+                begin = len(rows[i][0]) - 1 - first
+                found[i] = chosen[line, begin : begin + len(rows[i][1])].copy()
     return found
 
 
