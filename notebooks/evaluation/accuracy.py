@@ -40,6 +40,7 @@ from finetune_geometry.statistics import (
     accuracy_table,
     mcnemar_exact,
     mcnemar_table,
+    p_text,
     tost_paired,
     wilson_interval,
 )
@@ -103,7 +104,8 @@ predictions = evaluate_models(this_run, adapters)
 this_run.write_table("evaluation/predictions.parquet", predictions)
 table = accuracy_table(predictions, settings.confidence)
 this_run.write_table("evaluation/accuracy.csv", table)
-table.round(3)
+percent = dict.fromkeys(["accuracy", "low", "high"], "{:.1%}")
+table.style.format({"model": label, **percent}).hide(axis="index").set_uuid("one")
 
 # %% mystnb={"figure": {"name": "fig-accuracy", "caption": "How often is each model right? Dots: share of {number}`accuracy.n:,` test problems solved, greedy, one attempt; bars: Wilson intervals ({number}`profile.evaluation.confidence:.0%`). The dashed line is the base, the point from which all six start. Base {number}`accuracy.base:.1%`, teacher {number}`accuracy.teacher:.1%`, best of the six {number}`accuracy.best_label` with {number}`accuracy.best:.1%`. Intervals that overlap do not show that two models are equal, nor do they show the contrary: the models share the problems, so compare them in pairs, as in the next figure."}, "image": {"alt": "Accuracy of base, six methods and teacher as dots with Wilson intervals, with the base's accuracy as a dashed line."}} tags=["hide-input"]
 accuracies(table)
@@ -119,7 +121,9 @@ pairs = mcnemar_table(
     confidence=settings.confidence,
 )
 this_run.write_table("evaluation/mcnemar.csv", pairs)
-pairs.round(3)
+formats = {"a": label, "b": label, **dict.fromkeys(["p_exact", "p_holm", "p_tost"], p_text)}
+formats |= dict.fromkeys(["difference", "low", "high"], "{:+.1%}")
+pairs.drop(columns=["n", "margin"]).style.format(formats).hide(axis="index").set_uuid("pairs")
 
 # %% mystnb={"figure": {"name": "fig-differences", "caption": "Which models differ, and which are shown to be equal? One row a pair: difference in accuracy, first minus second, in percentage points with its interval ({number}`profile.evaluation.confidence:.0%`). Filled dots: McNemar's test finds a difference after Holm's correction ({number}`accuracy.different` of {number}`accuracy.pairs` pairs). Black: the equivalence test shows the two to lie within {number}`profile.evaluation.equivalence_margin:.0%` ({number}`accuracy.equivalent` pairs). Hollow blue ({number}`accuracy.undecided` pairs): this test set cannot say. A pair can be both different and equivalent: a small difference, well measured."}, "image": {"alt": "Forest plot of paired accuracy differences for all pairs of models with intervals and a grey equivalence band around zero."}} tags=["hide-input"]
 differences(pairs)

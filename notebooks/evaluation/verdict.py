@@ -55,7 +55,7 @@ claims = load_ledger(ledger or None)
 # **Reproduced**: the effect has the sign and, as far as sizes carry over to another model, the size that the paper reports. **Direction only**: the sign or the order is that of the paper, the size is not. **Not reproduced**: neither. **Not testable in this regime**: the run lacks what the claim is about, and we say what is missing.
 # ```
 #
-# Each rule is a list of comparisons between numbers from the tables of the earlier chapters. These are the rules, with the number that each claim turns on:
+# Each rule is a list of comparisons between numbers from the tables of the earlier chapters. These are the rules, with the number that each claim turned on:
 
 # %%
 tables = load_tables(this_run, claims)
@@ -76,7 +76,7 @@ table[["claim", "measure", "rule"]].set_index("claim")
 # %% [markdown]
 # ## The ledger
 #
-# One row a claim. The interval is that of the number shown, where it has one: over modules for a cosine, over problems or prompts for accuracies and losses. None of them covers another seed of the training.
+# One row a claim. Shown is the number that the claim failed on, or its first if it holds. The interval is that of this number, where it has one: over modules for a cosine, over problems or prompts for accuracies and losses. None of them covers another seed of the training.
 
 # %%
 
@@ -84,7 +84,7 @@ table[["claim", "measure", "rule"]].set_index("claim")
 def with_interval(row) -> str:
     if not np.isfinite(row["value"]):
         return "-"
-    text = f"{row['value']:.3g}"
+    text = f"{row['measure']}: {row['value']:.3g}"
     return (
         text if not np.isfinite(row["low"]) else f"{text} ({row['low']:.3g} to {row['high']:.3g})"
     )
@@ -173,7 +173,7 @@ this_run.record(
 # ## How to read the ledger, and how not to
 #
 # - Read the column with the number before the one with the verdict. A rule draws a line; a number just beside the line is just beside the line.
-# - The ledger shows the first number of each claim. A rule may fail on another one: the table of all numbers has them. So C6 can have a barrier of 0 in the ledger and still hold "in direction only", if the boxed-answer barrier passes the line of 0.1 nats, the same line that C8 wants to see passed. Look whether the two barriers, {number}`mode_connectivity.boxed.rift_offline_grpo:.2f` and {number}`mode_connectivity.boxed.rift_dpo:.2f` nats, differ by more than their [intervals](../geometry/mode_connectivity).
+# - The ledger shows one number of each claim; the table below it has them all. C6 and C8 share a line: C6 wants the boxed-answer barrier between two reward-weighted methods below 0.1 nats, C8 wants the one towards DPO above it. Look whether the two barriers, {number}`mode_connectivity.boxed.rift_offline_grpo:.2f` and {number}`mode_connectivity.boxed.rift_dpo:.2f` nats, differ by more than their [intervals](../geometry/mode_connectivity).
 # - "Not reproduced" in profile {number}`run.profile` is a fact about this experiment. It contradicts the paper only if the claim was meant to hold for any model. Some claims are: those about directions. Some are not: those about a base that is already almost perfect.
 # - "Reproduced" does not mean that the paper's *explanation* is right.
 #

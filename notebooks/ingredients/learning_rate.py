@@ -45,7 +45,7 @@ set_style()
 this_run = Run.open(profile, run)
 profile_rate = this_run.profile.training_of("sft").learning_rate
 
-# %%
+# %% tags=["hide-output"]
 validation = load_problems(this_run.profile, "validation")
 rows = []
 for factor in factors:
@@ -59,9 +59,12 @@ for factor in factors:
     rows.append(
         {"learning rate": rate, "right": int(answers["correct"].sum()), "problems": len(answers)}
     )
+
+# %%
 sweep = pd.DataFrame(rows)
 sweep["accuracy"] = sweep["right"] / sweep["problems"]
-sweep.style.format({"learning rate": "{:.0e}", "accuracy": "{:.1%}"}).hide(axis="index")
+shown = sweep.style.format({"learning rate": "{:.0e}", "accuracy": "{:.1%}"})
+shown.hide(axis="index").set_uuid("sweep")
 
 # %% mystnb={"figure": {"name": "fig-learning-rate", "caption": "Which learning rate suits SFT on this student? Of those tried, {number}`learning_rate.best:.0e` does best on the validation problems, with {number}`learning_rate.best_accuracy:.1%` right. Bars are 95 % Wilson intervals on {number}`learning_rate.problems` problems, wide enough that a neighbour may be as good. The rule asks for the highest point, not for proof."}, "image": {"alt": "Validation accuracy of SFT against the learning rate on a logarithmic axis, with intervals."}} tags=["hide-input"]
 learning_rate_sweep(sweep)

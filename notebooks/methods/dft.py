@@ -90,8 +90,10 @@ gradient_weights(method, curves, probability, "probability of the token", "gradi
 #
 # The adapter starts from the initialisation that all six share (`lora_A` is compared by its hash, `lora_B` is zero), on the pool of rollouts that all six share. What this run uses:
 
-# %%
+# %% tags=["hide-output"]
 card = train(this_run, method, name)
+
+# %%
 summarise(card)
 
 # %% [markdown]

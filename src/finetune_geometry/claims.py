@@ -217,18 +217,30 @@ def judge(claim: Claim, numbers: Mapping[str, Number | None]) -> str:
     return FAILED
 
 
+def deciding(claim: Claim, numbers: Mapping[str, Number | None]) -> str:
+    """The measure that keeps the claim from being reproduced; the first where nothing does."""
+    known = {k: n for k, n in numbers.items() if n is not None and np.isfinite(n.value)}
+    if len(known) == len(numbers):
+        for condition in claim.reproduced:
+            if not holds(condition, known):
+                sides = [side.rpartition(" * ")[2] for side in re.split(r" [<>]=? ", condition)]
+                return next(side for side in sides if side in numbers)
+    return next(iter(numbers))
+
+
 def evaluate(
     ledger: Ledger, tables: Mapping[str, pd.DataFrame], settings: Mapping[str, Any]
 ) -> pd.DataFrame:
     """Every claim judged on the run's tables; columns COLUMNS, one row a claim.
 
-    `value`, `low`, `high` belong to `measure`, the claim's first; `detail` lists all of them.
+    `value`, `low`, `high` belong to `measure`, the one that decided (see `deciding`); `detail`
+    lists all of them.
     """
     rows = []
     for name, claim in ledger.claims.items():
         numbers = {k: look_up(m, tables, settings) for k, m in claim.measures.items()}
-        first = next(iter(numbers))
-        shown = numbers[first] or Number(float("nan"))
+        chosen = deciding(claim, numbers)
+        shown = numbers[chosen] or Number(float("nan"))
         detail = "; ".join(f"{k}: {n.value:.3g}" for k, n in numbers.items() if n is not None)
         verdict = judge(claim, numbers)
         if verdict == UNTESTABLE and claim.needs:
@@ -236,7 +248,7 @@ def evaluate(
         parts = {k: getattr(claim, k) for k in ("testable", "reproduced", "direction")}
         rule = "; ".join(f"{k}: {' and '.join(part)}" for k, part in parts.items() if part)
         rows.append(
-            (name, claim.title, claim.paper, first, shown.value, shown.low, shown.high, detail,
+            (name, claim.title, claim.paper, chosen, shown.value, shown.low, shown.high, detail,
              rule, verdict, claim.notebook)
         )  # fmt: skip
     return pd.DataFrame(rows, columns=COLUMNS)

@@ -176,6 +176,11 @@ def mcnemar_table(
     return result[MCNEMAR_COLUMNS]
 
 
+def p_text(p: float) -> str:
+    """A p value to show: three decimals, never 0."""
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
 def bootstrap_interval(
     values: Sequence[float],
     statistic: Callable[..., np.ndarray] = np.median,
