@@ -1,6 +1,7 @@
 """Cosines, distances and rejections equal the dense ones and obey their symmetries."""
 
 import itertools
+import threading
 import tracemalloc
 
 import numpy as np
@@ -10,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from synthetic import dense, module_name, random_delta, rotation
 
+from finetune_geometry import cores as cores_module
 from finetune_geometry.cores import compress, map_modules
 from finetune_geometry.deltas import LowRankDelta, adapter_from, zero_adapter, zero_delta
 from finetune_geometry.profiles import UserError
@@ -156,6 +158,56 @@ def test_a_fraction_too_small_for_the_cosine_is_still_exact(rng):
     wanted = 1e-9 * np.linalg.norm(x - (x @ y) / (y @ y) * y) / np.linalg.norm(y)
     off = orthogonal_fraction_table([sft, near], ks=[2])
     assert pick(off, "outside_direction_norm", "near", "sft") == pytest.approx(wanted, rel=1e-5)
+
+
+def framed(deltas):
+    """Inner products from the shared frame, whatever the factors would give."""
+    cores = compress("m", [str(i) for i in range(len(deltas))], deltas)
+    assert cores.left  # forms the frame
+    return inner_products(cores)
+
+
+@given(st.integers(0, 2**32 - 1), st.lists(st.integers(0, 5), min_size=2, max_size=4))
+def test_factors_and_frame_give_the_same_inner_products(seed, ranks):
+    rng = np.random.default_rng(seed)
+    deltas = [10.0 ** rng.uniform(-8, 8) * random_delta(rng, 12, 9, r) for r in ranks]
+    found = inner_products(compress("m", [str(i) for i in range(len(deltas))], deltas))
+    wanted = framed(deltas)
+    norms = np.sqrt(np.diagonal(wanted.inner))
+    sizes = np.where(norms == 0, 1.0, norms)
+    scale = sizes[:, None] * sizes
+    np.testing.assert_allclose(found.inner / scale, wanted.inner / scale, atol=1e-12)
+    close = np.sqrt(found.distance2) - np.sqrt(wanted.distance2)
+    assert np.all(np.abs(close) <= 1e-11 * np.sqrt(wanted.distance2))
+
+
+@pytest.mark.parametrize("what", ["cancelling columns", "nearly equal", "ill-conditioned gauge"])
+def test_factors_that_would_lose_digits_are_left_to_the_frame(rng, what):
+    one, two = random_delta(rng, 12, 9, 4), random_delta(rng, 12, 9, 4)
+    if what == "nearly equal":
+        two = one + 1e-7 * two
+    elif what == "cancelling columns":  # the same change, written with a large one added and taken
+        other = 1e4 * random_delta(rng, 12, 9, 2)
+        one = one + other + (-other)
+    else:
+        g = rotation(4, rng) * np.logspace(-3, 3, 4) @ rotation(4, rng)
+        one = LowRankDelta(one.B @ g, np.linalg.solve(g, one.A), one.scale)
+    found, wanted = inner_products(compress("m", ["1", "2"], [one, two])), framed([one, two])
+    assert np.array_equal(found.inner, wanted.inner)
+    assert np.array_equal(found.distance2, wanted.distance2)
+
+
+def test_workers_form_frames_side_by_side(rng, monkeypatch):
+    """Two threads meet inside the decomposition: neither waits for a lock that the other holds."""
+    meeting, alone = threading.Barrier(2, timeout=20), cores_module._r_factor
+
+    def in_company(rows):
+        meeting.wait()
+        return alone(rows)
+
+    monkeypatch.setattr(cores_module, "_r_factor", in_company)
+    found = map_modules(lambda cores: len(cores.left), adapters_of(rng), workers=2)
+    assert found == [3] * len(MODULES)
 
 
 # --- properties ------------------------------------------------------------------------------
@@ -315,7 +367,7 @@ def test_memory_does_not_grow_with_the_layers(rng):
     """Peak of what the measurement allocates, for 2 and for 12 layers of the same shapes."""
     peaks = []
     for layers in (2, 12):
-        delta = random_delta(rng, 300, 200, 8)
+        delta = random_delta(rng, 3000, 2000, 8)
         adapters = [adapter_from(n, {module_name(i): delta for i in range(layers)}) for n in "ab"]
         tracemalloc.start()
         map_modules(inner_products, adapters, workers=1)

@@ -151,17 +151,17 @@ def compare(
 
     def measure(cores: ModuleCores) -> tuple[Any, ...]:
         return (
-            inner_products(cores),
             rejections(cores, chosen, [k]),
             angle_rows(cores, ks),
             spectrum_rows(cores),
+            inner_products(cores),  # last: from the frame that the others have formed
         )
 
     with_base = [zero_adapter(adapters[0]), *adapters]
     parts = map_modules(
         measure, with_base, intersection=intersection, any_base=any_base, progress=progress
     )
-    products, off, angles, spectra = zip(*parts, strict=True)
+    off, angles, spectra, products = zip(*parts, strict=True)
     chance = [
         chance_table(shapes, ks, r=r, draws=draws, seed=seed, shared_a=shared).assign(
             shared_a=shared

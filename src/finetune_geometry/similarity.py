@@ -39,16 +39,7 @@ class InnerProducts:
 
 def inner_products(cores: ModuleCores) -> InnerProducts:
     """Frobenius inner products and squared distances of all pairs in one module."""
-    if cores.exact is not None:
-        return InnerProducts(cores.module, cores.layer, cores.names, *cores.exact)
-    flat = cores.cores.reshape(len(cores.names), -1)
-    inner = flat @ flat.T
-    np.fill_diagonal(inner, cores.norms**2)
-    distance2 = np.zeros_like(inner)
-    for i, j in combinations(range(len(flat)), 2):
-        # Not |a|^2 + |b|^2 - 2<a, b>, which loses the distance of two nearly equal deltas.
-        distance2[i, j] = distance2[j, i] = np.sum((flat[i] - flat[j]) ** 2)
-    return InnerProducts(cores.module, cores.layer, cores.names, inner, distance2)
+    return InnerProducts(cores.module, cores.layer, cores.names, *cores.gram)
 
 
 def cosine(inner: Array) -> Array:

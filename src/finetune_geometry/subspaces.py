@@ -26,24 +26,25 @@ def principal_angles(u: Array, v: Array) -> Array:
     """Principal angles between two subspaces, in radians, rising.
 
     Args:
-        u, v: orthonormal bases, (n, k1) and (n, k2). There are min(k1, k2) angles.
+        u, v: orthonormal bases, (..., n, k1) and (..., n, k2). There are min(k1, k2) angles.
 
     Cosines are the singular values of u^T v (Bjorck and Golub 1973). Those of small angles
     all round to 1, so below 45 degrees the sines are taken, the singular values of the
     residual v - u u^T v (Knyazev and Argentati 2002).
     """
-    if u.shape[0] != v.shape[0] or 0 in (u.shape[1], v.shape[1]):
+    if u.shape[-2] != v.shape[-2] or 0 in (u.shape[-1], v.shape[-1]):
         raise UserError(f"bases of shape {u.shape} and {v.shape}: need (n, k1), (n, k2), k >= 1")
-    if u.shape[1] < v.shape[1]:
+    if u.shape[-1] < v.shape[-1]:
         u, v = v, u
-    overlap = u.T @ v
+    overlap = np.swapaxes(u, -1, -2) @ v
     cosines = np.clip(np.linalg.svd(overlap, compute_uv=False), 0.0, 1.0)
     small = cosines**2 >= 0.5
     angles: Array = np.arccos(cosines)
-    if small.any():
-        sines = np.linalg.svd(v - u @ overlap, compute_uv=False)[::-1]
-        angles[small] = np.arcsin(np.clip(sines[small], 0.0, 1.0))
-    return np.sort(angles)
+    near = small.any(-1)
+    if near.any():
+        sines = np.linalg.svd(v[near] - u[near] @ overlap[near], compute_uv=False)[..., ::-1]
+        angles[near] = np.where(small[near], np.arcsin(np.clip(sines, 0.0, 1.0)), angles[near])
+    return np.sort(angles, -1)
 
 
 def picked_angles(angles: Array) -> dict[str, float]:
@@ -56,8 +57,20 @@ def picked_angles(angles: Array) -> dict[str, float]:
 
 def angle_rows(cores: ModuleCores, ks: Sequence[int]) -> list[Row]:
     """Rows of `principal_angle_table` for one module."""
+    pairs = list(combinations(range(len(cores.names)), 2))
+    found: dict[tuple[int, int, str, int], Array] = {}
+    for side, k in ((side, k) for side in SIDES for k in ks):
+        # All pairs at once: one call for many small matrices.
+        defined = [pair for pair in pairs if k <= min(cores.ranks[i] for i in pair)]
+        if defined:
+            first, second = zip(*defined, strict=True)
+            angles = principal_angles(
+                np.stack([cores.basis(i, side, k) for i in first]),
+                np.stack([cores.basis(j, side, k) for j in second]),
+            )
+            found |= {(i, j, side, k): a for (i, j), a in zip(defined, angles, strict=True)}
     rows: list[Row] = []
-    for i, j in combinations(range(len(cores.names)), 2):
+    for i, j in pairs:
         where = (cores.names[i], cores.names[j], cores.module, cores.layer)
         rank = min(cores.ranks[i], cores.ranks[j])
         for side in SIDES:
@@ -65,11 +78,11 @@ def angle_rows(cores: ModuleCores, ks: Sequence[int]) -> list[Row]:
                 if k > rank:
                     rows.append((*where, "undefined_angle", float(rank), side, k))
                     continue
-                angles = principal_angles(cores.basis(i, side, k), cores.basis(j, side, k))
-                rows += [(*where, q, v, side, k) for q, v in picked_angles(angles).items()]
+                picked = picked_angles(found[i, j, side, k])
+                rows += [(*where, quantity, value, side, k) for quantity, value in picked.items()]
             if rank > 0:
-                first = float(np.sum(cores.basis(i, side, 1) * cores.basis(j, side, 1)))
-                rows.append((*where, "leading_vector_cosine", min(abs(first), 1.0), side, 1))
+                leading = float(np.sum(cores.basis(i, side, 1) * cores.basis(j, side, 1)))
+                rows.append((*where, "leading_vector_cosine", min(abs(leading), 1.0), side, 1))
     return rows
 
 
