@@ -25,7 +25,16 @@
 # papermill notebooks/your_adapters.ipynb out.ipynb -p adapters "mine=path/to/mine theirs=owner/repository/folder"
 # ```
 #
-# With nothing given it takes the adapters of the run. The command line does the same and writes a page to share: `finetune-geometry compare mine=... theirs=... --out report`. The adapters that the paper released lie in folders of {cite}`capabilityvectors2026`; look up the folder names there.
+# With nothing given it takes the adapters of the run. The command line does the same and writes a page to share: `finetune-geometry compare mine=... theirs=... --out report`.
+#
+# The adapters that the paper released lie in folders of one hub repository {cite}`capabilityvectors2026`. The first command below fetches nothing and answers with the names of these folders; put two of them into the second:
+#
+# ```
+# finetune-geometry compare a=AlexWortega/capabilityvectors-qwen3-4b b=AlexWortega/capabilityvectors-qwen3-4b
+# finetune-geometry compare sft=AlexWortega/capabilityvectors-qwen3-4b/FOLDER dpo=AlexWortega/capabilityvectors-qwen3-4b/FOLDER --out report
+# ```
+#
+# No number of this book comes from these adapters: no hub was within reach of the reference run.
 
 # %% tags=["parameters"]
 profile: str = "tiny"  # which profile: smoke, tiny, qwen3-0.6b, qwen3-4b, llama-3.2-3b
@@ -40,7 +49,7 @@ any_base: bool = False  # the adapters' base models have different names, but ar
 from finetune_geometry import plots
 from finetune_geometry.compare import compare, load_named
 from finetune_geometry.deltas import load_run
-from finetune_geometry.records import Run, check_parameters
+from finetune_geometry.records import Run, check_parameters, project_root
 from finetune_geometry.report import LIMITS, figures, words
 
 check_parameters(globals())
@@ -48,7 +57,8 @@ plots.set_style()
 this_run = Run.open(profile, run)
 chosen = load_named(adapters.split()) if adapters else load_run(this_run)[1:]
 for adapter in chosen:
-    print(f"{adapter.name}: {len(adapter)} modules of {adapter.base_model or 'an unnamed base'}")
+    base = adapter.base_model.removeprefix(f"{project_root()}/") or "an unnamed base"
+    print(f"{adapter.name}: {len(adapter)} modules of {base}")
 
 # %% [markdown]
 # ## What is accepted, and what is not

@@ -463,6 +463,51 @@ def test_a_hub_id_without_network_is_one_line(monkeypatch):
     assert "cannot fetch nobody/no-adapter" in refusal("nobody/no-adapter")
 
 
+@pytest.fixture
+def hub(tmp_path, factors, monkeypatch):
+    """A repository with two adapters in folders, as a hub client would show and fetch it."""
+    root = tmp_path / "cached"
+    for name in ("math/sft", "math/dpo"):
+        write_adapter(root / name, factors)
+    (root / "README.md").write_text("two adapters")
+    fetched: list[list[str]] = []
+
+    def listed(self, repository, revision=None):
+        assert (repository, revision) in {("owner/pair", None), ("owner/pair", "v2")}
+        return sorted(p.relative_to(root).as_posix() for p in root.rglob("*") if p.is_file())
+
+    def fetch(repository, revision=None, allow_patterns=()):
+        fetched.append(sorted(allow_patterns))
+        return str(root)
+
+    monkeypatch.setattr("huggingface_hub.HfApi.list_repo_files", listed)
+    monkeypatch.setattr("huggingface_hub.snapshot_download", fetch)
+    return fetched
+
+
+@pytest.mark.parametrize("source", ["owner/pair/math/sft", "owner/pair@v2/math/sft/"])
+def test_a_folder_of_a_hub_repository_is_fetched_alone(hub, source):
+    adapter = load_adapter(source, "sft")
+    assert len(adapter)
+    assert hub == [["math/sft/adapter_config.json", "math/sft/adapter_model.safetensors"]]
+
+
+@pytest.mark.parametrize("source", ["owner/pair", "owner/pair/math"])
+def test_a_hub_repository_with_adapters_further_down_lists_them(hub, source):
+    message = refusal(source)
+    assert "add one of: math/dpo, math/sft" in message
+    assert not hub  # nothing was fetched
+
+
+def test_a_hub_folder_without_weights_says_what_there_is(hub):
+    assert "it holds nothing" in refusal("owner/pair/physics")
+
+
+def test_a_folder_with_adapters_further_down_lists_them(tmp_path, factors):
+    write_adapter(tmp_path / "sft", factors)
+    assert "further down, add one of: sft" in refusal(tmp_path)
+
+
 # --- what may be compared --------------------------------------------------------------------
 
 

@@ -18,10 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from finetune_geometry.profiles import UserError
+from finetune_geometry.sources import CONFIG, adapters_below
 
-CONFIG = "adapter_config.json"
 WEIGHTS = "adapter_model.safetensors"
-_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+(@[\w.-]+)?(/[\w./-]+)?")
 _FLOATS = {"F64", "F32", "F16", "BF16"}
 # These start from factors that were first taken out of the base weight: the saved product is then
 # not the change of the published base model.
@@ -38,45 +37,6 @@ _CHANGES_THE_FORM = {
     "layer_replication": "layer replication",
     "target_parameters": "LoRA on parameters instead of modules",
 }
-
-
-def locate(source: str | Path) -> Path:
-    """The local folder of an adapter: `source` itself, or a hub id fetched into the hub's cache.
-
-    A hub id is `owner/repository`, with `@revision` and `/folder/inside` as needed. Only the
-    configuration and safetensors files are fetched. Raises `UserError` if there is no such folder.
-    """
-    text = str(source)
-    path = Path(source).expanduser()
-    if path.is_dir():
-        return path
-    if path.exists():
-        raise UserError(f"not a folder: {path}: give the folder that holds {CONFIG}")
-    if not _HUB_ID.fullmatch(text) or ".." in text:
-        raise UserError(
-            f"no such adapter: {text}: give a folder that holds {CONFIG}, "
-            "or a hub id such as owner/repository"
-        )
-    owner, name, *inside = text.split("/")
-    name, _, revision = name.partition("@")
-    # A hub client is needed for a hub id only; everything local works without one.
-    from huggingface_hub import snapshot_download
-
-    folder = "/".join(inside)
-    wanted = [f"{folder}/*" if folder else "*"]
-    try:
-        root = snapshot_download(
-            f"{owner}/{name}",
-            revision=revision or None,
-            allow_patterns=[w + end for w in wanted for end in (".json", ".safetensors")],
-        )
-    except Exception as error:  # the client raises a dozen kinds: offline, 404, gated, ...
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise UserError(
-            f"cannot fetch {text}: hub: {reason}; check the id and the connection, or "
-            "download the folder and give its path"
-        ) from None
-    return locate(Path(root) / folder)
 
 
 @dataclass(frozen=True)
@@ -115,8 +75,11 @@ def read_settings(folder: Path) -> LoraSettings:
     """Read and check `adapter_config.json`; refuse by name whatever is not dW = s B A."""
     path = folder / CONFIG
     if not path.is_file():
+        below = adapters_below(p.relative_to(folder).as_posix() for p in folder.rglob(CONFIG))
         found = ", ".join(sorted(p.name for p in folder.iterdir())[:5]) or "nothing"
-        raise UserError(f"no {CONFIG}: {folder}: not a PEFT adapter folder (it holds {found})")
+        raise UserError(
+            f"no {CONFIG}: {folder}: " + (below or f"not a PEFT adapter folder (it holds {found})")
+        )
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:

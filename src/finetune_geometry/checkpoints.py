@@ -11,10 +11,11 @@ from pathlib import Path
 
 import numpy as np
 
-from finetune_geometry.adapter_files import CONFIG, TensorFiles, locate, shards_of
+from finetune_geometry.adapter_files import TensorFiles, shards_of
 from finetune_geometry.deltas import Adapter
 from finetune_geometry.lowrank import Array, LowRankDelta
 from finetune_geometry.profiles import UserError
+from finetune_geometry.sources import CONFIG, locate
 
 WEIGHTS = "model.safetensors"
 RANK = 64

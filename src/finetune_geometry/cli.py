@@ -14,7 +14,8 @@ from finetune_geometry.profiles import UserError
 EXAMPLE = """examples:
   finetune-geometry compare sft=results/tiny/adapters/sft dpo=results/tiny/adapters/dpo --out report
   finetune-geometry compare a=OWNER/REPOSITORY/FOLDER b=OWNER/REPOSITORY@REVISION/FOLDER --json
-the paper's adapters are folders of the hub repository AlexWortega/capabilityvectors-qwen3-4b
+the paper's adapters are folders of one hub repository; this lists them, and fetches nothing:
+  finetune-geometry compare a=AlexWortega/capabilityvectors-qwen3-4b b=.
 """
 
 

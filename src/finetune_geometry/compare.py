@@ -22,6 +22,7 @@ from finetune_geometry.similarity import (
     tabulate_cosines,
     tabulate_rejections,
 )
+from finetune_geometry.sources import locate
 from finetune_geometry.subspaces import (
     angle_rows,
     check_ks,
@@ -104,10 +105,11 @@ def load_named(texts: Sequence[str], base_model: str | None = None) -> list[Adap
         if not (equals and source):
             raise UserError(f"{text!r}: adapters: write NAME=SOURCE, as in sft=adapters/sft")
         check_name(name)
-        if not is_checkpoint(source):
-            adapters.append(load_adapter(source, name))
+        folder = locate(source)
+        if not is_checkpoint(folder):
+            adapters.append(load_adapter(folder, name))
         elif base_model:
-            adapters.append(load_checkpoint(source, base_model, name))
+            adapters.append(load_checkpoint(folder, base_model, name))
         else:
             raise UserError(
                 f"a whole model, no adapter: {source}: say which model it was trained from "

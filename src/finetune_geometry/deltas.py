@@ -9,13 +9,13 @@ from pathlib import Path
 from finetune_geometry.adapter_files import (
     LoraSettings,
     TensorFiles,
-    locate,
     read_settings,
     weight_files,
 )
 from finetune_geometry.lowrank import Array, LowRankDelta, zero_delta
 from finetune_geometry.profiles import METHODS, UserError
 from finetune_geometry.records import Run
+from finetune_geometry.sources import locate
 
 __all__ = [
     "BASE",

@@ -272,6 +272,7 @@ def _merge(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
 def _check(profile: Profile, path: Path) -> None:
     """Values of the right type that cannot work."""
     source, evaluation, geometry = profile.problems.source, profile.evaluation, profile.geometry
+    in_lmc = f"from 1 to lmc_problems, {profile.geometry.lmc_problems}"
     limits: list[tuple[str, bool, str]] = [
         ("problems.source", source in {"generated", "hub"}, "generated or hub"),
         ("rollouts.k", profile.rollouts.k >= 1, "at least 1"),
@@ -283,11 +284,7 @@ def _check(profile: Profile, path: Path) -> None:
         ("evaluation.equivalence_margin", evaluation.equivalence_margin > 0, "above 0"),
         ("geometry.k", geometry.k >= 1, "at least 1"),
         ("geometry.lmc_alphas", geometry.lmc_alphas >= 3, "at least 3"),
-        (
-            "geometry.lmc_answered",
-            1 <= geometry.lmc_answered <= geometry.lmc_problems,
-            f"from 1 to lmc_problems, {geometry.lmc_problems}",
-        ),
+        ("geometry.lmc_answered", 1 <= geometry.lmc_answered <= geometry.lmc_problems, in_lmc),
     ]
     for name in METHODS:
         training = profile.training_of(name)
