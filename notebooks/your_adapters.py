@@ -97,7 +97,7 @@ drawn["cosine"]
 # %% mystnb={"figure": {"name": "fig-yours-distance", "caption": "How far apart did they end, and how far from the base? Frobenius norm of the difference; the base's column is the length of each change."}, "image": {"alt": "Matrix of distances between the base and the adapters."}} tags=["hide-input"]
 drawn["distance"]
 
-# %% mystnb={"figure": {"name": "fig-yours-depth", "caption": "In which layers do they part from the reference? Cosine with the reference by layer; grey: chance for a single module."}, "image": {"alt": "Cosine with the reference by layer, one line an adapter."}} tags=["hide-input"]
+# %% mystnb={"figure": {"name": "fig-yours-depth", "caption": "In which layers do they part from the reference? Cosine with the reference by layer; grey: chance for one layer."}, "image": {"alt": "Cosine with the reference by layer, one line an adapter."}} tags=["hide-input"]
 drawn["depth"]
 
 # %% mystnb={"figure": {"name": "fig-yours-angles", "caption": "Do they use the same directions as the reference? Smallest, median and largest principal angle, left and right, median over modules; grey: chance if all started from one A. Trust the left side."}, "image": {"alt": "Smallest, median and largest angle with the reference, left and right."}} tags=["hide-input"]

@@ -163,15 +163,16 @@ chance = chance_table(
 )
 chance = chance.query("quantity == 'cosine'").set_index("pooled")
 by_module = (chance.loc["module", "low"], chance.loc["module", "high"])
+by_layer = (chance.loc["layer", "low"], chance.loc["layer", "high"])
 compared = versus(cosines, reference, among=shown)
 
-# %% mystnb={"figure": {"name": "fig-cosine-depth", "caption": "In which layers does a method part from SFT? Cosine with SFT, the modules of a layer stacked. The grey band is the chance level of a single module, where {number}`profile.evaluation.confidence:.0%` of random pairs of deltas with one shared A fall. A dip in a layer with small deltas moves the global cosine little."}, "image": {"alt": "Cosine with SFT by layer, one line for each of the other methods, with a grey chance band around zero."}} tags=["hide-input"]
+# %% mystnb={"figure": {"name": "fig-cosine-depth", "caption": "In which layers does a method part from SFT? Cosine with SFT, the modules of a layer stacked. The grey band is the chance level of one layer, where {number}`profile.evaluation.confidence:.0%` of random pairs of deltas with one shared A fall. A dip in a layer with small deltas moves the global cosine little."}, "image": {"alt": "Cosine with SFT by layer, one line for each of the other methods, with a grey chance band around zero."}} tags=["hide-input"]
 plots.by_depth(
     compared.query("module == 'layer'"),
     name="other",
     ylabel=f"cosine with {plots.label(reference)}",
-    chance=by_module,
-    chance_label="chance, one module",
+    chance=by_layer,
+    chance_label="chance, one layer",
 )
 # %% mystnb={"figure": {"name": "fig-cosine-modules", "caption": "How much do single modules differ? One dot a module, a bar at the median: the cosine with SFT. The grey band is chance for one module. The median of Offline GRPO is {number}`cosine.median.sft_offline_grpo:.3f`, of DPO {number}`cosine.median.sft_dpo:.3f`. Dots far from their bar are modules for which the global number does not speak."}, "image": {"alt": "Strips of dots, one dot a module and one strip a method, of the cosine with SFT; a grey band around zero shows chance."}} tags=["hide-input"]
 plots.strips(

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from finetune_geometry.deltas import Array, LowRankDelta
+from finetune_geometry.deltas import Array, LowRankDelta, layer_of
 from finetune_geometry.profiles import UserError
 from finetune_geometry.subspaces import SIDES, picked_angles, principal_angles
 
@@ -97,8 +97,8 @@ def chance_table(
     Returns:
         Columns `pooled`, `side`, `k`, `quantity`, `low`, `value` (the median over the draws),
         `high` (percentiles of the given confidence). `pooled` is "module" for the value of a
-        single module, "mean" or "median" for that average over the modules, and "global" for the
-        cosine of all modules stacked. Angles in degrees.
+        single module, "mean" or "median" for that average over the modules, "layer" and "global"
+        for the cosine of the modules of one layer, and of all, stacked. Angles in degrees.
     """
     rng = np.random.default_rng(seed)
     pools = {
@@ -113,9 +113,20 @@ def chance_table(
         ]
     )  # (modules, draws, quantities)
     inner, norm1, norm2 = (values[:, :, keys.index(key)] for key in _SUMS)
-    cosines = inner.sum(axis=0) / np.sqrt((norm1**2).sum(axis=0) * (norm2**2).sum(axis=0))
+
+    def stacked(members: list[int]) -> Array:
+        """Cosines of these modules stacked, (draws,)."""
+        energies = ((n[members] ** 2).sum(axis=0) for n in (norm1, norm2))
+        return np.asarray(inner[members].sum(axis=0) / np.sqrt(next(energies) * next(energies)))
+
+    layers: dict[int, list[int]] = {}
+    for place, module in enumerate(shapes):
+        layers.setdefault(layer_of(module), []).append(place)
     tails = [(1 - confidence) / 2, 0.5, (1 + confidence) / 2]
-    rows: list[tuple[Any, ...]] = [("global", "", 0, "cosine", *np.quantile(cosines, tails))]
+    rows: list[tuple[Any, ...]] = [
+        ("global", "", 0, "cosine", *np.quantile(stacked([*range(len(shapes))]), tails)),
+        ("layer", "", 0, "cosine", *np.quantile([stacked(m) for m in layers.values()], tails)),
+    ]
     for place, key in enumerate(keys):
         if key in _SUMS:
             continue

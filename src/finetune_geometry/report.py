@@ -36,6 +36,8 @@ th, td { text-align: right; padding: .3rem .6rem; border-bottom: 1px solid var(-
 th:first-child, td:first-child { text-align: left; }
 figure { margin: 1.6rem 0; } figure img { max-width: 100%; height: auto; background: #fff;
   border-radius: 8px; display: block; }
+@media (max-width: 40rem) { figure div { overflow-x: auto; } figure img { max-width: none;
+  width: 36rem; } }  /* legible, by scrolling sideways */
 figcaption { font-size: .9rem; color: var(--soft); margin-top: .5rem; }
 code { font-size: .9em; overflow-wrap: anywhere; }
 """
@@ -78,7 +80,7 @@ def figures(c: Comparison) -> Iterator[tuple[str, Figure, str, str]]:
         "Matrix of distances between the base and the adapters.",
     )
     to_reference = versus(cosines, c.reference, among=c.names)
-    band = c.chance("cosine", "module")
+    band = c.chance("cosine", "layer")
     who = plots.label(c.reference)
     yield (
         "depth",
@@ -89,10 +91,10 @@ def figures(c: Comparison) -> Iterator[tuple[str, Figure, str, str]]:
             name="other",
             ylabel=f"cosine with {who}",
             chance=(float(band["low"]), float(band["high"])),
-            chance_label="chance, one module",
+            chance_label="chance, one layer",
         ),
         f"In which layers do they part from {c.reference}? The grey band holds 95 % of the values "
-        "of single modules for unrelated adapters.",
+        "of single layers for unrelated adapters.",
         f"Cosine with {c.reference} by layer, one line an adapter.",
     )
     in_angles = versus(angles, c.reference, among=c.names)
@@ -202,8 +204,8 @@ def page(c: Comparison, drawings: list[tuple[str, str, str]]) -> str:
     head = ("adapter", "norm", f"off {c.reference}", "entropy rank", "stable rank")
     body = "".join("<tr>" + "".join(f"<td>{escape(x)}</td>" for x in row) + "</tr>" for row in rows)
     figure_text = "".join(
-        f'<figure><img alt="{escape(alt)}" src="data:image/svg+xml;base64,'
-        f'{base64.b64encode(svg.encode()).decode()}">'
+        f'<figure><div><img alt="{escape(alt)}" src="data:image/svg+xml;base64,'
+        f'{base64.b64encode(svg.encode()).decode()}"></div>'
         f"<figcaption>{escape(caption)}</figcaption></figure>"
         for svg, caption, alt in drawings
     )
