@@ -16,6 +16,8 @@ from finetune_geometry.cores import compress, map_modules
 from finetune_geometry.deltas import LowRankDelta, adapter_from, zero_adapter, zero_delta
 from finetune_geometry.profiles import UserError
 from finetune_geometry.similarity import (
+    COLUMNS,
+    bootstrap_averages,
     bootstrap_global_cosine,
     chance_outside,
     cosine_table,
@@ -23,6 +25,7 @@ from finetune_geometry.similarity import (
     orthogonal_fraction_table,
     plane,
     versus,
+    with_averages,
 )
 
 MODULES = [module_name(layer, kind) for layer in range(3) for kind in ("q_proj", "o_proj")]
@@ -327,6 +330,21 @@ def test_versus_finds_the_pair_in_either_order(rng):
     assert set(versus(table, "sft", among=["sft", "dpo"])["other"]) == {"dpo"}
     with pytest.raises(UserError, match="no reference 'ppo'"):
         versus(table, "ppo", among=names)
+
+
+def test_averages_get_the_interval_of_a_resampling_of_modules():
+    values = np.random.default_rng(1).normal(2.0, 1.0, 400)
+    rows = [("a", "b", f"m.{i}", i // 4, "angle", v) for i, v in enumerate(values)]
+    rows += [("a", "c", f"m.{i}", i // 4, "angle", 3.0) for i in range(5)]
+    table = with_averages(pd.DataFrame(rows, columns=COLUMNS))
+    found = bootstrap_averages(table, confidence=0.95).set_index(["b", "module"])
+    assert len(found) == 4
+    mean, half = found.loc["b", "mean"], 1.96 * values.std() / np.sqrt(400)
+    assert mean["value"] == pytest.approx(values.mean())
+    assert mean["low"] == pytest.approx(values.mean() - half, abs=0.02)
+    assert mean["high"] == pytest.approx(values.mean() + half, abs=0.02)
+    assert found.loc["b", "median"]["low"] < np.median(values) < found.loc["b", "median"]["high"]
+    assert tuple(found.loc["c", "median"][["value", "low", "high"]]) == (3.0, 3.0, 3.0)
 
 
 def test_plane_keeps_lengths_and_angles_of_coplanar_deltas(rng):

@@ -11,7 +11,6 @@ from finetune_geometry.profiles import UserError
 from finetune_geometry.statistics import (
     MCNEMAR_COLUMNS,
     accuracy_table,
-    bootstrap_interval,
     holm,
     mcnemar_exact,
     mcnemar_table,
@@ -177,15 +176,3 @@ def test_impossible_counts_and_margins_are_refused():
         paired_difference(3, 1, 3)
     with pytest.raises(UserError, match="margin"):
         tost_paired(1, 1, 10, 2.0)
-    with pytest.raises(UserError, match="finite"):
-        bootstrap_interval([1.0, float("nan")])
-
-
-def test_bootstrap_interval_of_a_mean_matches_the_normal_interval():
-    sample = np.random.default_rng(1).normal(2.0, 1.0, 400)
-    low, high = bootstrap_interval(sample, np.mean)
-    half = 1.96 * sample.std() / np.sqrt(400)
-    assert low == pytest.approx(sample.mean() - half, abs=0.02)
-    assert high == pytest.approx(sample.mean() + half, abs=0.02)
-    assert bootstrap_interval([3.0, 3.0]) == (3.0, 3.0)
-    assert bootstrap_interval(sample, seed=5) == bootstrap_interval(sample, seed=5)

@@ -37,7 +37,11 @@ from finetune_geometry.palette import set_style
 from finetune_geometry.profiles import METHODS
 from finetune_geometry.records import Run, check_parameters
 from finetune_geometry.result_plots import verdicts
-from finetune_geometry.similarity import bootstrap_global_cosine, inner_products
+from finetune_geometry.similarity import (
+    bootstrap_averages,
+    bootstrap_global_cosine,
+    inner_products,
+)
 
 check_parameters(globals())
 set_style()
@@ -69,6 +73,10 @@ tables["cosine"] = tables["cosine"].merge(
     on=["a", "b", "module", "quantity"],
     how="left",
 )
+averages = bootstrap_averages(
+    tables["angles"], confidence=settings.evaluation.confidence, seed=settings.geometry.seed
+)
+tables["angles"] = tables["angles"].merge(averages, how="left")
 table = evaluate(claims, tables, settings.flat())
 this_run.write_table("claims.csv", table)
 table[["claim", "measure", "rule"]].set_index("claim")
@@ -76,7 +84,7 @@ table[["claim", "measure", "rule"]].set_index("claim")
 # %% [markdown]
 # ## The ledger
 #
-# One row a claim. Shown is the number that the claim failed on, or its first if it holds. The interval is that of this number, where it has one: over modules for a cosine, over problems or prompts for accuracies and losses. None of them covers another seed of the training.
+# One row a claim. Shown is the number that the claim failed on, or its first if it holds. The interval is that of this number, where it has one: over modules for a cosine or an angle, over problems or prompts for accuracies and losses. None of them covers another seed of the training.
 
 # %%
 

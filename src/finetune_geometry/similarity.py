@@ -259,6 +259,27 @@ def with_averages(table: pd.DataFrame) -> pd.DataFrame:
     return pd.concat([table, *averages], ignore_index=True)[list(table.columns)]
 
 
+def bootstrap_averages(
+    table: pd.DataFrame, *, draws: int = 1000, confidence: float = 0.95, seed: int = 0
+) -> pd.DataFrame:
+    """The "mean" and "median" rows of a table with columns `low` and `high` beside the value.
+
+    Percentile intervals when whole modules are drawn anew with replacement, as in
+    `bootstrap_global_cosine`, with the same warning.
+    """
+    keys = [c for c in table.columns if c not in ("module", "layer", "value")]
+    tail = [(1 - confidence) / 2, (1 + confidence) / 2]
+    single = table[~table["module"].isin(["global", "layer", "mean", "median"])]
+    intervals: list[Row] = []
+    for key, values in single.groupby(keys, sort=False)["value"]:
+        rng = np.random.default_rng(seed)  # the same modules for every quantity
+        drawn = values.to_numpy()[rng.integers(len(values), size=(draws, len(values)))]
+        for how, averages in (("mean", drawn.mean(1)), ("median", np.median(drawn, 1))):
+            intervals.append((*key, how, *np.quantile(averages, tail)))
+    found = pd.DataFrame(intervals, columns=[*keys, "module", "low", "high"])
+    return table.merge(found, on=[*keys, "module"])
+
+
 def _levels(parts: Sequence[Any]) -> Iterator[tuple[str, int, list[Any]]]:
     """(module, layer, parts) for all parts together, those of each layer, and each one alone."""
     yield "global", -1, list(parts)

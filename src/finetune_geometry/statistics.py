@@ -7,7 +7,7 @@ all that a paired comparison can know is in these two counts and in n.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from itertools import combinations
 
 import numpy as np
@@ -179,39 +179,6 @@ def mcnemar_table(
 def p_text(p: float) -> str:
     """A p value to show: three decimals, never 0."""
     return "< 0.001" if p < 0.001 else f"{p:.3f}"
-
-
-def bootstrap_interval(
-    values: Sequence[float],
-    statistic: Callable[..., np.ndarray] = np.median,
-    confidence: float = 0.95,
-    draws: int = 2000,
-    seed: int = 0,
-) -> tuple[float, float]:
-    """Percentile bootstrap interval of a statistic over modules.
-
-    It says how much the number depends on WHICH modules the model has. Modules of one training
-    are not independent repetitions of it: the interval is no substitute for further seeds.
-    `statistic` takes an `axis`. A single value, or equal ones, give an interval of width 0.
-    """
-    sample = np.asarray(values, dtype=float)
-    if sample.size == 0 or not np.isfinite(sample).all():
-        raise UserError(
-            f"{sample.size} values, {int((~np.isfinite(sample)).sum())} of them not finite: "
-            "bootstrap over modules: pass at least one finite value"
-        )
-    if sample.size == 1 or np.ptp(sample) == 0:
-        return float(sample[0]), float(sample[0])
-    # "percentile": the bias correction of BCa is undefined for a median with ties.
-    result = stats.bootstrap(
-        (sample,),
-        statistic,
-        n_resamples=draws,
-        confidence_level=confidence,
-        method="percentile",
-        rng=np.random.default_rng(seed),
-    )
-    return float(result.confidence_interval.low), float(result.confidence_interval.high)
 
 
 def _check_counts(n: int, **counts: int) -> None:
