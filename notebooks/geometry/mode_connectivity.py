@@ -165,22 +165,23 @@ line_panels(
 )
 # %% mystnb={"figure": {"name": "fig-lmc-accuracy", "caption": "Do mixtures of two models solve fewer problems? Accuracy on {number}`mode_connectivity.answered` test problems on the way from SFT to each other model; the band is a {number}`profile.evaluation.confidence:.0%` bootstrap over problems of the distance from the dashed line. With so few problems one answer moves a point by {number}`mode_connectivity.accuracy.step:.1%`; dips inside the band are noise. For accuracy a barrier is a dip below the dashed line."}, "image": {"alt": "Six panels: accuracy from SFT to the base and to each other method, with the straight line between the ends."}} tags=["hide-input"]
 lines_from(along("accuracy"), "sft", ylabel="accuracy", percent=True)
-# %% mystnb={"figure": {"name": "fig-lmc-barriers", "caption": "Which pairs have a barrier? Barrier of the held-out SFT cross-entropy for every pair, in nats per token. 0 means that no mixture is worse than the straight line between its ends. The largest of all is {number}`mode_connectivity.pairs.largest:.3f`. A barrier is a maximum, so it is never negative, and noise can only raise it."}, "image": {"alt": "Lower-triangle heat map of the held-out cross-entropy barrier for all pairs of base and six methods."}} tags=["hide-input"]
+# %% mystnb={"figure": {"name": "fig-lmc-barriers", "caption": "Which pairs have a barrier? Barrier of the boxed answer's cross-entropy for every pair, in nats per token. 0 means that no mixture is worse than the straight line between its ends. The highest, {number}`mode_connectivity.boxed_pairs.largest:.2f`, is that of {number}`mode_connectivity.boxed_pairs.largest_label`. Of the held-out SFT loss the highest barrier of all pairs is {number}`mode_connectivity.pairs.largest:.3f`. A barrier is a maximum, so it is never negative, and noise can only raise it; the table below has the intervals."}, "image": {"alt": "Lower-triangle heat map of the boxed-answer barrier for all pairs of base and six methods."}} tags=["hide-input"]
 barriers = table[table["quantity"] == "barrier"]
 sft_barriers = barriers[barriers["metric"] == "sft_cross_entropy"]
+boxed_barriers = barriers[barriers["metric"] == "boxed_cross_entropy"]
 pair_heatmap(
-    sft_barriers,
+    boxed_barriers,
     title="",
-    fmt=".3f",
+    fmt=".2f",
     vmin=0,
-    vmax=max(0.1, float(sft_barriers["value"].max())),  # no drama where all barriers are tiny
+    vmax=max(0.1, float(boxed_barriers["value"].max())),  # no drama where all barriers are tiny
     cmap="magma_r",
     colorbar_label="barrier (nats per token)",
 )
 # %% [markdown]
 # ## The chance level and controls
 #
-# A barrier cannot be negative: it is a maximum that includes both ends, where it is 0. So the question is never whether it is above 0 but whether it is above what resampling the prompts gives. The table therefore holds an interval for each barrier, and the signed rise at the midpoint beside it. The base is a control, too: on the line from the base to a method the training itself has walked, more or less, downhill.
+# A barrier cannot be negative: it is a maximum that includes both ends, where it is 0. So the question is never whether it is above 0 but whether it is above what resampling the prompts gives. The table therefore holds an interval for each barrier; `geometry/mode_connectivity.csv` has the signed rise at the midpoint beside it. The base is a control, too: on the line from the base to a method the training itself has walked, more or less, downhill.
 
 # %%
 shown = barriers.assign(
@@ -207,6 +208,7 @@ def pick(metric: str, quantity: str) -> dict[str, float]:
 from_sft = sft_barriers[(sft_barriers["a"] == "sft") | (sft_barriers["b"] == "sft")]
 largest, _, where = worst(from_sft)
 largest_pair, pair_label, _ = worst(sft_barriers)
+largest_boxed, boxed_label, _ = worst(boxed_barriers)
 this_run.record(
     "mode_connectivity",
     {
@@ -229,6 +231,7 @@ this_run.record(
         },
         "midpoint": pick("sft_cross_entropy", "midpoint"),
         "pairs": {"largest": largest_pair, "largest_label": pair_label},
+        "boxed_pairs": {"largest": largest_boxed, "largest_label": boxed_label},
     },
 )
 

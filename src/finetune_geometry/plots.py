@@ -19,6 +19,7 @@ from matplotlib.patches import Patch, Rectangle
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from finetune_geometry.palette import (
+    BASE,
     INK,
     TOY_COLOURS,
     colour,
@@ -143,7 +144,10 @@ def by_depth(
         rows = table[table[name] == who].groupby("layer")["value"]
         middle, low, high = rows.median(), rows.min(), rows.max()
         hue = colour(who, shown)
-        ax.plot(middle.index, middle, color=hue, marker=marker(who, shown), label=label(who))
+        line: dict[str, Any] = {"color": hue, "marker": marker(who, shown), "label": label(who)}
+        if who == BASE:  # broad and below: another line often covers it
+            line |= {"lw": 5, "ms": 11, "alpha": 0.5, "zorder": 1.5}
+        ax.plot(middle.index, middle, **line)
         if spread:
             ax.fill_between(middle.index, low, high, color=hue, alpha=0.12, linewidth=0)
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
