@@ -4,19 +4,19 @@ import pandas as pd
 
 from finetune_geometry.palette import label
 from finetune_geometry.statistics import p_text
-from finetune_geometry.tables import shown
+from finetune_geometry.tables import show_table
 
 
 def test_columns_are_formatted_and_equal_tables_are_equal_pages():
     table = pd.DataFrame({"a": ["offline_grpo", "sft"], "p": [0.0, 0.25]}, index=[7, 8])
-    page = shown(table, {"a": label, "p": p_text}).to_html()
+    page = show_table(table, {"a": label, "p": p_text}).to_html()
     assert "Offline GRPO" in page
     assert "&lt; 0.001" in page or "< 0.001" in page
     assert "0.250" in page
     assert ">7<" not in page  # the index
     assert 'class="dataframe"' in page
-    assert shown(table.copy(), {"a": label, "p": p_text}).to_html() == page
-    assert shown(table.assign(p=1.0), {"a": label, "p": p_text}).to_html() != page
+    assert show_table(table.copy(), {"a": label, "p": p_text}).to_html() == page
+    assert show_table(table.assign(p=1.0), {"a": label, "p": p_text}).to_html() != page
 
 
 def test_a_p_value_is_never_shown_as_zero():

@@ -44,7 +44,7 @@ from finetune_geometry.statistics import (
     tost_paired,
     wilson_interval,
 )
-from finetune_geometry.tables import shown
+from finetune_geometry.tables import show_table
 
 check_parameters(globals())
 set_style()
@@ -105,7 +105,7 @@ predictions = evaluate_models(this_run, adapters)
 this_run.write_table("evaluation/predictions.parquet", predictions)
 table = accuracy_table(predictions, settings.confidence)
 this_run.write_table("evaluation/accuracy.csv", table)
-shown(table, {"model": label, **dict.fromkeys(["accuracy", "low", "high"], "{:.1%}")})
+show_table(table, {"model": label, **dict.fromkeys(["accuracy", "low", "high"], "{:.1%}")})
 
 # %% mystnb={"figure": {"name": "fig-accuracy", "caption": "How often is each model right? Dots: share of {number}`accuracy.n:,` test problems solved, greedy, one attempt; bars: Wilson intervals ({number}`profile.evaluation.confidence:.0%`). The dashed line is the base, the point from which all six start. Base {number}`accuracy.base:.1%`, teacher {number}`accuracy.teacher:.1%`, best of the six {number}`accuracy.best_label` with {number}`accuracy.best:.1%`. Intervals that overlap do not show that two models are equal, nor do they show the contrary: the models share the problems, so compare them in pairs, as in the next figure."}, "image": {"alt": "Accuracy of base, six methods and teacher as dots with Wilson intervals, with the base's accuracy as a dashed line."}} tags=["hide-input"]
 accuracies(table)
@@ -124,7 +124,7 @@ this_run.write_table("evaluation/mcnemar.csv", pairs)
 formats = dict.fromkeys(["a", "b"], label)
 formats |= dict.fromkeys(["p_exact", "p_holm", "p_tost"], p_text)
 formats |= dict.fromkeys(["difference", "low", "high"], "{:+.1%}")
-shown(pairs.drop(columns=["n", "margin"]), formats)
+show_table(pairs.drop(columns=["n", "margin"]), formats)
 
 # %% mystnb={"figure": {"name": "fig-differences", "caption": "Which models differ, and which are shown to be equal? One row a pair: difference in accuracy, first minus second, in percentage points with its interval ({number}`profile.evaluation.confidence:.0%`). Filled dots: McNemar's test finds a difference after Holm's correction ({number}`accuracy.different` of {number}`accuracy.pairs` pairs). Black: the equivalence test shows the two to lie within {number}`profile.evaluation.equivalence_margin:.0%` ({number}`accuracy.equivalent` pairs). Hollow blue ({number}`accuracy.undecided` pairs): this test set cannot say. A pair can be both different and equivalent: a small difference, well measured."}, "image": {"alt": "Forest plot of paired accuracy differences for all pairs of models with intervals and a grey equivalence band around zero."}} tags=["hide-input"]
 differences(pairs)

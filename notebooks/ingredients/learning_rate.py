@@ -38,7 +38,7 @@ from finetune_geometry.problems import load_problems
 from finetune_geometry.profiles import load_profile
 from finetune_geometry.records import Run, check_parameters
 from finetune_geometry.rollouts import predict
-from finetune_geometry.tables import shown
+from finetune_geometry.tables import show_table
 from finetune_geometry.training import train
 
 check_parameters(globals())
@@ -64,7 +64,7 @@ for factor in factors:
 # %%
 sweep = pd.DataFrame(rows)
 sweep["accuracy"] = sweep["right"] / sweep["problems"]
-shown(sweep, {"learning rate": "{:.0e}", "accuracy": "{:.1%}"})
+show_table(sweep, {"learning rate": "{:.0e}", "accuracy": "{:.1%}"})
 
 # %% mystnb={"figure": {"name": "fig-learning-rate", "caption": "Which learning rate suits SFT on this student? Of those tried, {number}`learning_rate.best:.0e` does best on the validation problems, with {number}`learning_rate.best_accuracy:.1%` right. Bars are 95 % Wilson intervals on {number}`learning_rate.problems` problems, wide enough that a neighbour may be as good. The rule asks for the highest point, not for proof."}, "image": {"alt": "Validation accuracy of SFT against the learning rate on a logarithmic axis, with intervals."}} tags=["hide-input"]
 learning_rate_sweep(sweep)

@@ -40,6 +40,7 @@ from finetune_geometry.profiles import METHODS
 from finetune_geometry.records import Run, check_parameters
 from finetune_geometry.rollouts import load_rollouts, sample_rollouts
 from finetune_geometry.rows import advantage, preference_pairs, rows_hash
+from finetune_geometry.tables import show_table
 
 check_parameters(globals())
 set_style()
@@ -101,7 +102,9 @@ weights[METHODS["dpo"]] = [
     {1.0: "chosen", 0.0: "rejected"}[reward] if len(mixed) and not repeated else "not used"
     for reward, repeated in zip(shown["reward"], shown.duplicated("reward"), strict=True)
 ]
-weights.style.format(precision=2).hide(axis="index")
+numeric = [METHODS[name] for name in METHODS if name not in ("dft", "dpo")]
+formats = dict.fromkeys([column for column in numeric if column in weights], "{:.2f}")
+show_table(weights, {"reward": "{:.0f}", **formats})
 
 # %% [markdown]
 # "The same data" therefore means the same pool. In the numbers of rows and of passes over them the objectives differ, DPO most of all.

@@ -10,7 +10,7 @@ import pandas as pd
 from pandas.io.formats.style import Styler
 
 
-def shown(table: pd.DataFrame, formats: Mapping[str, Any]) -> Styler:
+def show_table(table: pd.DataFrame, formats: Mapping[str, Any]) -> Styler:
     """A table to show: without its index, each column in the format (or by the function) given."""
     # The identifier is made of the content: two executions write the same page.
     style = table.style.format(dict(formats)).hide(axis="index")
