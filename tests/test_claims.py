@@ -219,12 +219,14 @@ def test_the_number_shown_is_the_one_that_a_claim_failed_on():
     claim = load_ledger().claims["C6"]
     first, second, third = claim.measures
     low, high = Number(0.0), Number(0.2)
-    assert deciding(claim, {first: low, second: low, third: low}) == first
-    assert deciding(claim, {first: low, second: high, third: high}) == second
-    assert deciding(claim, {first: low, second: low, third: high}) == third
-    assert deciding(claim, {first: low, second: high, third: None}) == first  # not testable
-    factor = next(c for c in load_ledger().claims.values() if any("*" in r for r in c.reproduced))
-    assert deciding(factor, dict.fromkeys(factor.measures, Number(-1.0))) in factor.measures
+    assert deciding(claim, {first: low, second: low, third: low}) == (first, "")
+    assert deciding(claim, {first: low, second: high, third: high}) == (second, "< 0.1")
+    assert deciding(claim, {first: low, second: low, third: high}) == (third, "< 0.1")
+    assert deciding(claim, {first: low, second: high, third: None}) == (first, "")  # not testable
+    rank = load_ledger().claims["C13"]
+    measure, wanted = deciding(rank, dict.fromkeys(rank.measures, Number(6.0)))
+    assert measure == "effective rank of DPO"
+    assert wanted == ">= 1.1 * largest of the other five (6.6)"
 
 
 def test_the_papers_own_numbers_pass_every_rule_that_needs_no_control(paper_tables):

@@ -33,6 +33,7 @@ import torch
 from finetune_geometry.evaluation import TEACHER, evaluate_models
 from finetune_geometry.palette import label, set_style
 from finetune_geometry.plots import toy
+from finetune_geometry.problems import load_problems
 from finetune_geometry.profiles import METHODS
 from finetune_geometry.records import Run, check_parameters
 from finetune_geometry.result_plots import accuracies, differences
@@ -62,7 +63,7 @@ adapters = [*METHODS, *(name.strip() for name in others.split(",") if name.strip
 # Two models answer the same problems. Let $b$ be the number that only the first solves and $c$ the number that only the second solves. If the two are equally good, each of these $b + c$ problems fell to one side or the other like a fair coin. The p value is the two-sided binomial probability of a split at least as uneven as $b : c$ {cite}`mcnemar1947note`.
 # ```
 #
-# Problems that both solve, or neither, say nothing about which is better. They do not enter. In the tables $b$ and $c$ are called `only_a` and `only_b`.
+# Problems that both solve, or neither, say nothing about which is better. They do not enter. In the table below $b$ and $c$ are the columns "only first right" and "only second right".
 #
 # ```{prf:definition} Equivalence test
 # :label: def-tost
@@ -110,6 +111,19 @@ show_table(table, {"model": label, **dict.fromkeys(["accuracy", "low", "high"], 
 # %% mystnb={"figure": {"name": "fig-accuracy", "caption": "How often is each model right? Dots: share of {number}`accuracy.n:,` test problems solved, greedy, one attempt; bars: Wilson intervals ({number}`profile.evaluation.confidence:.0%`). The dashed line is the base, the point from which all six start. Base {number}`accuracy.base:.1%`, teacher {number}`accuracy.teacher:.1%`, best of the six {number}`accuracy.best_label` with {number}`accuracy.best:.1%`. Intervals that overlap do not show that two models are equal, nor do they show the contrary: the models share the problems, so compare them in pairs, as in the next figure."}, "image": {"alt": "Accuracy of base, six methods and teacher as dots with Wilson intervals, with the base's accuracy as a dashed line."}} tags=["hide-input"]
 accuracies(table)
 # %% [markdown]
+# ### Short and long problems
+#
+# One total can hide a trade: a model may lose on problems that it could solve and win on others. The share solved by number of steps (nothing is shown where problems have no known number of steps):
+
+# %%
+steps = {problem.id: problem.steps for problem in load_problems(this_run.profile, "test")}
+lengths = predictions.assign(steps=predictions["problem"].map(steps)).query("steps > 0")
+by_steps = lengths.pivot_table(index="model", columns="steps", values="correct")
+by_steps = by_steps.loc[[name for name in table["model"] if name in by_steps.index]].reset_index()
+by_steps.columns = [str(column) for column in by_steps.columns]
+show_table(by_steps, dict.fromkeys(by_steps.columns[1:], "{:.0%}") | {"model": label})
+
+# %% [markdown]
 # ## Chance level and controls
 #
 # The paired comparison takes out what the models share: a hard problem is hard for all of them. The base is among the models compared; the teacher is not, because it is no weight change of the base.
@@ -124,9 +138,19 @@ this_run.write_table("evaluation/mcnemar.csv", pairs)
 formats = dict.fromkeys(["a", "b"], label)
 formats |= dict.fromkeys(["p_exact", "p_holm", "p_tost"], p_text)
 formats |= dict.fromkeys(["difference", "low", "high"], "{:+.1%}")
-show_table(pairs.drop(columns=["n", "margin"]), formats)
+columns = {
+    "a": "first",
+    "b": "second",
+    "only_a": "only first right",
+    "only_b": "only second right",
+    "p_exact": "McNemar p",
+    "p_holm": "p after Holm",
+    "p_tost": "equivalence p",
+}
+formats = {columns.get(name, name): form for name, form in formats.items()}
+show_table(pairs.drop(columns=["n", "margin"]).rename(columns=columns), formats)
 
-# %% mystnb={"figure": {"name": "fig-differences", "caption": "Which models differ, and which are shown to be equal? One row a pair: difference in accuracy, first minus second, in percentage points with its interval ({number}`profile.evaluation.confidence:.0%`). Filled dots: McNemar's test finds a difference after Holm's correction ({number}`accuracy.different` of {number}`accuracy.pairs` pairs). Black: the equivalence test shows the two to lie within {number}`profile.evaluation.equivalence_margin:.0%` ({number}`accuracy.equivalent` pairs). Hollow blue ({number}`accuracy.undecided` pairs): this test set cannot say. A pair can be both different and equivalent: a small difference, well measured."}, "image": {"alt": "Forest plot of paired accuracy differences for all pairs of models with intervals and a grey equivalence band around zero."}} tags=["hide-input"]
+# %% mystnb={"figure": {"name": "fig-differences", "caption": "Which models differ, and which are shown to be equal? One row a pair: difference in accuracy, first minus second, in percentage points with its interval ({number}`profile.evaluation.confidence:.0%`). Filled dots: McNemar's test finds a difference after Holm's correction ({number}`accuracy.different` of {number}`accuracy.pairs` pairs). Black: the equivalence test shows the two to lie within {number}`profile.evaluation.equivalence_margin:.0%` ({number}`accuracy.equivalent` pairs). Hollow blue ({number}`accuracy.undecided` pairs): this test set cannot say. A pair can be both different and equivalent: a small difference, well measured. The bars are not corrected for the number of pairs, so a bar may miss 0 while its dot stays hollow. The equivalence test belongs to a narrower interval (90 %), so a black bar may stick out of the band a little."}, "image": {"alt": "Forest plot of paired accuracy differences for all pairs of models with intervals and a grey equivalence band around zero."}} tags=["hide-input"]
 differences(pairs)
 # %% tags=["remove-cell"]
 rows = table.set_index("model")
@@ -165,9 +189,9 @@ this_run.record(
 # %% [markdown]
 # ## How to read the figures, and how not to
 #
-# - **Read differences, not ranks.** With {number}`accuracy.n:,` problems one accuracy is uncertain by up to {number}`accuracy.half_width:.1%` either way. Ranks within that are noise.
-# - **A large p value is no evidence of equality.** Among the five methods other than DPO, {number}`accuracy.five.different` of {number}`accuracy.five.pairs` pairs differ after correction, and the number of pairs shown to be equivalent is {number}`accuracy.five.equivalent`. Only the second number supports "cannot be told apart". The largest difference among them is {number}`accuracy.five.largest:.1%`.
-# - **Look at the base first.** A method close to the base may be a method that did nothing. The accuracies minus that of the base, in percentage points, are in this run: SFT {number}`accuracy.gap.sft:+.1%`, RFT {number}`accuracy.gap.rft:+.1%`, DFT {number}`accuracy.gap.dft:+.1%`, RIFT {number}`accuracy.gap.rift:+.1%`, Offline GRPO {number}`accuracy.gap.offline_grpo:+.1%`, DPO {number}`accuracy.gap.dpo:+.1%`. A negative one means that training on a better teacher's solutions cost accuracy. In the paper DPO "wins" with 93.5 % where the base already had 94.0 %.
+# - **Read differences, not ranks.** With {number}`accuracy.n:,` problems one accuracy is uncertain by up to {number}`accuracy.half_width:.1%` either way. Paired differences are known better; judge the order by those alone.
+# - **A large p value is no evidence of equality.** Among the five methods other than DPO, {number}`accuracy.five.different` of {number}`accuracy.five.pairs` pairs differ after correction, and the number of pairs found equivalent is {number}`accuracy.five.equivalent`. Only the second number supports "cannot be told apart". The largest difference among them is {number}`accuracy.five.largest:.1%`.
+# - **Look at the base first.** A method close to the base may be a method that did nothing. The accuracies minus that of the base, in percentage points, are in this run: SFT {number}`accuracy.gap.sft:+.1%`, RFT {number}`accuracy.gap.rft:+.1%`, DFT {number}`accuracy.gap.dft:+.1%`, RIFT {number}`accuracy.gap.rift:+.1%`, Offline GRPO {number}`accuracy.gap.offline_grpo:+.1%`, DPO {number}`accuracy.gap.dpo:+.1%`. A negative one would mean that training on a better teacher's solutions cost accuracy, but only if the table above finds that pair different. In the paper DPO "wins" with 93.5 % where the base already had 94.0 %.
 # - **One training each.** The intervals are about the choice of test problems. They say nothing about another seed of the training.
 #
 # ## Exercise

@@ -33,6 +33,7 @@ import numpy as np
 import pandas as pd
 import torch
 
+from finetune_geometry.claims import load_ledger, look_up
 from finetune_geometry.connectivity import spread_rows
 from finetune_geometry.deltas import BASE, load_adapter
 from finetune_geometry.evaluation import check_adapters
@@ -117,7 +118,7 @@ this_run.write_table("geometry/cka.csv", table)
 print(f"{len(places)} tokens of {len(texts)} rollouts, {len(states[BASE])} layers")
 
 
-# %% mystnb={"figure": {"name": "fig-cka-sft", "caption": "How deep does the agreement with SFT go? Debiased CKA with SFT's hidden states at each layer, for the base and the other methods. In the last layer: RIFT {number}`cka.last.sft_rift:.3f`, Offline GRPO {number}`cka.last.sft_offline_grpo:.3f`, DPO {number}`cka.last.sft_dpo:.3f`, base {number}`cka.last.base_sft:.3f`. The axis does not begin at 0: chance (tokens shuffled) lies at most at {number}`cka.chance.debiased:.3f`, far below it. All models start from one base and share its frozen weights, so a high CKA is what one expects of any of them; read how far a line falls, and whether DPO falls further than the base."}, "image": {"alt": "Debiased CKA with SFT by layer, one line for the base and for each other method."}} tags=["hide-input"]
+# %% mystnb={"figure": {"name": "fig-cka-sft", "caption": "How deep does the agreement with SFT go? Debiased CKA with SFT's hidden states at each layer, for the base and the other methods. In the last layer: RIFT {number}`cka.last.sft_rift:.3f`, Offline GRPO {number}`cka.last.sft_offline_grpo:.3f`, DPO {number}`cka.last.sft_dpo:.3f`, base {number}`cka.last.base_sft:.3f`. In the first: Offline GRPO {number}`cka.first.sft_offline_grpo:.3f`, DPO {number}`cka.first.sft_dpo:.3f`, base {number}`cka.first.base_sft:.3f`. The axis does not begin at 0: chance (tokens shuffled) lies at most at {number}`cka.chance.debiased:.3f`, far below it. All models start from one base and share its frozen weights, so a high CKA is what one expects of any of them; read how far a line falls, and whether DPO falls further than the base."}, "image": {"alt": "Debiased CKA with SFT by layer, one line for the base and for each other method."}} tags=["hide-input"]
 def versus(reference: str) -> pd.DataFrame:
     """Rows of pairs with `reference`, the base among them, and the partner as column `other`."""
     pairs = table[(table["a"] == reference) | (table["b"] == reference)]
@@ -127,7 +128,7 @@ def versus(reference: str) -> pd.DataFrame:
 debiased = table[table["quantity"] == "debiased_cka"]
 with_sft = versus("sft").query("quantity == 'debiased_cka'")
 by_depth(with_sft, name="other", ylabel="debiased CKA with SFT")
-# %% mystnb={"figure": {"name": "fig-cka-base", "caption": "How far has each method moved from the base, layer by layer? Debiased CKA with the base's hidden states. Lowest in the last layer: {number}`cka.furthest_label` with {number}`cka.furthest:.3f`. The axis does not begin at 0. A method that hardly trained stays at 1; being close to the base is neither a merit nor a fault."}, "image": {"alt": "Debiased CKA with the base by layer, one line a method."}} tags=["hide-input"]
+# %% mystnb={"figure": {"name": "fig-cka-base", "caption": "How far has each method moved from the base, layer by layer? Debiased CKA with the base's hidden states. Lowest in the last layer: {number}`cka.furthest_label` with {number}`cka.furthest:.3f`; lowest of all: {number}`cka.lowest_label` with {number}`cka.lowest:.3f` in layer {number}`cka.lowest_layer`. The axis does not begin at 0. A method that hardly trained stays at 1; being close to the base is neither a merit nor a fault."}, "image": {"alt": "Debiased CKA with the base by layer, one line a method."}} tags=["hide-input"]
 with_base = versus(BASE).query("quantity == 'debiased_cka'")
 by_depth(with_base, name="other", ylabel="debiased CKA with the base")
 # %% [markdown]
@@ -139,12 +140,16 @@ by_depth(with_base, name="other", ylabel="debiased CKA with the base")
 pair = table[(table["a"] == "sft") & (table["b"] == "dpo")]
 estimators(pair, ["debiased_cka", "biased_cka"])
 # %% tags=["remove-cell"]
-last = debiased[debiased["layer"] == debiased["layer"].max()]
+first, last = (debiased[debiased["layer"] == end] for end in (0, debiased["layer"].max()))
+lowest = with_base.loc[with_base["value"].idxmin()]
 furthest = with_base[with_base["layer"] == with_base["layer"].max()].set_index("other")["value"]
 by_pair = debiased.groupby(["a", "b"])["value"].min()
+c9 = load_ledger().claims["C9"].measures
+c9 = {name: look_up(measure, {"cka": table}, {}) for name, measure in c9.items()}
 this_run.record(
     "cka",
     {
+        "c9": {when: c9[f"SFT-DPO, {when} layers"].value for when in ("late", "early")},
         "tokens": len(places),
         "rows": len(texts),
         "layers": len(states[BASE]),
@@ -154,8 +159,12 @@ this_run.record(
             "debiased": measured["debiased"][-1],
             "outliers": measured["debiased, ten shared outliers"][-1],
         },
+        "first": {f"{row.a}_{row.b}": float(row.value) for row in first.itertuples()},
         "last": {f"{row.a}_{row.b}": float(row.value) for row in last.itertuples()},
         "least": {f"{a}_{b}": float(value) for (a, b), value in by_pair.items()},
+        "lowest": float(lowest["value"]),
+        "lowest_label": label(str(lowest["other"])),
+        "lowest_layer": int(lowest["layer"]),
         "furthest": float(furthest.min()),
         "furthest_label": label(str(furthest.idxmin())),
         "chance": {
@@ -170,6 +179,7 @@ this_run.record(
 #
 # - **1 is the starting point, not the prize.** The models share all weights but a small change. SFT and RIFT are at least {number}`cka.least.sft_rift:.3f` similar in every layer; the base itself is {number}`cka.last.base_sft:.3f` similar to SFT in the last.
 # - **Compare DPO with the base.** If SFT differs from DPO about as much as from the base, then it is SFT that moved. Here: {number}`cka.last.sft_dpo:.3f` against {number}`cka.last.base_sft:.3f`.
+# - **Late is not always lowest.** Claim C9 compares late layers with early ones, {number}`cka.c9.late:.3f` with {number}`cka.c9.early:.3f` for SFT and DPO here. A gap smaller than the spread between neighbouring layers decides nothing.
 # - **CKA is dominated by large directions.** Two models can differ in a small direction that decides the answer and have a CKA of 1. And the last layer's states come after the final norm, which rescales them.
 # - **Tokens are no independent sample.** Neighbours resemble one another, so the chance level from shuffling is a little too narrow.
 #

@@ -121,7 +121,7 @@ everywhere = table.query("module == 'global'")
 names = [a.name for a in adapters]
 shown = [n for n in names if n in METHODS or n == "base"] if "sft" in names else names
 
-# %% mystnb={"figure": {"name": "fig-cosine-pairs", "caption": "Which losses move the weights in the same direction? Global cosine of every pair of deltas, all modules stacked. SFT and RFT have {number}`cosine.sft_rft:.3f`, SFT and RIFT {number}`cosine.sft_rift:.3f`, SFT and Offline GRPO {number}`cosine.sft_offline_grpo:.3f`, SFT and DFT {number}`cosine.sft_dft:.3f`, SFT and DPO {number}`cosine.sft_dpo:.3f`. Chance is {number}`cosine.chance_low:.3f` to {number}`cosine.chance_high:.3f`. The base has no direction. A cosine says nothing about how far a method went."}, "image": {"alt": "Lower-triangle matrix of global cosines between the six methods, with a hatched row for the base, whose delta is zero."}} tags=["hide-input"]
+# %% mystnb={"figure": {"name": "fig-cosine-pairs", "caption": "Which losses move the weights in the same direction? Global cosine of every pair of deltas, all modules stacked. SFT and RFT have {number}`cosine.sft_rft:.3f`, SFT and RIFT {number}`cosine.sft_rift:.3f`, RFT and RIFT {number}`cosine.rft_rift:.3f`, SFT and Offline GRPO {number}`cosine.sft_offline_grpo:.3f`, SFT and DFT {number}`cosine.sft_dft:.3f`, SFT and DPO {number}`cosine.sft_dpo:.3f`. Chance is {number}`cosine.chance_low:.3f` to {number}`cosine.chance_high:.3f`. The base has no direction. A cosine says nothing about how far a method went."}, "image": {"alt": "Lower-triangle matrix of global cosines between the six methods, with a hatched row for the base, whose delta is zero."}} tags=["hide-input"]
 pairs = everywhere.query("quantity == 'cosine'")
 plots.pair_heatmap(
     pairs,
@@ -174,7 +174,7 @@ plots.by_depth(
     chance=by_layer,
     chance_label="chance, one layer",
 )
-# %% mystnb={"figure": {"name": "fig-cosine-modules", "caption": "How much do single modules differ? One dot a module, a bar at the median: the cosine with SFT. The grey band is chance for one module. The median of Offline GRPO is {number}`cosine.median.sft_offline_grpo:.3f`, of DPO {number}`cosine.median.sft_dpo:.3f`. Dots far from their bar are modules for which the global number does not speak."}, "image": {"alt": "Strips of dots, one dot a module and one strip a method, of the cosine with SFT; a grey band around zero shows chance."}} tags=["hide-input"]
+# %% mystnb={"figure": {"name": "fig-cosine-modules", "caption": "How much do single modules differ? One dot a module, a bar at the median: the cosine with SFT. The grey band is chance for one module. The median of Offline GRPO is {number}`cosine.median.sft_offline_grpo:.3f`, of DPO {number}`cosine.median.sft_dpo:.3f`. Dots on both sides of the band can cancel in the global number: DPO's run from {number}`cosine.single.low:.2f` to {number}`cosine.single.high:.2f`."}, "image": {"alt": "Strips of dots, one dot a module and one strip a method, of the cosine with SFT; a grey band around zero shows chance."}} tags=["hide-input"]
 plots.strips(
     compared[compared["module"].isin(list(modules))],
     name="other",
@@ -186,9 +186,9 @@ plots.strips(
 # %% [markdown]
 # ## The chance level and controls
 #
-# In thousands of dimensions two random arrows are nearly perpendicular. How nearly depends on the shapes. The null here: two adapters of the same shapes and rank as this run's, with random $B$ and one shared random $A$, as if training had written noise. Their global cosine lies between {number}`cosine.chance_low:.3f` and {number}`cosine.chance_high:.3f` in {number}`profile.evaluation.confidence:.0%` of {number}`profile.geometry.null_draws` draws. Small as they look, the paper's DPO cosines of about 0.06 can be far above chance: *small* is not the same as *none*. Nor is the sign idle: SFT and DPO have {number}`cosine.sft_dpo:.3f` in this run, and a value below the chance range means that the two pull slightly against each other.
+# In thousands of dimensions two random arrows are nearly perpendicular. How nearly depends on the shapes. The null here: two adapters of the same shapes and rank as this run's, with random $B$ and one shared random $A$, as if training had written noise. Their global cosine lies between {number}`cosine.chance_low:.3f` and {number}`cosine.chance_high:.3f` in {number}`profile.evaluation.confidence:.0%` of {number}`profile.geometry.null_draws` draws. Small as they look, the paper's DPO cosines of about 0.06 can be far above chance: *small* is not the same as *none*. SFT and DPO have {number}`cosine.sft_dpo:.3f` in this run. Only a value outside the chance range says anything, and its sign then says which way.
 #
-# How much hangs on a few modules? Draw the modules anew with replacement, many times. The global cosine of SFT and RFT then varies from {number}`cosine.low.sft_rft:.3f` to {number}`cosine.high.sft_rft:.3f`, that of SFT and DPO from {number}`cosine.low.sft_dpo:.3f` to {number}`cosine.high.sft_dpo:.3f`. This is not an interval for another training: for that one needs another training. If the run holds control adapters (a second seed, another learning rate), `geometry/cosine.csv` has their rows, too; the same loss with another seed is the control that every statement "these two losses differ" needs.
+# How much hangs on a few modules? Draw the modules anew with replacement, many times. The global cosine of SFT and RFT then varies from {number}`cosine.low.sft_rft:.3f` to {number}`cosine.high.sft_rft:.3f`, that of SFT and DPO from {number}`cosine.low.sft_dpo:.3f` to {number}`cosine.high.sft_dpo:.3f`. This is not an interval for another training: for that one needs another training. Control adapters (a second seed, another learning rate) enter if you name them in `others`; the same loss with another seed is the control that every statement "these two losses differ" needs.
 #
 # ## How to read the figures, and how not to
 #
@@ -236,6 +236,8 @@ interval = bootstrap_global_cosine(
 )
 pair_names = [f"{a}_{b}" for a, b in zip(interval["a"], interval["b"], strict=True)]
 norms = everywhere.query("quantity == 'norm'")
+dpo_modules = cosines[cosines["module"].isin(list(modules))]
+dpo_modules = dpo_modules.query("a == 'sft' and b == 'dpo'")["value"]
 this_run.record(
     "cosine",
     {
@@ -251,6 +253,7 @@ this_run.record(
         "chance_module_low": by_module[0],
         "chance_module_high": by_module[1],
         "plane_share": plane_share,
+        "single": {"low": float(dpo_modules.min()), "high": float(dpo_modules.max())},
         "modules": len(modules),
     },
 )

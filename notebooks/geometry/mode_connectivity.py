@@ -96,7 +96,7 @@ check_adapters(this_run, adapters)
 #
 # Two details matter. First, it is $\Delta W$ that is mixed, not the factors $A$ and $B$: the pairs $(B, A)$ and $(-B, -A)$ are the same change, and halfway between their *factors* lies nothing at all. Second, nothing is merged. Each module adds the low-rank products to its output in fp32, because a merge into bf16 weights would round small changes away.
 #
-# By {eq}`eq-barrier` a loss that only climbs towards a worse end is not a barrier. A hump is.
+# By {eq}`eq-barrier` a loss that climbs evenly, or late, towards a worse end has no barrier. One that climbs early has, even if it never exceeds that end; and a hump has.
 #
 # ## A toy with a known answer
 #
@@ -157,13 +157,13 @@ def along(metric: str) -> pd.DataFrame:
 
 # %% mystnb={"figure": {"name": "fig-lmc-sft", "caption": "Does the SFT loss rise between SFT and the others? Held-out SFT cross-entropy (nats per token) on the way from SFT to each other model; the dashed line joins the two ends, and a barrier is what stands above it. Bands: {number}`profile.evaluation.confidence:.0%` bootstrap over prompts of the height above the dashed line. The largest barrier on these lines is {number}`mode_connectivity.sft.largest:.3f` nats. This is the loss that SFT itself minimises; a small barrier here says nothing about other abilities of the model."}, "image": {"alt": "Six panels: held-out SFT cross-entropy from SFT to the base and to each other method, with the straight line between the ends."}} tags=["hide-input"]
 lines_from(along("sft_cross_entropy"), "sft", ylabel="cross-entropy (nats per token)")
-# %% mystnb={"figure": {"name": "fig-lmc-boxed", "caption": "What does the paper's own metric say on the paper's own lines? Cross-entropy of the gold boxed answer directly after the prompt. SFT to Offline GRPO: barrier {number}`mode_connectivity.boxed.sft_offline_grpo:.2f` nats. Offline GRPO to RIFT: {number}`mode_connectivity.boxed.rift_offline_grpo:.2f`. RIFT to DPO: {number}`mode_connectivity.boxed.rift_dpo:.2f`. A model that has learnt to reason before it answers finds an immediate box unlikely, so a *high* value can mean more reasoning, not less skill."}, "image": {"alt": "Three panels: boxed-answer cross-entropy from SFT to Offline GRPO, from Offline GRPO to RIFT and from RIFT to DPO."}} tags=["hide-input"]
+# %% mystnb={"figure": {"name": "fig-lmc-boxed", "caption": "What does the paper's own metric say on the paper's own lines? Cross-entropy of the gold boxed answer directly after the prompt. SFT to Offline GRPO: barrier {number}`mode_connectivity.boxed.sft_offline_grpo:.2f` nats. Offline GRPO to RIFT: {number}`mode_connectivity.boxed.rift_offline_grpo:.2f`. RIFT to DPO: {number}`mode_connectivity.boxed.rift_dpo:.2f`. Over all models these values lie between {number}`mode_connectivity.boxed_values.least:.1f` and {number}`mode_connectivity.boxed_values.largest:.1f` nats; a blind guess among all tokens would cost {number}`mode_connectivity.blind:.1f`. The metric shows how firmly a model refuses to answer at once, hardly what it knows."}, "image": {"alt": "Three panels: boxed-answer cross-entropy from SFT to Offline GRPO, from Offline GRPO to RIFT and from RIFT to DPO."}} tags=["hide-input"]
 line_panels(
     along("boxed_cross_entropy"),
     [("sft", "offline_grpo"), ("offline_grpo", "rift"), ("rift", "dpo")],
     ylabel="cross-entropy (nats per token)",
 )
-# %% mystnb={"figure": {"name": "fig-lmc-accuracy", "caption": "Do mixtures of two models solve fewer problems? Accuracy on {number}`mode_connectivity.answered` test problems on the way from SFT to each other model; the band is a {number}`profile.evaluation.confidence:.0%` bootstrap over problems of the distance from the dashed line. With so few problems one answer moves a point by {number}`mode_connectivity.accuracy.step:.1%`; dips inside the band are noise. For accuracy a barrier is a dip below the dashed line."}, "image": {"alt": "Six panels: accuracy from SFT to the base and to each other method, with the straight line between the ends."}} tags=["hide-input"]
+# %% mystnb={"figure": {"name": "fig-lmc-accuracy", "caption": "Do mixtures of two models solve fewer problems? Accuracy on {number}`mode_connectivity.answered` test problems on the way from SFT to each other model; the band is a {number}`profile.evaluation.confidence:.0%` bootstrap over problems of the distance from the dashed line. With so few problems one answer moves a point by {number}`mode_connectivity.accuracy.step:.1%`; a dip is noise where the dashed line is inside the band. For accuracy a barrier is a dip below the dashed line; a curve above it means that mixtures solve more than their ends suggest."}, "image": {"alt": "Six panels: accuracy from SFT to the base and to each other method, with the straight line between the ends."}} tags=["hide-input"]
 lines_from(along("accuracy"), "sft", ylabel="accuracy", percent=True)
 # %% mystnb={"figure": {"name": "fig-lmc-barriers", "caption": "Which pairs have a barrier? Barrier of the boxed answer's cross-entropy for every pair, in nats per token. 0 means that no mixture is worse than the straight line between its ends. The highest, {number}`mode_connectivity.boxed_pairs.largest:.2f`, is that of {number}`mode_connectivity.boxed_pairs.largest_label`. Of the held-out SFT loss the highest barrier of all pairs is {number}`mode_connectivity.pairs.largest:.3f`. A barrier is a maximum, so it is never negative, and noise can only raise it; the table below has the intervals."}, "image": {"alt": "Lower-triangle heat map of the boxed-answer barrier for all pairs of base and six methods."}} tags=["hide-input"]
 barriers = table[table["quantity"] == "barrier"]
@@ -209,6 +209,7 @@ from_sft = sft_barriers[(sft_barriers["a"] == "sft") | (sft_barriers["b"] == "sf
 largest, _, where = worst(from_sft)
 largest_pair, pair_label, _ = worst(sft_barriers)
 largest_boxed, boxed_label, _ = worst(boxed_barriers)
+boxed_curves = along("boxed_cross_entropy").query("quantity == 'curve'")
 this_run.record(
     "mode_connectivity",
     {
@@ -224,6 +225,11 @@ this_run.record(
             "largest_label": label(where["b"] if where["a"] == "sft" else where["a"]),
         },
         "boxed": pick("boxed_cross_entropy", "barrier"),
+        "boxed_values": {
+            "least": float(boxed_curves["value"].min()),
+            "largest": float(boxed_curves["value"].max()),
+        },
+        "blind": float(np.log(len(tokenizer))),
         "boxed_midpoint": pick("boxed_cross_entropy", "midpoint"),
         "accuracy": {
             **pick("accuracy", "barrier"),
@@ -239,7 +245,7 @@ this_run.record(
 # ## How to read the figures, and how not to
 #
 # - **Compare with the dashed line, not with the left end.** The paper reads 3.82, 7.06, 8.64 from RIFT to DPO as a barrier. A curve that rises to a worse end can do so without any ridge. On that line this run has a boxed-answer barrier of {number}`mode_connectivity.boxed.rift_dpo:.2f` nats, and {number}`mode_connectivity.sft.rift_dpo:.3f` nats for the held-out SFT loss.
-# - **Is a barrier towards DPO special?** Ask how high the others are. For the boxed answer, SFT has {number}`mode_connectivity.boxed.sft_dpo:.2f` nats towards DPO, {number}`mode_connectivity.boxed.sft_offline_grpo:.2f` towards Offline GRPO and {number}`mode_connectivity.boxed.sft_dft:.2f` towards DFT. With {number}`mode_connectivity.problems` problems the intervals in the table above are wide; where two of them overlap, the order of the barriers is undecided.
+# - **Is a barrier towards DPO special?** Ask how high the others are. For the boxed answer, SFT has {number}`mode_connectivity.boxed.sft_dpo:.2f` nats towards DPO, {number}`mode_connectivity.boxed.sft_offline_grpo:.2f` towards Offline GRPO, {number}`mode_connectivity.boxed.sft_dft:.2f` towards DFT and {number}`mode_connectivity.boxed.base_sft:.2f` towards the base. With {number}`mode_connectivity.problems` problems the intervals in the table above are wide; where two of them overlap, the order of the barriers is undecided.
 # - **A path from DPO is nearly a path from the base.** Where DPO moved little ([norms](cosine)) and its curves look like those of the base, that is why.
 # - **The metric decides.** The boxed answer directly after the prompt is a question that none of the models was trained on. It punishes a model for wanting to reason first.
 # - **A straight path is one of many.** A barrier on it does not show that no other path is flat.

@@ -118,7 +118,7 @@ share_panels(
 #
 # The paper finds the rest of Offline GRPO concentrated in the last blocks: 0.55 of the norm in the middle, 0.79 to 0.86 in the last five.
 
-# %% mystnb={"figure": {"name": "fig-fraction-depth", "caption": "In which layers does a method leave SFT's direction? Norm fraction outside the direction, the modules of a layer stacked and compared with SFT's delta in that layer. Offline GRPO has {number}`orthogonal_fraction.layers.first.offline_grpo:.2f` in the first layer and {number}`orthogonal_fraction.layers.last.offline_grpo:.2f` in the last. Dashed: chance. A large share in a layer with a small delta is a large share of little."}, "image": {"alt": "Norm fraction outside SFT's direction by layer, one line a method, with a dashed line at one for chance."}} tags=["hide-input"]
+# %% mystnb={"figure": {"name": "fig-fraction-depth", "caption": "In which layers does a method leave SFT's direction? Norm fraction outside the direction, the modules of a layer stacked and compared with SFT's delta in that layer. Offline GRPO has {number}`orthogonal_fraction.layers.first.offline_grpo:.2f` in the first layer, its highest, {number}`orthogonal_fraction.layers.highest:.2f`, in layer {number}`orthogonal_fraction.layers.highest_at`, and {number}`orthogonal_fraction.layers.last.offline_grpo:.2f` in the last. Dashed: chance. A large share in a layer with a small delta is a large share of little."}, "image": {"alt": "Norm fraction outside SFT's direction by layer, one line a method, with a dashed line at one for chance."}} tags=["hide-input"]
 plots.by_depth(
     split.query("module == 'layer' and quantity == 'outside_direction_norm'"),
     name="other",
@@ -144,7 +144,7 @@ plots.by_depth(
 #
 # A random delta is outside SFT's *direction* with all but nothing of its norm: its cosine is within the chance band of [the cosine chapter](cosine), so the fraction is 1 to three digits. A random delta is outside a $k$-dimensional *subspace* of $\R^{d}$ with an energy of $1 - k/d$ on average, exactly. For this run's shapes and $k =$ {number}`orthogonal_fraction.k` the norm fraction by chance is {number}`orthogonal_fraction.chance.left:.3f` on the left. On the right, chance has no such meaning: all methods share the initial $A$, and the right-hand rows of the table are low for that reason alone.
 #
-# The subspace fraction can never be above one minus nothing, nor can it fall to zero unless a method uses *only* SFT's $k$ directions. SFT itself is the natural floor: outside its own top-{number}`orthogonal_fraction.k` subspace it still has the energy of its remaining singular values.
+# The subspace fraction lies between 0 and 1, and is 0 only if a method uses none but SFT's $k$ directions. SFT itself is the natural floor: outside its own top-{number}`orthogonal_fraction.k` subspace it still has the energy of its remaining singular values.
 #
 # ## How to read the figures, and how not to
 #
@@ -188,6 +188,10 @@ def of_each(quantity: str, module: str = "global", layer: int = -1, **more) -> d
 
 
 layers = sorted(set(split["layer"]) - {-1})
+grpo = table.query(
+    "a == 'offline_grpo' and module == 'layer' and quantity == 'outside_direction_norm'"
+)
+grpo = grpo.set_index("layer")["value"]
 this_run.record(
     "orthogonal_fraction",
     {
@@ -200,6 +204,8 @@ this_run.record(
         "layers": {
             "first": of_each("outside_direction_norm", "layer", layers[0]),
             "last": of_each("outside_direction_norm", "layer", layers[-1]),
+            "highest": float(grpo.max()),
+            "highest_at": int(grpo.idxmax()),
         },
         "chance": chance,
     },

@@ -124,7 +124,7 @@ plots.pair_heatmap(
     vmax=90,
     colorbar_label="degrees",
 )
-# %% mystnb={"figure": {"name": "fig-angles-sides", "caption": "Are outputs and inputs shared alike? Smallest, median and largest of the k = {number}`principal_angles.k` angles with SFT (median over modules), on the left and on the right. Grey, from left to right: chance for smallest, median and largest with one shared A. On the right chance itself is low, because all methods started from one A: small right angles are mostly bought by the initialisation. The largest angle is near 90 degrees by chance and can show likeness, not unlikeness."}, "image": {"alt": "Two panels, left and right singular vectors: for each method three marks for smallest, median and largest angle with SFT, with grey chance intervals."}} tags=["hide-input"]
+# %% mystnb={"figure": {"name": "fig-angles-sides", "caption": "Are outputs and inputs shared alike? Smallest, median and largest of the k = {number}`principal_angles.k` angles with SFT (median over modules), on the left and on the right. Grey, from left to right: chance for smallest, median and largest with one shared A. Grey on the right is chance if A had not moved at all. A right angle above it shows that A did move (smallest, SFT and DPO: {number}`principal_angles.right.smallest.sft_dpo:.1f` against {number}`principal_angles.chance.right.smallest:.1f` degrees); one inside or below it may be bought by the initialisation. The largest angle is near 90 degrees by chance and can show likeness, not unlikeness."}, "image": {"alt": "Two panels, left and right singular vectors: for each method three marks for smallest, median and largest angle with SFT, with grey chance intervals."}} tags=["hide-input"]
 compared = versus(at_k[at_k["quantity"].str.startswith("angle_")], reference, among=shown)
 angle_panels(
     compared.query("module == 'median'"),
@@ -172,7 +172,7 @@ plots.strips(own.query("quantity == 'entropy_rank'"), name="a", xlabel="entropy 
 # %% [markdown]
 # ## The chance level and controls
 #
-# The null: two adapters with the shapes and rank of this run's, independent random $B$, one shared random $A$. For each module shape {number}`profile.geometry.null_draws` pairs are drawn, exactly and in the compressed frame. On the left, where nothing is shared, the smallest of the $k$ angles is {number}`principal_angles.chance.left.smallest:.1f` degrees (median over modules), the largest {number}`principal_angles.chance.left.largest:.1f`. On the right, with one $A$, they are {number}`principal_angles.chance.right.smallest:.1f` and {number}`principal_angles.chance.right.largest:.1f`: two unrelated trainings look alike there. At $k = r$ every right angle would be zero if $A$ did not move at all.
+# The null: two adapters with the shapes and rank of this run's, independent random $B$, one shared random $A$. For each module shape {number}`profile.geometry.null_draws` pairs are drawn, exactly and in the compressed frame. On the left, where nothing is shared, the smallest of the $k$ angles is {number}`principal_angles.chance.left.smallest:.1f` degrees (median over modules), the largest {number}`principal_angles.chance.left.largest:.1f`. On the right, with one $A$ that does not move, they are {number}`principal_angles.chance.right.smallest:.1f` and {number}`principal_angles.chance.right.largest:.1f`: two unrelated trainings look alike there. At $k = r$ every right angle would be zero if $A$ did not move at all.
 #
 # A check in closed form: for large $d$ at fixed $k/d$ the smallest angle of random subspaces tends to $\arccos 2\sqrt{q(1-q)}$ with $q = k/d$. For the widest output of this run that gives {number}`principal_angles.limit:.1f` degrees; finite $d$ comes out a little larger.
 #
@@ -181,7 +181,7 @@ plots.strips(own.query("quantity == 'entropy_rank'"), name="a", xlabel="entropy 
 # ## How to read the figures, and how not to
 #
 # - **Name the angle.** Smallest, median, largest and the angle of the leading vectors answer different questions. The smallest of ten is small as soon as *one* direction is shared.
-# - **Name the side.** Right angles of adapters with one initial $A$ are small at cosine zero.
+# - **Name the side.** Right angles of adapters with one initial $A$ can be small at cosine zero. How small depends on how far $A$ moved: in this run the $A$ of SFT and of DPO end {number}`principal_angles.a_apart.sft_dpo:.2f` of its length apart.
 # - **Angles ignore strength.** A direction that holds a thousandth of the energy counts as much as the leading one, once it is among the $k$. If two singular values are nearly equal at the cut, the top-$k$ subspace itself is uncertain.
 # - **Never print an angle without its chance level.** It depends on $d$ and $k$, so it differs between models and between modules of one model.
 #
@@ -230,6 +230,13 @@ def of_each(quantity: str) -> dict[str, float]:
     return dict(zip(rows["a"], rows["value"], strict=True))
 
 
+def factor_distance(name: str) -> float:
+    """How far the A of SFT and of another adapter are apart, over the length of SFT's."""
+    one, two = (next(a for a in adapters if a.name == n) for n in ("sft", name))
+    apart = sum(np.sum((one[m].A - two[m].A) ** 2) for m in modules)
+    return float(np.sqrt(apart / sum(np.sum(one[m].A ** 2) for m in modules)))
+
+
 widest = max(d_out for d_out, _ in modules.values())
 this_run.record(
     "principal_angles",
@@ -253,6 +260,7 @@ this_run.record(
             }
             for side in ("left", "right")
         },
+        "a_apart": {f"sft_{name}": factor_distance(name) for name in METHODS if name != "sft"},
         "limit": float(np.degrees(smallest_angle_limit(widest, k))),
         "entropy_rank": of_each("entropy_rank"),
         "stable_rank": of_each("stable_rank"),

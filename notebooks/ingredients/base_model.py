@@ -81,7 +81,7 @@ pd.DataFrame(
 # %% [markdown]
 # ## Raising the models
 #
-# Both models start from random weights and see generated problems with their solutions; only the tokens of the solution count. The student is raised on problems of 2 to 4 steps. The teacher goes on from the student with problems of 2 to 8 steps. They are siblings, then, and the teacher went to school for longer. In the paper the teacher is another model altogether: keep that difference in mind when you read how small a change of the student suffices here.
+# Both models start from random weights and see generated problems with their solutions; only the tokens of the solution count. The student is raised on problems of 2 to 4 steps. The teacher goes on from the student with problems of 2 to 8 steps. They are siblings, then, and the teacher went to school for longer. In the paper the teacher is another model altogether: keep that difference in mind when you read the results.
 #
 # The trained models ship with the book. `make models` trains them again with the same command.
 

@@ -138,7 +138,7 @@ plots.toy(
 # %% [markdown]
 # ## Trap 3: what the shared initialisation buys
 #
-# LoRA starts with $B = 0$ and a random $A$. All six adapters of this book start from the *same* $A$, and $A$ moves little. This is a necessity and a confound.
+# LoRA starts with $B = 0$ and a random $A$. All six adapters of this book start from the *same* $A$, and $A$ keeps a part of it. This is a necessity and a confound.
 #
 # **A necessity.** At $B = 0$ the gradient with respect to $B$ is $g A^\top$, where $g$ is the gradient of the full weight. One plain gradient step thus moves the weight along $g A^\top A$: the part of $g$ that $A$ lets through. With two independent $A$ the *same* $g$ comes out as two nearly orthogonal deltas. Their cosine is about $r/(d_{\mathrm{in}} + r)$, which is $r/d_{\mathrm{in}}$ where the rank is small.
 

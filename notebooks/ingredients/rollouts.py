@@ -70,7 +70,7 @@ group_outcomes(rows)
 # %% [markdown]
 # ## A mixed group
 #
-# Here is a mixed group in full. The two rollouts start alike and part at one step.
+# Here is a mixed group in full. Look for the first line in which the two differ. And read the right one closely, too: the verifier saw only its last number.
 
 # %%
 share = rows.groupby("group")["reward"].mean()
@@ -116,7 +116,7 @@ amount = {name: len(pairs) if name == "dpo" else len(rows) for name in METHODS}
 pd.DataFrame(
     {
         label: {
-            "rows or pairs": amount[name],
+            "rows or pairs": f"{amount[name]:,}",
             "updates": seen[name].steps,
             "rows or pairs in an update": seen[name].batch_size,
             "passes over them": f"{seen[name].steps * seen[name].batch_size / max(amount[name], 1):.2f}",
@@ -143,7 +143,7 @@ this_run.record(
 # %% [markdown]
 # ## How to read the share of mixed groups
 #
-# In an all-right group SFT, RFT and Offline GRPO pull at the same tokens, with different strengths. Only wrong rollouts separate SFT from RFT, and only mixed groups let Offline GRPO push anything away. With few of them, the algebra alone says that three or four of the six deltas will be close. Whoever reads "the methods are nearly collinear" should ask for this share first.
+# In an all-right group SFT, RFT and Offline GRPO pull at the same tokens, with different strengths. Only wrong rollouts separate SFT from RFT, and only mixed groups let Offline GRPO push anything away. With few of them, the first gradients of SFT, RFT and the printed RIFT are close by algebra alone. Whoever reads "the methods are nearly collinear" should ask for this share first.
 #
 # ## One thing to vary
 #

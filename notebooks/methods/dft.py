@@ -19,7 +19,7 @@
 #
 # ## The idea
 #
-# Dynamic fine-tuning multiplies each token's loss by the probability that the model gives to the token {cite}`wu2025dft`. The factor is held constant in the gradient. Improbable tokens, which dominate the gradient of SFT, are damped; tokens that the model half believes are strengthened. The paper's prose describes the opposite direction; its formula, the primary source and this book agree on the one given here. Popular articles have expanded the D in other ways: it stands for *dynamic*.
+# Dynamic fine-tuning multiplies each token's loss by the probability that the model gives to the token {cite}`wu2025dft`. The factor is held constant in the gradient. Improbable tokens, which dominate the gradient of SFT, are damped; tokens that the model half believes count for relatively more. The paper's prose describes the opposite direction; its formula, the primary source and this book agree on the one given here. Popular articles have expanded the D in other ways: it stands for *dynamic*.
 
 # %% tags=["parameters"]
 profile: str = "tiny"  # which profile: smoke, tiny, qwen3-0.6b, qwen3-4b, llama-3.2-3b
@@ -106,7 +106,7 @@ training_curves(method, card, training.max_grad_norm)
 #
 # The delta of one module is $\Delta W = \frac{\alpha}{r} B A$. Its Frobenius norm says how far the weights moved; its effective rank says in how many directions.
 
-# %% mystnb={"figure": {"name": "fig-dft-norms", "caption": "Where does DFT change the model? The whole delta has norm {number}`dft.norm:.3g`, and the layer with the largest is layer {number}`dft.largest_layer`. The mean effective (entropy) rank of a module is {number}`dft.effective_rank:.2f`, of {number}`profile.lora.r` possible. A large norm says that weights moved, not that the movement matters for the answers."}, "image": {"alt": "Frobenius norm of the DFT delta by layer, one line for each of the four attention projections."}} tags=["hide-input"]
+# %% mystnb={"figure": {"name": "fig-dft-norms", "caption": "Where does DFT change the model? The whole delta has norm {number}`dft.norm:.3g`, and the layer with the largest, its four matrices together, is layer {number}`dft.largest_layer`. The mean effective (entropy) rank of a module is {number}`dft.effective_rank:.2f`, of {number}`profile.lora.r` possible. A large norm says that weights moved, not that the movement matters for the answers."}, "image": {"alt": "Frobenius norm of the DFT delta by layer, one line for each of the four attention projections."}} tags=["hide-input"]
 import pandas as pd
 
 adapter = load_adapter(this_run.adapter_dir(name))

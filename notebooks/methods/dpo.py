@@ -75,7 +75,7 @@ import inspect
 
 print(inspect.getsource(objectives.dpo))
 
-# %% mystnb={"figure": {"name": "fig-dpo-weight", "caption": "How hard does DPO pull at a token? With half of beta as long as the pair is undecided, and less and less as the right rollout pulls ahead (to the right). The two curves mirror each other. The figure shows the loss function, not the training."}, "image": {"alt": "Two mirrored curves that fade to zero on the right: gradient weights of DPO for the right and the wrong rollout against the margin."}} tags=["hide-input"]
+# %% mystnb={"figure": {"name": "fig-dpo-weight", "caption": "How hard does DPO pull at a token? With half of beta as long as the pair is undecided, and less and less as the right rollout pulls ahead (to the right). The two curves mirror each other. The figure shows the loss function, not the training."}, "image": {"alt": "Two mirrored curves that fade to zero on the right: gradient weights of DPO for the right and the wrong rollout against h over beta."}} tags=["hide-input"]
 margin = torch.linspace(-60, 60, 99)
 kinds = {"token of the right rollout": 0, "token of the wrong rollout": 1}
 curves = {}
@@ -85,7 +85,7 @@ for text, position in kinds.items():
     loss = objectives.dpo(*log_probs, zero, zero, settings.beta)
     loss.sum().backward()
     curves[text] = -log_probs[position].grad
-gradient_weights(method, curves, margin, "margin of the pair (nats)", "gradient weight")
+gradient_weights(method, curves, margin, r"$h / \beta$ (nats)", "gradient weight")
 # %% [markdown]
 # ## Train
 #
@@ -107,7 +107,7 @@ training_curves(method, card, training.max_grad_norm)
 #
 # The delta of one module is $\Delta W = \frac{\alpha}{r} B A$. Its Frobenius norm says how far the weights moved; its effective rank says in how many directions.
 
-# %% mystnb={"figure": {"name": "fig-dpo-norms", "caption": "Where does DPO change the model? The whole delta has norm {number}`dpo.norm:.3g`, and the layer with the largest is layer {number}`dpo.largest_layer`. The mean effective (entropy) rank of a module is {number}`dpo.effective_rank:.2f`, of {number}`profile.lora.r` possible. A large norm says that weights moved, not that the movement matters for the answers."}, "image": {"alt": "Frobenius norm of the DPO delta by layer, one line for each of the four attention projections."}} tags=["hide-input"]
+# %% mystnb={"figure": {"name": "fig-dpo-norms", "caption": "Where does DPO change the model? The whole delta has norm {number}`dpo.norm:.3g`, and the layer with the largest, its four matrices together, is layer {number}`dpo.largest_layer`. The mean effective (entropy) rank of a module is {number}`dpo.effective_rank:.2f`, of {number}`profile.lora.r` possible. A large norm says that weights moved, not that the movement matters for the answers."}, "image": {"alt": "Frobenius norm of the DPO delta by layer, one line for each of the four attention projections."}} tags=["hide-input"]
 import pandas as pd
 
 adapter = load_adapter(this_run.adapter_dir(name))
@@ -158,7 +158,7 @@ this_run.record(
 # ```{exercise}
 # :label: ex-dpo
 #
-# In this run DPO sees {number}`dpo.rows` pairs for {number}`dpo.epochs:.1f` epochs; SFT sees {number}`sft.rows` rows for {number}`sft.epochs:.2f`. Name two ways in which a comparison of their deltas is not a comparison of their losses.
+# In this run DPO sees {number}`dpo.rows` pairs for {number}`dpo.epochs:.1f` epochs; SFT sees {number}`sft.rows:,` rows for {number}`sft.epochs:.2f`. Name two ways in which a comparison of their deltas is not a comparison of their losses.
 #
 # *Hint.* Think of what else differs between the two trainings.
 # ```

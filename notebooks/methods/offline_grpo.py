@@ -115,7 +115,7 @@ training_curves(method, card, training.max_grad_norm)
 #
 # The delta of one module is $\Delta W = \frac{\alpha}{r} B A$. Its Frobenius norm says how far the weights moved; its effective rank says in how many directions.
 
-# %% mystnb={"figure": {"name": "fig-offline-grpo-norms", "caption": "Where does Offline GRPO change the model? The whole delta has norm {number}`offline_grpo.norm:.3g`, and the layer with the largest is layer {number}`offline_grpo.largest_layer`. The mean effective (entropy) rank of a module is {number}`offline_grpo.effective_rank:.2f`, of {number}`profile.lora.r` possible. A large norm says that weights moved, not that the movement matters for the answers."}, "image": {"alt": "Frobenius norm of the Offline GRPO delta by layer, one line for each of the four attention projections."}} tags=["hide-input"]
+# %% mystnb={"figure": {"name": "fig-offline-grpo-norms", "caption": "Where does Offline GRPO change the model? The whole delta has norm {number}`offline_grpo.norm:.3g`, and the layer with the largest, its four matrices together, is layer {number}`offline_grpo.largest_layer`. The mean effective (entropy) rank of a module is {number}`offline_grpo.effective_rank:.2f`, of {number}`profile.lora.r` possible. A large norm says that weights moved, not that the movement matters for the answers."}, "image": {"alt": "Frobenius norm of the Offline GRPO delta by layer, one line for each of the four attention projections."}} tags=["hide-input"]
 import pandas as pd
 
 adapter = load_adapter(this_run.adapter_dir(name))

@@ -99,14 +99,14 @@ summarise(card)
 # %% [markdown]
 # ## Curves
 
-# %% mystnb={"figure": {"name": "fig-rft-curves", "caption": "Does RFT train? Its loss goes from {number}`rft.first_loss:.3g` to {number}`rft.final_loss:.3g` in {number}`rft.steps` steps; {number}`rft.clipped:.0%` of the logged gradient norms lie above the clipping threshold. Wrong rollouts count as 0 here, which lowers the loss a little. Losses of different objectives are in different units: do not compare them across chapters."}, "image": {"alt": "Two curves over training steps: the loss of RFT and its gradient norm with the clipping threshold."}} tags=["hide-input"]
+# %% mystnb={"figure": {"name": "fig-rft-curves", "caption": "Does RFT train? Its loss goes from {number}`rft.first_loss:.3g` to {number}`rft.final_loss:.3g` in {number}`rft.steps` steps; {number}`rft.clipped:.0%` of the logged gradient norms lie above the clipping threshold. Wrong rollouts count as 0 here, which lowers the loss. Losses of different objectives are in different units: do not compare them across chapters."}, "image": {"alt": "Two curves over training steps: the loss of RFT and its gradient norm with the clipping threshold."}} tags=["hide-input"]
 training_curves(method, card, training.max_grad_norm)
 # %% [markdown]
 # ## What the adapter looks like
 #
 # The delta of one module is $\Delta W = \frac{\alpha}{r} B A$. Its Frobenius norm says how far the weights moved; its effective rank says in how many directions.
 
-# %% mystnb={"figure": {"name": "fig-rft-norms", "caption": "Where does RFT change the model? The whole delta has norm {number}`rft.norm:.3g`, and the layer with the largest is layer {number}`rft.largest_layer`. The mean effective (entropy) rank of a module is {number}`rft.effective_rank:.2f`, of {number}`profile.lora.r` possible. A large norm says that weights moved, not that the movement matters for the answers."}, "image": {"alt": "Frobenius norm of the RFT delta by layer, one line for each of the four attention projections."}} tags=["hide-input"]
+# %% mystnb={"figure": {"name": "fig-rft-norms", "caption": "Where does RFT change the model? The whole delta has norm {number}`rft.norm:.3g`, and the layer with the largest, its four matrices together, is layer {number}`rft.largest_layer`. The mean effective (entropy) rank of a module is {number}`rft.effective_rank:.2f`, of {number}`profile.lora.r` possible. A large norm says that weights moved, not that the movement matters for the answers."}, "image": {"alt": "Frobenius norm of the RFT delta by layer, one line for each of the four attention projections."}} tags=["hide-input"]
 import pandas as pd
 
 adapter = load_adapter(this_run.adapter_dir(name))
@@ -171,4 +171,4 @@ this_run.record(
 #
 # ## Take-away
 #
-# RFT is SFT with the wrong rollouts switched off. How far the two can differ is bounded by how many wrong rollouts there are.
+# RFT is SFT with the wrong rollouts switched off. The fewer wrong rollouts, the closer the two gradients.

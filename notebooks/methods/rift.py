@@ -110,7 +110,7 @@ training_curves(method, card, training.max_grad_norm)
 #
 # The delta of one module is $\Delta W = \frac{\alpha}{r} B A$. Its Frobenius norm says how far the weights moved; its effective rank says in how many directions.
 
-# %% mystnb={"figure": {"name": "fig-rift-norms", "caption": "Where does RIFT change the model? The whole delta has norm {number}`rift.norm:.3g`, and the layer with the largest is layer {number}`rift.largest_layer`. The mean effective (entropy) rank of a module is {number}`rift.effective_rank:.2f`, of {number}`profile.lora.r` possible. A large norm says that weights moved, not that the movement matters for the answers."}, "image": {"alt": "Frobenius norm of the RIFT delta by layer, one line for each of the four attention projections."}} tags=["hide-input"]
+# %% mystnb={"figure": {"name": "fig-rift-norms", "caption": "Where does RIFT change the model? The whole delta has norm {number}`rift.norm:.3g`, and the layer with the largest, its four matrices together, is layer {number}`rift.largest_layer`. The mean effective (entropy) rank of a module is {number}`rift.effective_rank:.2f`, of {number}`profile.lora.r` possible. A large norm says that weights moved, not that the movement matters for the answers."}, "image": {"alt": "Frobenius norm of the RIFT delta by layer, one line for each of the four attention projections."}} tags=["hide-input"]
 import pandas as pd
 
 adapter = load_adapter(this_run.adapter_dir(name))

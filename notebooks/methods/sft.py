@@ -106,7 +106,7 @@ training_curves(method, card, training.max_grad_norm)
 #
 # The delta of one module is $\Delta W = \frac{\alpha}{r} B A$. Its Frobenius norm says how far the weights moved; its effective rank says in how many directions.
 
-# %% mystnb={"figure": {"name": "fig-sft-norms", "caption": "Where does SFT change the model? The whole delta has norm {number}`sft.norm:.3g`, and the layer with the largest is layer {number}`sft.largest_layer`. The mean effective (entropy) rank of a module is {number}`sft.effective_rank:.2f`, of {number}`profile.lora.r` possible. A large norm says that weights moved, not that the movement matters for the answers."}, "image": {"alt": "Frobenius norm of the SFT delta by layer, one line for each of the four attention projections."}} tags=["hide-input"]
+# %% mystnb={"figure": {"name": "fig-sft-norms", "caption": "Where does SFT change the model? The whole delta has norm {number}`sft.norm:.3g`, and the layer with the largest, its four matrices together, is layer {number}`sft.largest_layer`. The mean effective (entropy) rank of a module is {number}`sft.effective_rank:.2f`, of {number}`profile.lora.r` possible. A large norm says that weights moved, not that the movement matters for the answers."}, "image": {"alt": "Frobenius norm of the SFT delta by layer, one line for each of the four attention projections."}} tags=["hide-input"]
 import pandas as pd
 
 adapter = load_adapter(this_run.adapter_dir(name))
@@ -146,7 +146,7 @@ this_run.record(
 # %% [markdown]
 # ## One thing to vary
 #
-# `learning_rate`: ten times less, ten times more. The cosine chapter asks whether the direction of the delta survives such a step; the paper says it turns by more than fifty degrees (claim C15). A varied run keeps its own adapter and leaves this one alone:
+# `learning_rate`: ten times less, ten times more. Does the direction of the delta survive such a step? The paper says it turns by more than fifty degrees (claim C15); name the varied adapter in the parameter `others` of the cosine chapter to see. A varied run keeps its own adapter and leaves this one alone:
 #
 # ```
 # papermill notebooks/methods/sft.ipynb out.ipynb -p learning_rate 3e-4

@@ -27,8 +27,8 @@ FAILED = "not reproduced"
 UNTESTABLE = "not testable in this regime"
 VERDICTS = (REPRODUCED, DIRECTION, FAILED, UNTESTABLE)
 COLUMNS = [
-    "claim", "title", "paper", "measure", "value", "low", "high", "detail", "rule", "verdict",
-    "notebook",
+    "claim", "title", "paper", "measure", "value", "low", "high", "wanted", "detail", "rule",
+    "verdict",    "notebook",
 ]  # fmt: skip
 
 _TAKES: dict[str, Callable[[np.ndarray], Any]] = {
@@ -217,15 +217,21 @@ def judge(claim: Claim, numbers: Mapping[str, Number | None]) -> str:
     return FAILED
 
 
-def deciding(claim: Claim, numbers: Mapping[str, Number | None]) -> str:
-    """The measure that keeps the claim from being reproduced; the first where nothing does."""
+def deciding(claim: Claim, numbers: Mapping[str, Number | None]) -> tuple[str, str]:
+    """The measure that keeps the claim from being reproduced, and what was wanted of it, in words.
+
+    The first measure, and no words, where nothing keeps it.
+    """
     known = {k: n for k, n in numbers.items() if n is not None and np.isfinite(n.value)}
     if len(known) == len(numbers):
         for condition in claim.reproduced:
             if not holds(condition, known):
-                sides = [side.rpartition(" * ")[2] for side in re.split(r" [<>]=? ", condition)]
-                return next(side for side in sides if side in numbers)
-    return next(iter(numbers))
+                left, sign, right = re.split(r" ([<>]=?) ", condition)
+                value = (
+                    f" ({_side(right, known):.4g})" if right.rpartition(" * ")[2] in known else ""
+                )
+                return left.rpartition(" * ")[2], f"{sign} {right}{value}"
+    return next(iter(numbers)), ""
 
 
 def evaluate(
@@ -233,22 +239,22 @@ def evaluate(
 ) -> pd.DataFrame:
     """Every claim judged on the run's tables; columns COLUMNS, one row a claim.
 
-    `value`, `low`, `high` belong to `measure`, the one that decided (see `deciding`); `detail`
-    lists all of them.
+    `value`, `low`, `high` belong to `measure`, the one that decided, and `wanted` is what it failed
+    (see `deciding`); `detail` lists all numbers.
     """
     rows = []
     for name, claim in ledger.claims.items():
         numbers = {k: look_up(m, tables, settings) for k, m in claim.measures.items()}
-        chosen = deciding(claim, numbers)
+        chosen, wanted = deciding(claim, numbers)
         shown = numbers[chosen] or Number(float("nan"))
-        detail = "; ".join(f"{k}: {n.value:.3g}" for k, n in numbers.items() if n is not None)
+        detail = "; ".join(f"{k}: {n.value:.4g}" for k, n in numbers.items() if n is not None)
         verdict = judge(claim, numbers)
         if verdict == UNTESTABLE and claim.needs:
             detail = f"{detail}; needs {claim.needs}" if detail else f"needs {claim.needs}"
         parts = {k: getattr(claim, k) for k in ("testable", "reproduced", "direction")}
         rule = "; ".join(f"{k}: {' and '.join(part)}" for k, part in parts.items() if part)
         rows.append(
-            (name, claim.title, claim.paper, chosen, shown.value, shown.low, shown.high, detail,
-             rule, verdict, claim.notebook)
+            (name, claim.title, claim.paper, chosen, shown.value, shown.low, shown.high, wanted,
+             detail, rule, verdict, claim.notebook)
         )  # fmt: skip
     return pd.DataFrame(rows, columns=COLUMNS)

@@ -29,8 +29,13 @@ def gradient_weights(
     for (text, values), line in zip(curves.items(), LINES, strict=False):
         axes.plot(x, values, color=colour(method), linestyle=line, marker="", label=text)
     axes.set(xlabel=xlabel, ylabel=ylabel)
-    axes.legend()
+    _legend_beside(axes)
     return figure
+
+
+def _legend_beside(axes: Any, title: str = "") -> None:
+    """To the right of the axes, where it covers no line."""
+    axes.legend(title=title, loc="upper left", bbox_to_anchor=(1.01, 1.0), borderaxespad=0.0)
 
 
 def training_curves(method: str, card: Mapping[str, Any], clip: float) -> Figure:
@@ -65,7 +70,7 @@ def adapter_norms(method: str, norms: pd.DataFrame) -> Figure:
     axes.set(xlabel="layer", ylabel="Frobenius norm of the delta")
     axes.set_ylim(bottom=0)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.legend(title="projection")
+    _legend_beside(axes, "projection")
     return figure
 
 
@@ -131,12 +136,17 @@ def group_outcomes(rows: pd.DataFrame) -> Figure:
     return figure
 
 
-def learning_rate_sweep(sweep: pd.DataFrame) -> Figure:
-    """Accuracy with 95 % Wilson intervals; columns learning rate, accuracy, right, problems."""
+def learning_rate_sweep(sweep: pd.DataFrame, untrained: float) -> Figure:
+    """Accuracy with 95 % Wilson intervals; columns learning rate, accuracy, right, problems.
+
+    untrained: accuracy of the base on the same problems.
+    """
     figure, axes = plt.subplots(figsize=(6.4, 3.4))
     low, high = proportion_confint(sweep["right"], sweep["problems"], method="wilson")
     axes.errorbar(sweep["learning rate"], sweep["accuracy"], capsize=3, color=colour("sft"),
                   yerr=_errors(sweep["accuracy"], low, high),
                   marker=marker("sft"))  # fmt: skip
+    axes.axhline(untrained, color=colour("base"), linestyle="dashed", label="base, untrained")
+    axes.legend()
     axes.set(xscale="log", xlabel="peak learning rate", ylabel="validation accuracy, SFT")
     return figure

@@ -153,9 +153,8 @@ def verdicts(table: pd.DataFrame) -> Figure:
         column = names.index(row["verdict"])
         ax.plot(column, place, "s", ms=17, color=VERDICT_COLOURS[row["verdict"]])
         ax.text(column, place, row["claim"], ha="center", va="center", fontsize=8, color="black")
-    ax.set_xticks(
-        range(len(names)), [name.replace(" ", "\n", 1).replace(" in ", "\nin ") for name in names]
-    )
+    headings = [name.removesuffix(" in this regime").replace(" ", "\n") for name in names]
+    ax.set_xticks(range(len(names)), headings)
     ax.set_yticks(range(len(table)), table["title"], fontsize=10)
     ax.tick_params(axis="both", length=0)
     ax.tick_params(axis="x", labeltop=True, labelbottom=False)
