@@ -126,3 +126,15 @@ def test_geometry_figures_draw_what_they_are_given():
     theory, measured = {"a": ([1, 2], [1, 2])}, {"a": ([1, 2], [1, 2]), "b": ([1, 2], [2, 1])}
     toy = plots.toy(theory, measured, xlabel="x", ylabel="y", logx=True)
     assert [line.get_label() for line in toy.axes[0].lines] == ["a", "a, measured", "b"]
+
+
+def test_introduced_names_keep_their_looks_whatever_a_figure_leaves_out():
+    names = ["alpha", "beta", "gamma"]
+    palette.introduce(names)
+    try:
+        looks = [(palette.colour(n, names), palette.marker(n, names)) for n in names]
+        assert len(set(looks)) == 3
+        assert [(palette.colour(n, names[1:]), palette.marker(n)) for n in names] == looks
+        assert palette.colour("sft") == palette.COLOURS["sft"]
+    finally:
+        palette.introduce([])

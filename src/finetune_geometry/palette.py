@@ -44,6 +44,7 @@ TOY_COLOURS = ("#332288", "#882255", "#117733", "#999933")
 # Adapters that are none of the six methods (a reader's own): dark, mutually distinct, in order.
 _OTHER_COLOURS = ("#332288", "#117733", "#882255", "#999933", "#AA4499", "#661100", "#44AA99")
 _OTHER_MARKERS = ("p", "h", "<", ">", "d", "H", "8")
+_cast: list[str] = []
 
 
 def set_style() -> None:
@@ -99,7 +100,8 @@ def label(name: str) -> str:
 
 
 def colour(name: str, among: Sequence[str] = ()) -> str:
-    """Colour of an adapter: the method's own; for a foreign name, its place in `among` decides."""
+    """Colour of an adapter: the method's own; a foreign name's place decides, among
+    those introduced and then in `among`."""
     return _look(name, among, COLOURS, _OTHER_COLOURS)
 
 
@@ -108,11 +110,16 @@ def marker(name: str, among: Sequence[str] = ()) -> str:
     return _look(name, among, MARKERS, _OTHER_MARKERS)
 
 
+def introduce(names: Iterable[str]) -> None:
+    """Fix the looks of these foreign names, in this order, for every figure that follows."""
+    _cast[:] = dict.fromkeys(names)
+
+
 def _look(name: str, among: Sequence[str], known: Mapping[str, str], others: Sequence[str]) -> str:
     method = name.partition("-")[0]
     if method in known:
         return known[method]
-    foreign = [n for n in among if n.partition("-")[0] not in known]
+    foreign = [n for n in dict.fromkeys([*_cast, *among]) if n.partition("-")[0] not in known]
     return others[(foreign.index(name) if name in foreign else 0) % len(others)]
 
 

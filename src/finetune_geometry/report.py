@@ -20,6 +20,7 @@ from finetune_geometry import plots
 from finetune_geometry.compare import Comparison, summary
 from finetune_geometry.deltas import BASE
 from finetune_geometry.geometry_plots import angle_panels, share_panels
+from finetune_geometry.palette import introduce
 from finetune_geometry.records import atomic_directory, atomic_write
 from finetune_geometry.similarity import versus
 
@@ -45,6 +46,7 @@ code { font-size: .9em; overflow-wrap: anywhere; }
 
 def figures(c: Comparison) -> Iterator[tuple[str, Figure, str, str]]:
     """(file name, figure, caption, what a screen reader says) of each figure."""
+    introduce(c.names)  # one colour each, in every figure
     cosines, angles = c.tables["cosine"], c.tables["principal_angles"]
     with_base = [BASE, *c.names]
     pooled = cosines[cosines["module"] == "global"]
@@ -61,8 +63,9 @@ def figures(c: Comparison) -> Iterator[tuple[str, Figure, str, str]]:
             vmax=1.0,
         ),
         "Do two fine-tunings move the weights in the same direction? 1: the same direction, 0: at "
-        f"right angles. Two unrelated adapters of these shapes come out between {low} and {high}. "
-        "The base has no direction: its change is zero. Length plays no part.",
+        "right angles; all modules count as one long vector. Of simulated unrelated adapters of "
+        f"these shapes with one initial A, 95 % lie between {low} and {high}. The base has no "
+        "direction: its change is zero. Length plays no part.",
         "Matrix of global cosines between the adapters.",
     )
     yield (
@@ -111,9 +114,10 @@ def figures(c: Comparison) -> Iterator[tuple[str, Figure, str, str]]:
             title=f"Angles with {who}, k = {c.k}",
         ),
         f"Do they use the same directions? Principal angles between the {c.k} strongest output "
-        "(left) and input (right) directions, median over the modules; grey, from left to right: "
-        "chance for smallest, median and largest if both adapters started from the same A. Then "
-        "the right side is alike for that reason alone: trust the left.",
+        "(left) and input (right) directions, median over the modules, at the middle of each mark; "
+        "grey, from left to right: chance for smallest, median and largest. On the right it is "
+        "that of adapters with one A that never moved: an angle above it shows that A moved, or "
+        "was not the same. The left side does not depend on that.",
         f"Smallest, median and largest angle with {c.reference}, left and right.",
     )
     parts = versus(c.tables["orthogonal_fraction"], c.reference, among=c.names)
@@ -127,9 +131,10 @@ def figures(c: Comparison) -> Iterator[tuple[str, Figure, str, str]]:
                 "outside_subspace": f"outside its top-{c.k} output subspace",
             },
         ),
-        f"How much of each change does {c.reference} not explain? As a share of the length "
-        "(filled) and of the energy, the squared length (hollow). Dashed: what a random change "
-        "would show.",
+        f"How much of each change lies outside that of {c.reference}? On the left outside its one "
+        f"direction, on the right outside its {c.k} strongest output directions. Filled: share of "
+        "the length; hollow: share of the energy, the squared length, and only energies add up to "
+        "1. Dashed: the share of the length that a random change would show.",
         f"Share of each change outside that of {c.reference}.",
     )
 
@@ -143,17 +148,17 @@ def words(c: Comparison) -> list[str]:
     for pair in sorted(known, key=lambda p: -p["cosine"]):
         cosine = pair["cosine"]
         if low <= cosine <= high:
-            verdict = "no more alike than two unrelated adapters would be"
+            verdict = "no common direction overall; single layers and subspaces may share some"
         elif cosine >= 0.95:
             verdict = "nearly the same direction"
         elif cosine <= -0.5:
             verdict = "partly opposite directions"
         elif cosine < low:
             verdict = "slightly opposed, more than chance"
-        elif cosine >= 0.5:
+        elif cosine >= 0.2:
             verdict = "partly the same direction"
         else:
-            verdict = "little alike, though more than chance"
+            verdict = "barely alike, though more than chance"
         said.append(f"{pair['a']} and {pair['b']}: {verdict} (cosine {cosine:.3f}).")
     for pair in facts["pairs"]:
         if pair["cosine"] is None:
@@ -178,8 +183,8 @@ def words(c: Comparison) -> list[str]:
 LIMITS = [
     "They do not say whether the models answer differently. Weights can differ where outputs do "
     "not, and the other way round.",
-    "They do not say why. Learning rate, number of steps, data and seed turn a direction as the "
-    "loss does. The comparison that settles it is the same training with another seed.",
+    "They do not say why. Learning rate, number of steps, data and seed change a direction, too, "
+    "not only the loss. The comparison that helps most is the same training with another seed.",
     "If the adapters were not started from the same random A, even the same training gives "
     "cosines near zero. Then compare the left angles only.",
     "An angle or a cosine means something only beside its chance level, which depends on the "
@@ -218,14 +223,15 @@ def page(c: Comparison, drawings: list[tuple[str, str, str]]) -> str:
         "<h1>How alike are these fine-tunings?</h1>"
         f"<p>{len(c.names)} adapters{base}, {len(c.shapes)} modules. A fine-tuning moves the "
         "weights from the base model to some other point. This page compares these moves: their "
-        "lengths, their directions, and the channels they use. It looks at weights only.</p>"
+        "lengths, their directions, and the subspaces they use. It looks at weights only.</p>"
         f"<h2>In short</h2><ul>{''.join(f'<li>{escape(s)}</li>' for s in words(c))}</ul>"
         "<h2>Each adapter</h2><table><tr>"
         + "".join(f"<th>{escape(h)}</th>" for h in head)
         + f"</tr>{body}</table>"
         f"<p>Norm: length of the change (Frobenius). Off {escape(c.reference)}: share of the "
         f"length at right angles to {escape(c.reference)}'s change. Entropy and stable rank: how "
-        f"many directions a module's change uses, of {c.r} or more; mean over modules.</p>"
+        "many directions a module's change uses, from 1 to the LoRA rank (here at least "
+        f"{c.r}), counted evenly or by strength; mean over modules.</p>"
         f"<h2>All pairs</h2>{figure_text}"
         "<h2>What these numbers do not say</h2><ul>"
         + "".join(f"<li>{escape(limit)}</li>" for limit in LIMITS)
