@@ -49,15 +49,15 @@ any_base: bool = False  # the adapters' base models have different names, but ar
 from finetune_geometry import plots
 from finetune_geometry.compare import compare, load_named
 from finetune_geometry.deltas import load_run
-from finetune_geometry.records import Run, check_parameters, project_root
-from finetune_geometry.report import LIMITS, figures, words
+from finetune_geometry.records import Run, check_parameters
+from finetune_geometry.report import LIMITS, base_text, figures, words
 
 check_parameters(globals())
 plots.set_style()
 this_run = Run.open(profile, run)
 chosen = load_named(adapters.split()) if adapters else load_run(this_run)[1:]
 for adapter in chosen:
-    base = adapter.base_model.removeprefix(f"{project_root()}/") or "an unnamed base"
+    base = base_text(adapter.base_model) or "an unnamed base"
     print(f"{adapter.name}: {len(adapter)} modules of {base}")
 
 # %% [markdown]

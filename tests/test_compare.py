@@ -15,7 +15,7 @@ from finetune_geometry.cli import main
 from finetune_geometry.compare import compare, summary
 from finetune_geometry.deltas import load_adapter
 from finetune_geometry.profiles import UserError
-from finetune_geometry.report import words
+from finetune_geometry.report import base_text, words
 
 MODULES = [module_name(layer, kind) for layer in range(2) for kind in ("q_proj", "o_proj")]
 
@@ -99,6 +99,11 @@ def test_report_stands_alone_and_explains_itself(folders, tmp_path):
     assert not [n for n in names if "partial" in n]
     for table in out.glob("*.csv"):
         assert "nan" not in table.read_text(encoding="utf-8").lower()
+
+
+def test_a_page_to_share_names_no_folder_of_this_machine():
+    assert base_text("/home/me/secret/models/student") == "models/student"
+    assert base_text("Qwen/Qwen3-4B") == "Qwen/Qwen3-4B"
 
 
 def test_report_is_replaced_and_reproduced_byte_for_byte(folders, tmp_path):

@@ -44,6 +44,12 @@ code { font-size: .9em; overflow-wrap: anywhere; }
 """
 
 
+def base_text(name: str) -> str:
+    """The base model as a page names it: of a local path, which is nobody's business, the end."""
+    path = Path(name)
+    return "/".join(path.parts[-2:]) if path.is_absolute() else name
+
+
 def figures(c: Comparison) -> Iterator[tuple[str, Figure, str, str]]:
     """(file name, figure, caption, what a screen reader says) of each figure."""
     introduce(c.names)  # one colour each, in every figure
@@ -214,7 +220,7 @@ def page(c: Comparison, drawings: list[tuple[str, str, str]]) -> str:
         f"<figcaption>{escape(caption)}</figcaption></figure>"
         for svg, caption, alt in drawings
     )
-    base = f" of <code>{escape(c.base_model)}</code>" if c.base_model else ""
+    base = f" of <code>{escape(base_text(c.base_model))}</code>" if c.base_model else ""
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
