@@ -454,6 +454,12 @@ def test_sources_that_are_no_adapter(tmp_path, monkeypatch, source, words):
     assert words in refusal(source)
 
 
+def test_a_missing_local_folder_is_not_looked_for_on_a_hub(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "results").mkdir()
+    assert "no such adapter" in refusal("results/run/nope")
+
+
 def test_a_file_is_no_folder(tmp_path, factors):
     assert "not a folder" in refusal(weights(write_adapter(tmp_path, factors)))
 

@@ -236,3 +236,11 @@ def test_nothing_declared_is_an_error() -> None:
 def test_values_of_another_type_are_an_error(values: dict[str, Any], words: str) -> None:
     with pytest.raises(UserError, match=words):
         check_parameters(parameters(**values))
+
+
+def test_a_run_belongs_to_one_profile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FINETUNE_GEOMETRY_RESULTS", str(tmp_path))
+    Run.open("smoke", "mine")
+    assert Run.open("smoke", "mine", {"training.steps": 3}).name == "mine"
+    with pytest.raises(UserError, match=r"'mine' was made with profile 'smoke', not 'tiny'"):
+        Run.open("tiny", "mine")

@@ -194,6 +194,26 @@ def test_a_killed_run_completes_and_keeps_others_out(project: Project) -> None:
     assert "Nothing to do" in project.make()
 
 
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+def test_a_stopped_run_leaves_no_process_and_no_traceback(project: Project, how: int) -> None:
+    project.write("train", BODIES["train"] + f"  # edited {how}")
+    begun = project.run / "begun"
+    begun.unlink()
+    process = project.start()
+    deadline = time.time() + 60
+    while not begun.exists() and time.time() < deadline:
+        time.sleep(0.1)
+    tree = psutil.Process(process.pid).children(recursive=True)
+    assert len(tree) > 1
+    process.send_signal(how)
+    said, _ = process.communicate(timeout=20)
+    assert process.returncode == 130
+    assert "Stopped. The same command goes on" in said
+    assert "Traceback" not in said
+    assert not psutil.wait_procs(tree, timeout=10)[1]
+    assert project.executed() == {"train", "judge"}
+
+
 def test_a_failed_notebook_is_kept_with_its_traceback(project: Project) -> None:
     project.write("judge", 'raise ValueError("the jury is out")')
     try:

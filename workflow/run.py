@@ -7,11 +7,13 @@ the process that held it), and a fault that a notebook reports, which is shown i
 from __future__ import annotations
 
 import argparse
+import contextlib
 import csv
 import fcntl
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -19,6 +21,7 @@ import typing
 from pathlib import Path
 from typing import IO
 
+import psutil
 from jobs import JOBS, ROOT
 
 from finetune_geometry.profiles import UserError, load_profile, parse_overrides
@@ -77,6 +80,23 @@ def follow(stream: IO[str]) -> int:
     return steps
 
 
+def end(pid: int) -> None:
+    """Kill a process and all below it: Snakemake waits for ever if its jobs are stopped first."""
+    try:
+        process = psutil.Process(pid)
+        family = [*process.children(recursive=True), process]
+    except psutil.NoSuchProcess:
+        return
+    for member in family:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            member.kill()
+
+
+def stop(*_: object) -> None:
+    """A signal to terminate is taken like Ctrl-C."""
+    raise KeyboardInterrupt
+
+
 def timing(folder: Path) -> list[dict[str, float | str]]:
     """Merge timing/*.json into timing.csv, in the order of the jobs."""
     rows: list[dict[str, float | str]] = []
@@ -115,6 +135,7 @@ def main() -> int:
     if chosen.endswith((".yaml", ".yml")):
         chosen = str(Path(chosen).resolve())
     held = lock(folder)
+    signal.signal(signal.SIGTERM, stop)
     os.set_inheritable(held.fileno(), True)
     command = [
         *(sys.executable, "-m", "snakemake", "--snakefile", str(HERE / "Snakefile")),
@@ -132,7 +153,12 @@ def main() -> int:
         errors="replace",
         pass_fds=[held.fileno()],
     ) as process:
-        steps = follow(typing.cast(IO[str], process.stdout))
+        try:
+            steps = follow(typing.cast(IO[str], process.stdout))
+        except KeyboardInterrupt:
+            end(process.pid)
+            print(f"\nStopped. The same command goes on where it was: {folder}", file=sys.stderr)
+            return 130
     if process.returncode != 0:
         print(f"\nThe run stopped. What was finished is kept: {folder}", file=sys.stderr)
         print("A notebook that failed lies in its logs/ with its traceback.", file=sys.stderr)

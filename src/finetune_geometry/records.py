@@ -130,6 +130,8 @@ class Run:
     def open(cls, profile: str, run: str = "", overrides: Mapping[str, Any] | None = None) -> Run:
         """The run `run` (empty: named as the profile) of `profile`, created when it is new.
 
+        A run belongs to one profile: another one is refused, for it would mix two experiments.
+
         `overrides` are dotted names, {"methods.dpo.learning_rate": 1e-3}; one that is None means
         the profile's own value. $FINETUNE_GEOMETRY_SET holds those of the whole workflow.
         """
@@ -141,6 +143,15 @@ class Run:
             raise UserError(f"run {name!r}: not a folder's name: use letters, digits, '-' and '_'")
         directory = results_root() / name
         directory.mkdir(parents=True, exist_ok=True)
+        made_with = directory / "profile.txt"
+        if not made_with.exists():
+            with atomic_write(made_with) as file:
+                file.write(f"{loaded.name}\n")
+        elif (before := made_with.read_text(encoding="utf-8").strip()) != loaded.name:
+            raise UserError(
+                f"run {name!r} was made with profile {before!r}, not {loaded.name!r}: {directory}: "
+                "give that profile, or another name for the run"
+            )
         return cls(name, directory, loaded)
 
     def path(self, relative: str | Path) -> Path:

@@ -26,7 +26,8 @@ def locate(source: str | Path) -> Path:
         return path
     if path.exists():
         raise UserError(f"not a folder: {path}: give the folder that holds {CONFIG}")
-    if not _HUB_ID.fullmatch(text) or ".." in text:
+    meant_locally = len(path.parts) > 2 and Path(path.parts[0]).is_dir()
+    if meant_locally or not _HUB_ID.fullmatch(text) or ".." in text:
         raise UserError(
             f"no such adapter: {text}: give a folder that holds {CONFIG}, "
             "or a hub id such as owner/repository"
