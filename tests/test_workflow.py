@@ -240,6 +240,7 @@ def test_timing_of_every_notebook(project: Project) -> None:
         (["--set", "methods.dpo.learning_rat=1"], "did you mean 'learning_rate'"),
         (["--set", "steps"], "key=value"),
         (["--run", "../up"], "RUN"),
+        (["--run", "smoke", "--profile", "tiny"], "made with profile 'smoke', not 'tiny'"),
     ],
 )
 def test_mistakes_are_told_before_anything_starts(

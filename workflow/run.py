@@ -22,9 +22,10 @@ from pathlib import Path
 from typing import IO
 
 import psutil
-from jobs import JOBS, ROOT
+from jobs import JOBS
 
-from finetune_geometry.profiles import UserError, load_profile, parse_overrides
+from finetune_geometry.profiles import UserError, parse_overrides
+from finetune_geometry.records import Run
 
 HERE = Path(__file__).resolve().parent
 
@@ -123,14 +124,8 @@ def show(rows: list[dict[str, float | str]]) -> None:
 
 def main() -> int:
     options = arguments()
-    overrides = parse_overrides(options.set)
-    profile = load_profile(options.profile, overrides)  # a fault is told before anything starts
-    name = options.run or profile.name
-    if Path(name).name != name or name.startswith("."):
-        raise UserError(f"run {name!r}: RUN: use letters, digits, '-' and '_'")
-    results = Path(os.environ.get("FINETUNE_GEOMETRY_RESULTS") or ROOT / "results").resolve()
-    folder = results / name
-    folder.mkdir(parents=True, exist_ok=True)
+    # A fault is told before anything starts.
+    folder = Run.open(options.profile, options.run, parse_overrides(options.set)).dir
     chosen = options.profile
     if chosen.endswith((".yaml", ".yml")):
         chosen = str(Path(chosen).resolve())

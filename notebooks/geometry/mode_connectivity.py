@@ -124,7 +124,7 @@ toy(
 #
 # 1. **held-out SFT cross-entropy**: nats per completion token on {number}`mode_connectivity.rows` of the teacher's rollouts to prompts that no method was trained on, right and wrong ones;
 # 2. **the paper's metric**: cross-entropy of the tokens of the gold answer `\boxed{...}` placed *directly after the prompt*, {number}`mode_connectivity.problems` test problems;
-# 3. **accuracy**: greedy answers to the first {number}`mode_connectivity.answered` of these problems, because an answer written out takes ten times as long as a box that is read.
+# 3. **accuracy**: greedy answers to the first {number}`mode_connectivity.answered` of these problems, because an answer written out takes several times as long as a box that is read.
 
 # %%
 model, tokenizer = load_model(this_run.profile)

@@ -171,7 +171,7 @@ class ModuleCores:
 
 
 def compress(module: str, names: Sequence[str], deltas: Sequence[LowRankDelta]) -> ModuleCores:
-    """Bring the deltas of one module into their shared frame. Cost: d (M r)^2 for each side."""
+    """The deltas of one module, to be compared. The frame costs d (M r)^2 for each side."""
     shapes = {delta.shape for delta in deltas}
     if len(shapes) != 1:
         listed = ", ".join(f"{n}: {d.shape}" for n, d in zip(names, deltas, strict=True))
@@ -180,7 +180,7 @@ def compress(module: str, names: Sequence[str], deltas: Sequence[LowRankDelta]) 
 
 
 def _gram_of_factors(deltas: Sequence[LowRankDelta]) -> tuple[Array, Array] | None:
-    """`ModuleCores.gram` from products of the factors, at a fifth of the cost of the frame.
+    """`ModuleCores.gram` from products of the factors, at a third of the cost of the frame.
 
     <dW_i, dW_j> is the sum over columns c of i and d of j of (b_c . b_d)(a_c . a_d). Rounding
     grows with how much the columns cancel, so None is returned where they do, or where two deltas

@@ -186,6 +186,7 @@ class Profile:
 
 
 def profile_names() -> list[str]:
+    """Names of the profiles that come with the package, in alphabetical order."""
     return sorted(path.stem for path in PROFILES.glob("*.yaml"))
 
 

@@ -140,7 +140,9 @@ class Run:
         loaded = load_profile(profile, chosen)
         name = run or loaded.name
         if Path(name).name != name or name.startswith("."):
-            raise UserError(f"run {name!r}: not a folder's name: use letters, digits, '-' and '_'")
+            raise UserError(
+                f"run {name!r}: not a folder's name: RUN, run: use letters, digits, '-' and '_'"
+            )
         directory = results_root() / name
         directory.mkdir(parents=True, exist_ok=True)
         made_with = directory / "profile.txt"
