@@ -70,7 +70,7 @@ settings = this_run.profile.geometry
 #
 # The zero delta has no direction. So the base has a norm (zero) and a distance to everything, but no cosine; the figures below say so instead of inventing a number.
 #
-# No delta is ever written out as a full matrix here. With $\Delta_i = s_i B_i A_i$, the inner product is $s_1 s_2 \tr\big((B_1^\top B_2)(A_2 A_1^\top)\big)$: products of thin matrices only. The code first brings all adapters of a module into one shared frame (`cores.compress`), which is exact and cheaper still.
+# No delta is ever written out as a full matrix here. With $\Delta_i = s_i B_i A_i$, the inner product is $s_1 s_2 \tr\big((B_1^\top B_2)(A_2 A_1^\top)\big)$: products of thin matrices only. The code uses just these where nothing cancels. Where something does, it brings the adapters of a module into one shared frame first (`cores.compress`), which is exact there, too.
 #
 # ## A toy with a known answer
 #

@@ -75,7 +75,8 @@ def read_settings(folder: Path) -> LoraSettings:
     """Read and check `adapter_config.json`; refuse by name whatever is not dW = s B A."""
     path = folder / CONFIG
     if not path.is_file():
-        below = adapters_below(p.relative_to(folder).as_posix() for p in folder.rglob(CONFIG))
+        deeper = [p for level in ("*", "*/*") for p in folder.glob(f"{level}/{CONFIG}")]
+        below = adapters_below(p.relative_to(folder).as_posix() for p in deeper)
         found = ", ".join(sorted(p.name for p in folder.iterdir())[:5]) or "nothing"
         raise UserError(
             f"no {CONFIG}: {folder}: " + (below or f"not a PEFT adapter folder (it holds {found})")

@@ -28,7 +28,7 @@ UNTESTABLE = "not testable in this regime"
 VERDICTS = (REPRODUCED, DIRECTION, FAILED, UNTESTABLE)
 COLUMNS = [
     "claim", "title", "paper", "measure", "value", "low", "high", "wanted", "detail", "rule",
-    "verdict",    "notebook",
+    "verdict", "notebook",
 ]  # fmt: skip
 
 _TAKES: dict[str, Callable[[np.ndarray], Any]] = {

@@ -211,7 +211,7 @@ def _r_factor(rows: Array) -> Array:
     """R of the QR decomposition of rows^T: (n, d) to (min(n, d), n)."""
     if not rows.size:
         return np.zeros((0, len(rows)))
-    # LAPACK itself, which takes turns with nobody: numpy's qr lets one thread run at a time.
+    # LAPACK itself, because numpy's qr lets one thread run at a time.
     factored = dgeqrf(rows.T, lwork=64 * len(rows), overwrite_a=True)[0]
     return np.triu(factored[: min(rows.shape)])
 

@@ -44,20 +44,18 @@ def _fetch(repository: str, revision: str | None, folder: str, text: str) -> Pat
     from huggingface_hub import HfApi, constants, snapshot_download
 
     start = f"{folder}/" if folder else ""
-    wanted = [f"{start}*.json", f"{start}*.safetensors"]
+    wanted: list[str] | None = None  # without a connection: what the cache holds
     try:
         if not constants.HF_HUB_OFFLINE:
             files = HfApi().list_repo_files(repository, revision=revision)
-            wanted = [f for f in files if _lies_in(f, start)]
+            wanted = [glob.escape(f) for f in files if _lies_in(f, start)]
             if not any(f.endswith(".safetensors") for f in wanted):
                 below = adapters_below(f for f in files if f.startswith(start))
                 held = ", ".join(sorted(f for f in files if f.startswith(start))[:5]) or "nothing"
                 raise UserError(
                     f"no .safetensors file in {text}: hub: " + (below or f"it holds {held}")
                 )
-        root = snapshot_download(
-            repository, revision=revision, allow_patterns=[glob.escape(f) for f in wanted]
-        )
+        root = snapshot_download(repository, revision=revision, allow_patterns=wanted)
     except UserError:
         raise
     except Exception as error:  # the client raises a dozen kinds: offline, 404, gated, ...
