@@ -199,7 +199,12 @@ def test_a_stopped_run_leaves_no_process_and_no_traceback(project: Project, how:
     project.write("train", BODIES["train"] + f"  # edited {how}")
     begun = project.run / "begun"
     begun.unlink()
-    process = project.start()
+    # A shell has its background jobs ignore Ctrl-C, and children inherit that.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        process = project.start()
+    finally:
+        signal.signal(signal.SIGINT, before)
     deadline = time.time() + 60
     while not begun.exists() and time.time() < deadline:
         time.sleep(0.1)
