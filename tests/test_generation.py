@@ -61,8 +61,21 @@ def test_greedy_tokens_are_those_of_transformers(model, tokenizer, prompts):
         assert found == expected
 
 
-def test_buffers_that_grow_keep_what_they_hold(model, tokenizer, prompts, monkeypatch):
-    monkeypatch.setattr(generation, "GROWTH", 5)
+@pytest.mark.parametrize(
+    "sizes",
+    [
+        {"GROWTH": 5},  # buffers that grow keep what they hold
+        {"BLOCK": 7, "UNREAD": 1000},  # several blocks, each read to its own longest row
+        {"BLOCK": 7, "UNREAD": 3, "GROWTH": 9},  # or further
+        {"READ_TOKENS": 1},  # one prompt at a time
+    ],
+    ids=str,
+)
+def test_the_sizes_of_buffers_and_blocks_change_no_token(
+    model, tokenizer, prompts, monkeypatch, sizes
+):
+    for name, size in sizes.items():
+        monkeypatch.setattr(generation, name, size)
     expected = reference(model, tokenizer, prompts)
     assert generate(model, tokenizer, prompts, max_new_tokens=NEW) == expected
 
@@ -71,6 +84,9 @@ def test_a_single_prompt_and_none(model, tokenizer, prompts):
     expected = reference(model, tokenizer, prompts[:1])
     assert generate(model, tokenizer, prompts[:1], max_new_tokens=NEW) == expected
     assert generate(model, tokenizer, [], max_new_tokens=NEW) == []
+    # Nothing to read: a prompt of one token is where writing begins.
+    expected = reference(model, tokenizer, [prompts[0][:1]] * 2)
+    assert generate(model, tokenizer, [prompts[0][:1]] * 2, max_new_tokens=NEW) == expected
 
 
 def test_equal_prompts_are_read_once(model, tokenizer, prompts, monkeypatch):

@@ -1,4 +1,4 @@
-"""Batched sampling with a key-value cache, fast enough for two cores.
+"""Batched sampling, fast enough for two cores; greedy tokens are those of `generate` (tested).
 
 `transformers.generate` keeps computing rows that have ended and, with its dynamic cache, copies
 every key and value at every step.  This loop
@@ -7,16 +7,14 @@ every key and value at every step.  This loop
 - pads on the right, so that reading needs no mask, and gives each row a position of its own;
 - writes keys and values into one buffer, and lets the last rows take the places of ended ones;
 - runs PyTorch's fused attention while reading;
-- on a CPU, writes with oneDNN's packed linear layers and attends in blocks of rows of similar
-  length, each to its own longest row: the keys behind a row's end need not be read.
-
-Greedy tokens are those of `generate` (tested).
+- on a CPU, writes with oneDNN's packed linear layers, keeps keys and values tokens innermost, and
+  attends in blocks of rows of similar length: the keys behind a block's longest are not read.
 """
 
 from __future__ import annotations
 
 from bisect import bisect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -29,8 +27,9 @@ from finetune_geometry.models import fast_inference
 from finetune_geometry.profiles import UserError
 
 GROWTH = 64  # tokens that a buffer is longer than its prompts, and grows by
-READ_TOKENS = 4096  # of prompts in one forward pass: few enough for the activations to stay cached
-BLOCK = 32  # rows that attend together: fewer read less, and cost more calls
+READ_TOKENS = 1536  # of prompts in one forward pass: few enough for the activations to stay cached
+BLOCK = 64  # rows that attend together: fewer read less, and cost more calls
+UNREAD = 96  # places of a buffer left out at most: MKL's product is 3 times slower when more are
 ATTENTION = "blocks_of_rows"
 
 
@@ -40,22 +39,21 @@ def _attend_in_blocks(  # type: ignore[no-untyped-def]
     """Attention of one new token a row: (rows, heads, 1, d) to (rows, 1, heads, d) and None.
 
     key, value: (rows, key-value heads, length, d).
-    block_lengths: of the longest row of each block of BLOCK rows; None, as while reading, is
-    PyTorch's fused attention.
+    block_lengths: tokens to read of each block of BLOCK rows; None: PyTorch's fused attention.
     """
     if block_lengths is None:
         return sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs)
     rows, heads, _, d = query.shape
     # The heads of a group share keys: as rows of one matrix product they read them once.
     query = query.view(rows, key.shape[1], heads // key.shape[1], d) * kwargs["scaling"]
-    out = torch.empty_like(query)
+    out = query.new_empty(rows, key.shape[1], d, query.shape[2])
     for index, length in enumerate(block_lengths):
         block = slice(index * BLOCK, (index + 1) * BLOCK)
-        scores = query[block] @ key[block, :, :length].transpose(-1, -2)
+        scores = query[block] @ key[block, :, :length].mT
         if attention_mask is not None:
             scores += attention_mask[block, :, :, :length]
-        torch.matmul(scores.softmax(-1), value[block, :, :length], out=out[block])
-    return out.view(rows, 1, heads, d), None
+        torch.matmul(value[block, :, :length].mT, scores.softmax(-1).mT, out=out[block])
+    return out.mT.reshape(rows, 1, heads, d), None
 
 
 AttentionInterface.register(ATTENTION, _attend_in_blocks)
@@ -66,10 +64,23 @@ class _Slots:
     """What the layers' buffers share: which rows a forward pass is of, and how long they are."""
 
     def __init__(self, rows: int, capacity: int) -> None:
-        self.rows, self.capacity = rows, capacity
+        self.rows, self.capacity = rows, capacity  # of the buffers, in tokens a row
         self.read: torch.Tensor | None = None  # prompts are read into these rows
         self.positions = torch.zeros(rows, dtype=torch.long)  # next token of each running row
         self.longest = 0  # tokens of the longest running row, the next one included
+
+
+def _buffers(rows: int, capacity: int, *held: torch.Tensor) -> Iterator[torch.Tensor]:
+    """Each of `held` (rows, heads, length, d) at the start of room for `capacity` tokens."""
+    for states in held:
+        _, heads, length, d = states.shape
+        # Zeros: what lies behind a row's end is masked, but 0 * NaN would not be.
+        if states.device.type == "cpu":  # tokens innermost, as `_attend_in_blocks` reads fastest
+            buffer = states.new_zeros(rows, heads, d, capacity).mT
+        else:  # as a GPU's fused attention asks
+            buffer = states.new_zeros(rows, heads, capacity, d)
+        buffer[:, :, :length] = states
+        yield buffer
 
 
 class _BufferedLayer(DynamicLayer):
@@ -84,10 +95,8 @@ class _BufferedLayer(DynamicLayer):
 
     def lazy_initialization(self, key_states: torch.Tensor, value_states: torch.Tensor) -> None:
         self.dtype, self.device, self.is_initialized = key_states.dtype, key_states.device, True
-        _, heads, _, d = key_states.shape
-        shape = (self.slots.rows, heads, self.slots.capacity, d)
-        # Zeros: what lies behind a row's end is masked, but 0 * NaN would not be.
-        self.keys, self.values = key_states.new_zeros(shape), value_states.new_zeros(shape)
+        empty = key_states[:1, :, :0], value_states[:1, :, :0]
+        self.keys, self.values = _buffers(self.slots.rows, self.slots.capacity, *empty)
 
     def update(self, key_states, value_states, *args, **kwargs):  # type: ignore[no-untyped-def]
         """Store (rows, heads, new, d); returns the keys and values that the pass attends to."""
@@ -100,9 +109,9 @@ class _BufferedLayer(DynamicLayer):
         running = len(key_states)
         rows, length = torch.arange(running, device=key_states.device), self.slots.longest
         if length > self.keys.shape[2]:
-            room = self.keys.new_zeros(running, self.keys.shape[1], GROWTH, self.keys.shape[3])
-            self.keys = torch.cat([self.keys[:running], room], 2)
-            self.values = torch.cat([self.values[:running], room], 2)
+            held = self.keys[:running], self.values[:running]
+            self.slots.capacity = length + GROWTH
+            self.keys, self.values = _buffers(running, self.slots.capacity, *held)
         self.keys[rows, :, self.slots.positions] = key_states[:, :, 0]
         self.values[rows, :, self.slots.positions] = value_states[:, :, 0]
         return self.keys[:running, :, :length], self.values[:running, :, :length]
@@ -232,7 +241,7 @@ class _Batch:
                 )
             first = last
         self.slots.read = None
-        if len(own) < len(self.prompts):
+        if len(own) < len(self.prompts) and len(self.prompts[0]) > 1:
             self.slots.longest = len(self.prompts[0])
             copies = sorted(set(range(len(self.prompts))) - set(own))
             source = [own[bisect(own, row) - 1] for row in copies]
@@ -243,8 +252,8 @@ class _Batch:
         """What `_attend_in_blocks` asks for on a CPU; a GPU's fused attention needs no help."""
         if self.model.device.type != "cpu":
             return {}
-        lengths = [int(block.max()) + 1 for block in self.slots.positions.split(BLOCK)]
-        return {"block_lengths": lengths}
+        blocks, least = self.slots.positions.split(BLOCK), self.slots.capacity - UNREAD
+        return {"block_lengths": [max(int(block.max()) + 1, least) for block in blocks]}
 
     def write(self, temperature: float, rng: torch.Generator | None) -> list[list[int]]:
         """One token a step for every running row until all have ended; the new ids of each row."""
