@@ -20,10 +20,12 @@ from finetune_geometry.deltas import (
     kind_of,
     layer_of,
     load_adapter,
+    load_run,
     zero_adapter,
     zero_delta,
 )
 from finetune_geometry.profiles import UserError
+from finetune_geometry.records import Run
 
 Q = module_name(0)
 
@@ -527,6 +529,18 @@ def test_differences_are_listed_and_the_intersection_is_offered(rng):
     with pytest.raises(UserError, match=r"one lacks 1 \(model.layers.2.*two lacks 1.*intersection"):
         common_modules([one, two])
     assert common_modules([one, two], intersection=True) == [module_name(1)]
+
+
+def test_a_run_whose_checkout_has_moved_has_one_base(tmp_path, monkeypatch, factors):
+    monkeypatch.setenv("FINETUNE_GEOMETRY_RESULTS", str(tmp_path))
+    run = Run.open("smoke")
+    for name, base in (("sft", "/here/models/student"), ("dpo", "/there/models/student")):
+        write_adapter(run.adapter_dir(name), factors, base_model_name_or_path=base)
+    assert {adapter.base_model for adapter in load_run(run)} == {"models/student"}
+    common_modules(load_run(run))
+    write_adapter(run.adapter_dir("dpo"), factors, base_model_name_or_path="/there/models/teacher")
+    with pytest.raises(UserError, match="different base models"):
+        common_modules(load_run(run))
 
 
 def test_incomparable_adapters_are_refused(rng):

@@ -75,6 +75,8 @@ def test_answers_are_kept_until_weights_or_problems_change(asked, monkeypatch):
     del answered[:]
     pd.testing.assert_frame_equal(evaluate_models(run, ["sft", "dpo"]), first)
     assert answered == []
+    alone = evaluate_models(run, ["dpo"], beside=())
+    assert list(alone["model"].unique()) == ["dpo"]
     save_adapter(run.adapter_dir("dpo"), 3.0)
     evaluate_models(run, ["sft", "dpo"])
     assert [name for name, _ in answered] == ["dpo"]

@@ -123,6 +123,18 @@ def test_geometry_figures_draw_what_they_are_given():
     )
     figure = geometry_plots.share_panels(shares, {"m": 1.0}, titles={"m": "outside"})
     assert {0.5, 0.25} <= {float(line.get_xdata()[0]) for line in figure.axes[0].lines}
+    alike = pd.DataFrame(
+        {"other": ["sft-seed", "dpo"], "measure": "m", "value": [0.4, 0.1], "low": 0.0, "high": 0.5}
+    )
+    figure = geometry_plots.likeness(
+        alike, ["sft-seed", "dpo"], levels=["sft-seed"], reference="sft"
+    )
+    drawn = [tuple(map(float, line.get_xdata())) for line in figure.axes[0].lines]
+    assert {(0.4,), (0.1,), (0.0, 0.5), (0.4, 0.4)} <= set(drawn)
+    hollow = {
+        line.get_markerfacecolor() for line in figure.axes[0].lines if line.get_marker() == "o"
+    }
+    assert hollow == {"white"}  # a control has its method's colour, and is told apart
     theory, measured = {"a": ([1, 2], [1, 2])}, {"a": ([1, 2], [1, 2]), "b": ([1, 2], [2, 1])}
     toy = plots.toy(theory, measured, xlabel="x", ylabel="y", logx=True)
     assert [line.get_label() for line in toy.axes[0].lines] == ["a", "a, measured", "b"]

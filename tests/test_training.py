@@ -382,6 +382,42 @@ def test_checkpoints_of_other_rows_are_dropped(toy_model, monkeypatch):
     assert not train(toy_run(toy_model, pool=pool), "sft")["resumed"]
 
 
+def test_an_adapter_is_kept_while_all_that_made_it_is_the_same(toy_model, monkeypatch):
+    run = toy_run(toy_model)
+    before = train(run, "sft", "sft-lr")
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "train", interrupt)
+        assert training.trained(run, "sft", "sft-lr") == before
+        for name in ("sft", "sft-lr"):  # not there; made with another learning rate
+            changed = toy_run(toy_model, training__learning_rate=1e-3)
+            with pytest.raises(KeyboardInterrupt):
+                training.trained(changed, "sft", name)
+        pool = toy_pool()
+        pool["completion_ids"] = pool["completion_ids"].map(lambda ids: [7, *ids[1:]])
+        with pytest.raises(KeyboardInterrupt):
+            training.trained(toy_run(toy_model, pool=pool), "sft", "sft-lr")
+        toy_run(toy_model)
+        patch.setattr(training, "content_sha256", lambda source: "other weights")
+        with pytest.raises(KeyboardInterrupt):
+            training.trained(run, "sft", "sft-lr")
+    assert train(changed, "sft", "sft-lr")["learning_rate"] == 1e-3
+
+
+def test_the_seconds_before_a_resumption_count(toy_model, monkeypatch):
+    run = toy_run(toy_model)
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "_save_adapter", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            train(run, "rift")
+    (state,) = run.dir.glob("checkpoints/rift/checkpoint-*/trainer_state.json")
+    before = json.loads(state.read_text())["log_history"][-1]["clock"]
+    assert before > 0
+    held = json.loads(state.read_text())
+    held["log_history"][-1]["clock"] = 1000.0 + before
+    state.write_text(json.dumps(held))
+    assert train(run, "rift")["seconds"] > 1000.0 + before
+
+
 def test_a_torn_checkpoint_is_passed_over(toy_model, trained, monkeypatch):
     """Of a kill while a checkpoint was written, the one before it is used."""
     _, adapters, _ = trained

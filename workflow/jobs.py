@@ -99,6 +99,10 @@ PREDICTIONS = (
     "evaluation/mcnemar.csv",
 )
 GEOMETRY = ("cosine", "principal_angles", "orthogonal_fraction", "mode_connectivity", "cka")
+CONTROLS = {
+    "second_seed": ("cosine", "angles", "connectivity"),
+    "matched_rate": ("cosine",),
+}
 
 JOBS = [
     Job(
@@ -160,7 +164,7 @@ JOBS = [
             reads=(*ROLLOUTS, *ADAPTERS),
             writes=(f"geometry/{analysis}.csv",),
             settings=("model", "problems", "evaluation", "geometry", "training.threads"),
-            priority=30 if analysis == "mode_connectivity" else 20,
+            priority=60 if analysis == "mode_connectivity" else 20,
         )
         for analysis in ("mode_connectivity", "cka")
     ),
@@ -171,9 +175,30 @@ JOBS = [
         settings=("model", "problems", "evaluation", "training.threads"),
         priority=40,
     ),
+    *(
+        Job(
+            f"controls/{control}",
+            reads=(*ROLLOUTS, *ADAPTERS),
+            writes=tuple(f"controls/{control}_{table}.csv" for table in tables),
+            settings=(
+                *("model", "problems", "lora", "training", "methods.sft", "methods.dpo"),
+                *("evaluation", "geometry"),
+            ),
+            priority=35,
+        )
+        for control, tables in CONTROLS.items()
+    ),
     Job(
         "evaluation/verdict",
-        reads=(*ROLLOUTS, *ADAPTERS, *PREDICTIONS, *(f"geometry/{a}.csv" for a in GEOMETRY)),
+        reads=(
+            *(*ROLLOUTS, *ADAPTERS, *PREDICTIONS),
+            *(f"geometry/{analysis}.csv" for analysis in GEOMETRY),
+            *(
+                f"controls/{name}_{table}.csv"
+                for name, tables in CONTROLS.items()
+                for table in tables
+            ),
+        ),
         writes=("claims.csv",),
         settings=SECTIONS,
         files=("book/claims.yaml",),

@@ -126,7 +126,7 @@ show_table(by_steps, dict.fromkeys(by_steps.columns[1:], "{:.0%}") | {"model": l
 # %% [markdown]
 # ## Chance level and controls
 #
-# The paired comparison takes out what the models share: a hard problem is hard for all of them. The base is among the models compared; the teacher is not, because it is no weight change of the base.
+# The paired comparison takes out what the models share: a hard problem is hard for all of them. The base is among the models compared; the teacher is not, because it is no weight change of the base. What pairing cannot take out is the luck of a training: three runs of SFT that differ in their seeds lie {number}`second_seed.spread:.1%` apart ([](../controls/second_seed)).
 
 # %%
 pairs = mcnemar_table(

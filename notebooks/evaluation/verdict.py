@@ -112,7 +112,7 @@ table[["claim", "verdict", "detail"]].set_index("claim")
 # %% [markdown]
 # ## What rules cannot say
 #
-# The paper's numbers can be right and still invite a wrong reading. Nine points to keep in mind, with what this run adds.
+# The paper's numbers can be right and still invite a wrong reading. Eleven points to keep in mind, with what this run adds.
 
 # %% tags=["remove-cell"]
 cosines = tables["cosine"].query("module == 'global'")
@@ -174,11 +174,13 @@ this_run.record(
 # 6. **CKA has a bias.** Unrelated features reach {number}`verdict.cka_chance.biased:.2f` with the biased estimator here and {number}`verdict.cka_chance.debiased:.3f` with the debiased one; with few tokens in a wide model the gap is most of the scale. See [](../geometry/cka).
 # 7. **"The same data" is the same pool.** Here SFT takes {number}`verdict.epochs.sft:.2f` passes over {number}`verdict.rows.sft:,` rows and DPO {number}`verdict.epochs.dpo:.1f` over {number}`verdict.rows.dpo:,` pairs, because {number}`verdict.mixed:.0%` of the groups are mixed. In the paper it is 0.43 passes against about 18.
 # 8. **A large p value shows nothing.** Of the {number}`verdict.five.pairs` pairs among the five methods other than DPO, {number}`verdict.five.different` differ after correction; the number shown to be equivalent is {number}`verdict.five.equivalent`. See [](../evaluation/accuracy).
-# 9. **Articles about the paper contradict it.** Who says what, and what the paper says: [](../../book/articles).
+# 9. **"Nearly collinear" needs a second run beside it.** SFT and RFT have a cosine of {number}`second_seed.cosine.rft:.3f` here, SFT and RIFT {number}`second_seed.cosine.rift:.3f`, and SFT with itself, rows in another order, {number}`second_seed.cosine.order:.3f`. Two losses that are closer to each other than that share their data more than their idea. See [](../controls/second_seed).
+# 10. **DPO was trained at a tenth of the learning rate.** SFT's delta is {number}`matched_rate.ratio.sft_dpo:.1f` times as long as DPO's; at a tenth of its learning rate, {number}`matched_rate.ratio.control_dpo:.1f` times. See [](../controls/matched_rate).
+# 11. **Articles about the paper contradict it.** Who says what, and what the paper says: [](../../book/articles).
 #
 # ## The chance level and controls
 #
-# Rules have error rates, too. With {number}`verdict.testable` testable claims one or two verdicts may well be luck, good or bad. Three things would tell: a second seed of everything (claim C14 says how much a seed may change), the same rules on another model (the profiles `qwen3-0.6b` and larger), and the controls that pair each method with equal learning rates and equal numbers of updates. Where they are missing, "not testable" is the honest word.
+# Rules have error rates, too. With {number}`verdict.testable` testable claims one or two verdicts may well be luck, good or bad. [A second seed](../controls/second_seed) of SFT shows how much of a number chance can make. Three more things would tell: a second seed of everything, the same rules on another model (the profiles `qwen3-0.6b` and larger), and controls that give every method the same number of updates on the same rows. Where they are missing, "not testable" is the honest word.
 #
 # ## How to read the ledger, and how not to
 #

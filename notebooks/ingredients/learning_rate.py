@@ -42,7 +42,7 @@ from finetune_geometry.records import Run, check_parameters
 from finetune_geometry.rollouts import predict
 from finetune_geometry.similarity import cosine, inner_products
 from finetune_geometry.tables import show_table
-from finetune_geometry.training import train
+from finetune_geometry.training import trained
 
 check_parameters(globals())
 set_style()
@@ -57,9 +57,8 @@ rows = []
 for factor in sorted(factors):
     rate = factor * profile_rate
     name = "sft" if factor == 1 else f"sft-lr{rate:.0e}"
-    varied = Run.open(profile, run, {"methods.sft.learning_rate": rate})
-    if not varied.adapter_dir(name).exists():
-        train(varied, "sft", name)
+    changes = {"methods.sft.learning_rate": rate} if factor != 1 else {}
+    trained(Run.open(profile, run, changes), "sft", name)
     model, tokenizer = load_adapted(this_run.profile, {name: this_run.adapter_dir(name)})
     answers = predict(model, tokenizer, validation, name, this_run.profile)
     rows.append(
@@ -110,7 +109,7 @@ this_run.record(
 # %% [markdown]
 # The profile's learning rate, {number}`learning_rate.chosen:.0e`, {number}`learning_rate.agrees` the best of this sweep. It is the value that all chapters use (DPO: a tenth of it).
 #
-# The learning rate also turns the direction. The deltas at {number}`learning_rate.lowest:.0e` and {number}`learning_rate.highest:.0e` have cosines {number}`learning_rate.cosine.lowest:.2f` and {number}`learning_rate.cosine.highest:.2f` with SFT's, and {number}`learning_rate.cosine.ends:.2f` with each other. Compare claim C15, which asks this for one tenth of the learning rate.
+# The learning rate also turns the direction. The deltas at {number}`learning_rate.lowest:.0e` and {number}`learning_rate.highest:.0e` have cosines {number}`learning_rate.cosine.lowest:.2f` and {number}`learning_rate.cosine.highest:.2f` with SFT's, and {number}`learning_rate.cosine.ends:.2f` with each other. Claim C15 asks this for one tenth of the learning rate: see [](../controls/matched_rate).
 #
 # ## How to read the figure, and how not to
 #

@@ -141,6 +141,9 @@ def load_run(run: Run, others: str = "") -> list[Adapter]:
             "this run first, or `make book`"
         )
     adapters = [load_adapter(run.adapter_dir(name), name) for name in names]
+    for adapter in adapters:  # where the checkout lay when it was trained does not matter
+        if adapter.base_model.endswith(f"/{run.profile.model.base}"):
+            adapter.base_model = run.profile.model.base
     return [zero_adapter(adapters[0]), *adapters]
 
 

@@ -6,16 +6,15 @@ import hashlib
 import json
 import time
 from collections.abc import Sequence
-from pathlib import Path
 
 import pandas as pd
 
 from finetune_geometry.deltas import BASE, load_adapter
 from finetune_geometry.mixture import Mixture
-from finetune_geometry.models import load_model
+from finetune_geometry.models import content_sha256, load_model
 from finetune_geometry.problems import Problem, load_problems
 from finetune_geometry.profiles import UserError
-from finetune_geometry.records import Run, project_root
+from finetune_geometry.records import Run
 from finetune_geometry.rollouts import predict
 
 TEACHER = "teacher"
@@ -33,8 +32,10 @@ def check_adapters(run: Run, names: Sequence[str]) -> None:
             )
 
 
-def evaluate_models(run: Run, adapters: Sequence[str]) -> pd.DataFrame:
-    """Greedy answers of the base, of the named adapters and of the teacher to the test problems.
+def evaluate_models(
+    run: Run, adapters: Sequence[str], beside: Sequence[str] = (BASE, TEACHER)
+) -> pd.DataFrame:
+    """Greedy answers of the adapters to the test problems, and of the models `beside` them.
 
     Columns `problem, model, correct, answer, text, tokens`. Each model's answers are written to
     evaluation/predictions/<name>.parquet as soon as they are there, and used again as long as
@@ -43,7 +44,7 @@ def evaluate_models(run: Run, adapters: Sequence[str]) -> pd.DataFrame:
     """
     check_adapters(run, adapters)
     problems = load_problems(run.profile, "test")
-    names = [BASE, *adapters, TEACHER]
+    names = [n for n in (BASE, *adapters, TEACHER) if n in adapters or n in beside]
     keys = {name: _inputs_hash(run, name, problems) for name in names}
     found = {name: part for name in names if (part := _kept(run, name, keys[name])) is not None}
     for name in found:
@@ -89,21 +90,9 @@ def _path(name: str) -> str:
 def _inputs_hash(run: Run, name: str, problems: Sequence[Problem]) -> str:
     """SHA-256 of all that decides a model's answers: weights, problems, generation settings."""
     profile = run.profile
-    parts = [_content(profile.model.teacher if name == TEACHER else profile.model.base)]
+    parts = [content_sha256(profile.model.teacher if name == TEACHER else profile.model.base)]
     if name not in (BASE, TEACHER):
-        parts.append(_content(str(run.adapter_dir(name))))
+        parts.append(content_sha256(str(run.adapter_dir(name))))
     settings = [profile.model.dtype, profile.evaluation.max_new_tokens]
     asked = [(problem.id, problem.question, problem.answer) for problem in problems]
     return hashlib.sha256(json.dumps([parts, settings, asked]).encode()).hexdigest()
-
-
-def _content(source: str) -> str:
-    """Hash of a folder's weights and configuration; a hub id stands for itself."""
-    folder = project_root() / source  # an absolute path stays as it is
-    if not folder.is_dir():
-        return source
-    digest = hashlib.sha256()
-    for path in sorted(p for p in Path(folder).iterdir() if p.suffix in (".safetensors", ".json")):
-        if path.name != "card.json":  # holds times, and would change with every training
-            digest.update(path.name.encode() + path.read_bytes())
-    return digest.hexdigest()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -13,7 +13,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator
 
-from finetune_geometry.palette import INK, colour, in_order, label, marker
+from finetune_geometry.palette import INK, colour, in_order, label, look, marker
 from finetune_geometry.plots import chance_band
 
 _PARTS = {"angle_smallest": "<", "angle_median": "|", "angle_largest": ">"}
@@ -26,7 +26,7 @@ def plane_map(points: pd.DataFrame, *, title: str = "") -> Figure:
     for name, x, y in zip(points["name"], points["x"], points["y"], strict=True):
         hue = colour(name, shown)
         ax.plot([0, x], [0, y], color=hue, lw=1.4, alpha=0.7)
-        ax.plot(x, y, marker=marker(name, shown), color=hue, ms=9, ls="", label=label(name))
+        ax.plot(x, y, ms=9, ls="", label=label(name), **look(name, shown))
     ax.set_aspect("equal", adjustable="datalim")
     ax.set(xlabel="first axis (Frobenius norm)", ylabel="second axis (Frobenius norm)")
     ax.set_title(title, loc="left")
@@ -138,4 +138,38 @@ def share_panels(
         loc="outside lower center",
         ncols=3,
     )
+    return fig
+
+
+def likeness(
+    table: pd.DataFrame, names: Sequence[str], *, levels: Sequence[str], reference: str
+) -> Figure:
+    """How alike adapters are with one reference: one panel a measure, one row an adapter.
+
+    Args:
+        table: columns `other` (the adapter), `measure`, `value`, `low`, `high`.
+        names: the rows, from the top.
+        reference: what they are compared with.
+        levels: up to three of them whose values go down the panels as lines: the controls.
+    """
+    measures = list(table["measure"].unique())
+    size = (3.0 + 2.1 * len(measures), 1.0 + 0.36 * len(names))
+    fig, axes = plt.subplots(1, len(measures), figsize=size, sharex=True, sharey=True)
+    for ax, measure in zip(np.atleast_1d(axes), measures, strict=True):
+        rows = table[table["measure"] == measure].set_index("other")
+        for name, dashes in zip(levels, ("--", ":", "-."), strict=False):
+            ax.axvline(rows.loc[name, "value"], color="#777777", ls=dashes, lw=1.2, zorder=0)
+        for place, name in enumerate(names):
+            value, low, high = rows.loc[name, ["value", "low", "high"]]
+            ax.plot([low, high], [place, place], color=colour(name, names), lw=2.2)
+            ax.plot(value, place, ms=7.5, **look(name, names))
+        ax.axhline(len(levels) - 0.5, color="#BBBBBB", lw=0.8)
+        ax.set_title(measure, loc="left", fontsize=10)
+        ax.grid(False, axis="y")
+    first = np.atleast_1d(axes)[0]
+    first.set_yticks(range(len(names)), [label(name) for name in names])
+    first.set(
+        ylim=(len(names) - 0.5, -0.5), xlim=(min(0.0, float(table["low"].min())) - 0.05, 1.05)
+    )
+    fig.supxlabel(f"likeness with {label(reference)}", fontsize=10)
     return fig

@@ -235,6 +235,18 @@ def lora_a_sha256(model: Any) -> str:
     return digest.hexdigest()
 
 
+def content_sha256(source: str) -> str:
+    """SHA-256 of a folder's weights and configuration; a hub id stands for itself."""
+    folder = project_root() / source  # an absolute path stays as it is
+    if not folder.is_dir():
+        return source
+    digest = hashlib.sha256()
+    for path in sorted(p for p in folder.iterdir() if p.suffix in (".safetensors", ".json")):
+        if path.name != "card.json":  # holds times, and would change with every training
+            digest.update(path.name.encode() + path.read_bytes())
+    return digest.hexdigest()
+
+
 def peak_memory_mb() -> dict[str, float]:
     """Peak memory of this process so far in MiB: resident, and on the GPU where there is one."""
     peak = {"resident": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}

@@ -8,6 +8,7 @@ its own opaque white ground with some padding, so that it reads the same on a li
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import matplotlib.pyplot as plt
 import seaborn as sns
@@ -108,6 +109,15 @@ def colour(name: str, among: Sequence[str] = ()) -> str:
 def marker(name: str, among: Sequence[str] = ()) -> str:
     """Marker of an adapter, chosen as `colour` chooses."""
     return _look(name, among, MARKERS, _OTHER_MARKERS)
+
+
+def look(name: str, among: Sequence[str] = ()) -> dict[str, Any]:
+    """An adapter's marker and colours for `plot`; a method's control (`sft-seed`) is hollow."""
+    method, _, control = name.partition("-")
+    hue = colour(name, among)
+    hollow = method in COLOURS and control
+    shape = {"marker": marker(name, among), "markerfacecolor": "white" if hollow else hue}
+    return {"color": hue, "markeredgewidth": 1.5 if hollow else 1.0, **shape}
 
 
 def introduce(names: Iterable[str]) -> None:

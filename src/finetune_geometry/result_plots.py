@@ -12,9 +12,10 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from matplotlib.lines import Line2D
 
-from finetune_geometry.palette import BASE, INK, colour, in_order, label, marker
+from finetune_geometry.palette import BASE, INK, colour, in_order, label, look, marker
 
 VERDICT_COLOURS = {
     "reproduced": "#009E73",
@@ -38,10 +39,11 @@ def accuracies(table: pd.DataFrame) -> Figure:
     for place, name in enumerate(shown):
         row, hue = rows[name], colour(name, shown)
         ax.plot([row["low"], row["high"]], [place, place], color=hue, lw=2.4)
-        ax.plot(row["accuracy"], place, color=hue, marker=marker(name, shown), ms=8)
+        ax.plot(row["accuracy"], place, ms=8, **look(name, shown))
     ax.set_yticks(range(len(shown)), [label(name) for name in shown])
     ax.set_ylim(len(shown) - 0.5, -0.5)
     ax.grid(False, axis="y")
+    ax.xaxis.set_major_locator(MaxNLocator(steps=[1, 2, 5, 10]))  # whole percents
     ax.xaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
     ax.set_xlabel("test problems answered correctly")
     return fig

@@ -7,6 +7,7 @@ unpaired objective sees the same rows in the same batches.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -126,10 +127,22 @@ class PairTrainer(_FixedOrder, DPOTrainer):
 
 
 class Watch(TrainerCallback):
-    """Stops at `steps` of a longer schedule, or with an error at a loss that is not finite."""
+    """Stops at `steps` of a longer schedule, or with an error at a loss that is not finite.
+
+    Keeps the seconds of the training in its log, so that those before a resumption count.
+    """
 
     def __init__(self, steps: int, where: str) -> None:
         self.steps, self.where = steps, where
+        self.begun = time.perf_counter()
+
+    def seconds(self) -> float:
+        """Of the whole training so far, on the clock."""
+        return time.perf_counter() - self.begun
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        # What came after the checkpoint was lost with its log, and is done again.
+        self.begun -= max((entry.get("clock", 0.0) for entry in state.log_history), default=0.0)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         if state.global_step >= self.steps:
@@ -146,6 +159,7 @@ class Watch(TrainerCallback):
                     "learning_rate; the last checkpoint before it is kept"
                 )
         if logs and "loss" in logs:
+            state.log_history[-1]["clock"] = self.seconds()
             print(
                 f"step {state.global_step:5d} of {self.steps}   loss {logs['loss']:9.4f}   "
                 f"gradient norm {logs['grad_norm']:8.4f}   "

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import time
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,13 @@ from safetensors.torch import save_file
 from transformers import PrinterCallback
 from trl import DPOConfig, SFTConfig
 
-from finetune_geometry.models import load_model, lora_a_sha256, peak_memory_mb, versions
+from finetune_geometry.models import (
+    content_sha256,
+    load_model,
+    lora_a_sha256,
+    peak_memory_mb,
+    versions,
+)
 from finetune_geometry.profiles import METHODS, UserError
 from finetune_geometry.records import Run, atomic_directory, explain_full_disk
 from finetune_geometry.rollouts import load_rollouts
@@ -46,14 +51,12 @@ def train(run: Run, method: str, name: str | None = None) -> dict[str, Any]:
     if settings.variant not in VARIANTS[method]:
         token_loss(method, settings)  # raises the error that lists the variants
     torch.set_num_threads(training.threads)
-    rows = load_rollouts(run)
+    rows = _rows(run, method)
     if method == "dpo":
-        rows = preference_pairs(rows)
         lengths = rows.apply(
             lambda r: len(r.prompt_ids) + max(len(r.chosen_ids), len(r.rejected_ids)), axis=1
         ).to_numpy()
     else:
-        rows = unpaired_rows(rows, method, settings)
         lengths = rows["input_ids"].map(len).to_numpy()
     if lengths.max() > profile.model.max_length:
         raise UserError(
@@ -63,10 +66,9 @@ def train(run: Run, method: str, name: str | None = None) -> dict[str, Any]:
     order = row_order(lengths, training)
     model, tokenizer = load_model(profile, "base")
     model.train()
-    settings_hash = rows_hash(rows)
+    origin = _origin(run, method, rows)
     checkpoints = run.path(f"checkpoints/{name}")
-    _drop_foreign_checkpoints(checkpoints, [repr(settings), repr(training), repr(profile.lora),
-                                            profile.model.base, settings_hash])  # fmt: skip
+    _drop_foreign_checkpoints(checkpoints, origin)
     lora = LoraConfig(
         r=profile.lora.r,
         lora_alpha=profile.lora.alpha,
@@ -98,9 +100,10 @@ def train(run: Run, method: str, name: str | None = None) -> dict[str, Any]:
         "disable_tqdm": True,
         "dataloader_pin_memory": torch.cuda.is_available(),
     }
+    watch = Watch(training.steps, method)
     common = {"model": model, "processing_class": tokenizer, "peft_config": lora, "order": order,
               "train_dataset": Dataset.from_pandas(rows, preserve_index=False),
-              "callbacks": [Watch(training.steps, method)]}  # fmt: skip
+              "callbacks": [watch]}  # fmt: skip
     trainer: Any
     if method == "dpo":
         arguments = DPOConfig(**shared, beta=settings.beta, precompute_ref_log_probs=True)
@@ -117,7 +120,6 @@ def train(run: Run, method: str, name: str | None = None) -> dict[str, Any]:
     last = _last_checkpoint(checkpoints)
     if last:
         print(f"going on from {last.name}")
-    begun = time.perf_counter()
     try:
         trainer.train(resume_from_checkpoint=str(last) if last else None)
     except Exception as error:
@@ -132,28 +134,61 @@ def train(run: Run, method: str, name: str | None = None) -> dict[str, Any]:
         "lora_seed": profile.lora.seed,
         "steps": trainer.state.global_step,
         "rows": len(rows),
-        "rows_sha256": settings_hash,
         "epochs": training.steps * training.batch_size / len(rows),
         "lora_a_sha256": initial_hash,
         "final_loss": history[-1]["loss"],
         "gradient_norms": [[entry["step"], entry["grad_norm"]] for entry in history],
         "losses": [[entry["step"], entry["loss"]] for entry in history],
-        "seconds": time.perf_counter() - begun,
+        "seconds": watch.seconds(),
         "peak_memory_mb": peak_memory_mb(),
         "resumed": last is not None,
-        "settings": {"method": vars(settings), "training": vars(training),
-                     "lora": vars(profile.lora), "base": profile.model.base},
+        **origin,
         "versions": versions(),
-    }  # fmt: skip
+    }
     _save_adapter(run, name, trainer.model, card)
     shutil.rmtree(checkpoints)
     return card
 
 
-def _drop_foreign_checkpoints(checkpoints: Path, settings: list[str]) -> None:
-    """Forget checkpoints of a training with other settings or rows: going on from them is wrong."""
+def trained(run: Run, method: str, name: str | None = None) -> dict[str, Any]:
+    """`train`, but an adapter of the same base, rows and settings that is there is kept."""
+    card = run.adapter_dir(name or method) / "card.json"
+    if card.is_file():
+        kept: dict[str, Any] = json.loads(card.read_text(encoding="utf-8"))
+        if kept | _origin(run, method, _rows(run, method)) == kept:
+            return kept
+    return train(run, method, name)
+
+
+def _rows(run: Run, method: str) -> pd.DataFrame:
+    """What a method is trained on, from the run's rollouts."""
+    rollouts = load_rollouts(run)
+    if method == "dpo":
+        return preference_pairs(rollouts)
+    return unpaired_rows(rollouts, method, run.profile.methods[method])
+
+
+def _origin(run: Run, method: str, rows: pd.DataFrame) -> dict[str, Any]:
+    """All that decides an adapter but the versions of libraries, as its card holds it."""
+    profile = run.profile
+    origin = {
+        "rows_sha256": rows_hash(rows),
+        "base_sha256": content_sha256(profile.model.base),
+        "settings": {
+            "method": vars(profile.methods[method]),
+            "training": vars(profile.training_of(method)),
+            "lora": vars(profile.lora),
+            "base": profile.model.base,
+        },
+    }
+    plain: dict[str, Any] = json.loads(json.dumps(origin))
+    return plain
+
+
+def _drop_foreign_checkpoints(checkpoints: Path, origin: dict[str, Any]) -> None:
+    """Forget checkpoints of another base, other rows or settings: going on from them is wrong."""
     note = checkpoints / "settings.json"
-    text = json.dumps(settings)
+    text = json.dumps(origin)
     if checkpoints.exists() and not (note.exists() and note.read_text() == text):
         shutil.rmtree(checkpoints)
     checkpoints.mkdir(parents=True, exist_ok=True)

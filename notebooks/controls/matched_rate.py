@@ -1,0 +1,177 @@
+# ---
+# jupyter:
+#   jupytext:
+#     formats: ipynb,py:percent
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3 (ipykernel)
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# (control-matched-rate)=
+# # An equal learning rate: is DPO short because of its loss?
+#
+# **What you will learn.** How much of what sets DPO apart comes from its learning rate, which is a tenth of the others', and whether one loss keeps its direction when its learning rate changes.
+#
+# ## The question
+#
+# DPO's delta is the shortest of the six, and it points elsewhere (claims C7 and C12). But DPO was also trained at a tenth of the learning rate. Two causes, one effect: the comparison cannot tell them apart. The paper says so itself and leaves a run with matched learning rates for later.
+#
+# The control is cheap: train SFT at a tenth of its learning rate, with everything else as it was. Where this **SFT (lr)** is as short as DPO, the learning rate explains DPO's length. Where it still points along SFT, the learning rate does not explain DPO's direction. The same run answers claim C15: does ten times the learning rate turn the direction of one loss?
+
+# %% tags=["parameters"]
+profile: str = "tiny"  # which profile: smoke, tiny, qwen3-0.6b, qwen3-4b, llama-3.2-3b
+run: str = ""  # folder under results/; empty: the profile's name
+factor: float = 0.1  # the control's learning rate as a multiple of SFT's; claim C15 is about 0.1
+
+# %% tags=["hide-input", "remove-stderr"]
+import numpy as np
+import torch
+
+from finetune_geometry.cores import map_modules
+from finetune_geometry.deltas import load_run
+from finetune_geometry.evaluation import evaluate_models
+from finetune_geometry.geometry_plots import plane_map
+from finetune_geometry.palette import label, set_style
+from finetune_geometry.plots import pair_heatmap
+from finetune_geometry.records import Run, check_parameters
+from finetune_geometry.result_plots import accuracies
+from finetune_geometry.similarity import (
+    bootstrap_global_cosine,
+    inner_products,
+    plane,
+    tabulate_cosines,
+)
+from finetune_geometry.statistics import accuracy_table, mcnemar_table
+from finetune_geometry.tables import show_table
+from finetune_geometry.training import trained
+
+check_parameters(globals())
+set_style()
+this_run = Run.open(profile, run)
+settings, evaluation = this_run.profile.geometry, this_run.profile.evaluation
+torch.set_num_threads(this_run.profile.training.threads)
+rates = {method: this_run.profile.training_of(method).learning_rate for method in ("sft", "dpo")}
+control, rate = "sft-lr", factor * rates["sft"]
+compared = ["sft", control, "dpo"]
+
+# %% [markdown]
+# ## Train
+#
+# SFT's learning rate is {number}`matched_rate.rate.sft:.1e`, the control's {number}`matched_rate.rate.control:.1e`, DPO's {number}`matched_rate.rate.dpo:.1e`. Rows, their order, the initial $A$ and the number of steps are those of [SFT](../methods/sft).
+
+# %% tags=["hide-output"]
+card = trained(Run.open(profile, run, {"methods.sft.learning_rate": rate}), "sft", control)
+
+# %% [markdown]
+# ## Where does it end?
+
+# %%
+adapters = [a for a in load_run(this_run, control) if a.name in ("base", *compared)]
+parts = map_modules(inner_products, adapters)
+table = tabulate_cosines(parts).query("module == 'global'")
+intervals = bootstrap_global_cosine(parts, confidence=evaluation.confidence, seed=settings.seed)
+cosines = table.query("quantity == 'cosine'").merge(intervals, on=["a", "b"])
+this_run.write_table("controls/matched_rate_cosine.csv", cosines)
+
+# %% mystnb={"figure": {"name": "fig-matched-rate-plane", "caption": "Is SFT at a tenth of its learning rate where DPO is? Deltas as arrows from the base, in the plane that holds {number}`matched_rate.plane:.0%` of their squared length. SFT moved {number}`matched_rate.norm.sft:.3g`, the control {number}`matched_rate.norm.control:.3g`, DPO {number}`matched_rate.norm.dpo:.3g`. Length is what the learning rate changes first; compare the directions in the next figure, because a plane flattens what points out of it."}, "image": {"alt": "Arrows from the base to SFT, to SFT at a tenth of the learning rate and to DPO."}} tags=["hide-input"]
+points, share = plane(parts)
+plane_map(points[points["name"].isin(compared)])
+# %% mystnb={"figure": {"name": "fig-matched-rate-cosine", "caption": "Does SFT keep its direction at a tenth of the learning rate, and does it come closer to DPO's? Global cosines. SFT and the control have {number}`matched_rate.cosine.sft_control:.3f`, the control and DPO {number}`matched_rate.cosine.control_dpo:.3f`, SFT and DPO {number}`matched_rate.cosine.sft_dpo:.3f`. One run of each; how much a second seed changes is in the chapter before."}, "image": {"alt": "Lower-triangle matrix of global cosines between SFT, SFT at a tenth of the learning rate and DPO."}} tags=["hide-input"]
+pair_heatmap(
+    cosines,
+    title="Global cosine",
+    names=compared,
+    diagonal=1.0,
+    vmin=min(0.0, float(cosines["value"].min())),
+    vmax=1.0,
+)
+# %% [markdown]
+# ## What did it learn?
+
+# %% tags=["hide-output"]
+answers = evaluate_models(this_run, compared, beside=["base"])
+
+# %% mystnb={"figure": {"name": "fig-matched-rate-accuracy", "caption": "Is a method that moved little as good as one that moved far? Test accuracy with {number}`profile.evaluation.confidence:.0%` Wilson intervals; the dashed line is the base. The control has {number}`matched_rate.accuracy.control:.1%`, SFT {number}`matched_rate.accuracy.sft:.1%`, DPO {number}`matched_rate.accuracy.dpo:.1%`. The corrected McNemar p of control and DPO is {number}`matched_rate.p.control_dpo:.2g`, of control and base {number}`matched_rate.p.base_control:.2g`. SFT's learning rate was chosen for SFT's accuracy, so the control has no claim to be the best that SFT can do."}, "image": {"alt": "Test accuracy with intervals of base, SFT, SFT at a tenth of the learning rate and DPO."}} tags=["hide-input"]
+accuracy = accuracy_table(answers, evaluation.confidence)
+pairs = mcnemar_table(answers, evaluation.equivalence_margin, evaluation.confidence)
+accuracies(accuracy)
+# %%
+show_table(
+    pairs[["a", "b", "difference", "low", "high", "p_holm"]],
+    {
+        **dict.fromkeys(["a", "b"], label),
+        **dict.fromkeys(["difference", "low", "high"], "{:+.1%}"),
+        "p_holm": "{:.2g}",
+    },
+)
+
+# %% [markdown]
+# ## What it means for the claims
+#
+# - **Length (C12).** SFT is {number}`matched_rate.ratio.sft_dpo:.1f` times as long as DPO. At {number}`matched_rate.factor:.2g` of its learning rate it is {number}`matched_rate.ratio.control_dpo:.1f` times as long. The first number is what the paper's comparison shows; the second is what is left when the learning rates are equal.
+# - **Direction (C7).** With SFT, DPO has a cosine of {number}`matched_rate.cosine.sft_dpo:.3f`; with the control, {number}`matched_rate.cosine.control_dpo:.3f`. Where both are near zero, the learning rate is not why DPO points elsewhere.
+# - **The learning rate itself (C15).** One loss at two learning rates has a cosine of {number}`matched_rate.cosine.sft_control:.3f` with itself. The paper reports about 0.55. A method that was given another learning rate, as DPO was, may lose that much likeness before its loss says a word.
+#
+# ## How to read the figures, and how not to
+#
+# - **One factor is matched, others are not.** DPO still sees pairs instead of rows, more often, and a reference model. The number of steps is equal; the number of completions per step is not.
+# - **A short delta need not be a harmless one.** Compare the control with the base in the last figure: {number}`matched_rate.accuracy.control:.1%` and {number}`matched_rate.accuracy.base:.1%`. How far the weights went says little about what it cost.
+# - **A tenth of the learning rate is not a tenth of the training.** Adam's steps have a size of their own, whatever the size of the gradient; a lower rate stops at an earlier point of a similar path.
+# - **The other direction is missing**: DPO at ten times its learning rate. Train it with `papermill notebooks/methods/dpo.ipynb out.ipynb -p learning_rate 3e-3`, and name `dpo-varied` in the parameter `others` of the cosine chapter.
+#
+# ## Exercise
+#
+# ```{exercise}
+# :label: ex-matched-rate
+#
+# Suppose that a training walks along a curved path, first along direction $u$ for a length of 1, then along a perpendicular $w$ for a length of $t$. A run with a tenth of the learning rate covers a tenth of the path. What is the cosine of the two deltas for $t = 0$, $1$ and $9$? Which $t$ belongs to the paper's 0.55?
+# ```
+#
+# ````{solution} ex-matched-rate
+# :label: sol-matched-rate
+# :class: dropdown
+#
+# The long run ends at $u + t\,w$. The short one has walked $(1 + t)/10$, which for $t \le 9$ is all along $u$. So the cosine is $1/\sqrt{1 + t^2}$: 1, 0.71 and 0.11. It is 0.55 for $t \approx 1.5$: a path that spends more of its length on a new direction than on its first.
+# ````
+#
+# ## Take-away
+#
+# Before a difference is put down to a loss, give both losses the same learning rate. What survives is the loss's own.
+
+# %% tags=["remove-cell"]
+short = {"sft": "sft", control: "control", "dpo": "dpo", "base": "base"}
+
+
+def by_pair(rows, column: str) -> dict[str, float]:
+    return {
+        f"{short[a]}_{short[b]}": float(value)
+        for a, b, value in zip(rows["a"], rows["b"], rows[column], strict=True)
+    }
+
+
+cosine = by_pair(cosines, "value")
+cosine["control_dpo"] = cosine.get("control_dpo", cosine.get("dpo_control"))
+p_values = by_pair(pairs, "p_holm")
+norms = table.query("quantity == 'norm'").set_index("a")["value"]
+this_run.record(
+    "matched_rate",
+    {
+        "factor": factor,
+        "rate": {"sft": rates["sft"], "control": card["learning_rate"], "dpo": rates["dpo"]},
+        "norm": {short[name]: float(norms[name]) for name in compared},
+        "ratio": {
+            f"{short[name]}_dpo": float(np.divide(norms[name], norms["dpo"]))
+            for name in compared[:2]
+        },
+        "plane": share,
+        "cosine": cosine,
+        "accuracy": {short[row.model]: float(row.accuracy) for row in accuracy.itertuples()},
+        "p": p_values,
+        "seconds": card["seconds"],
+    },
+)
