@@ -76,7 +76,7 @@ parts = map_modules(inner_products, adapters)
 table = tabulate_cosines(parts).query("module == 'global'")
 intervals = bootstrap_global_cosine(parts, confidence=evaluation.confidence, seed=settings.seed)
 cosines = table.query("quantity == 'cosine'").merge(intervals, on=["a", "b"])
-this_run.write_table("controls/matched_rate_cosine.csv", cosines)
+_ = this_run.write_table("controls/matched_rate_cosine.csv", cosines)
 
 # %% mystnb={"figure": {"name": "fig-matched-rate-plane", "caption": "Is SFT at a tenth of its learning rate where DPO is? Deltas as arrows from the base, in the plane that holds {number}`matched_rate.plane:.0%` of their squared length. SFT moved {number}`matched_rate.norm.sft:.3g`, the control {number}`matched_rate.norm.control:.3g`, DPO {number}`matched_rate.norm.dpo:.3g`. Length is what the learning rate changes first; compare the directions in the next figure, because a plane flattens what points out of it."}, "image": {"alt": "Arrows from the base to SFT, to SFT at a tenth of the learning rate and to DPO."}} tags=["hide-input"]
 points, share = plane(parts)

@@ -102,8 +102,8 @@ cosines = cosines.merge(bootstrap_global_cosine(products, **sampling), on=["a", 
 angles = tabulate_angles([rows for _, rows in parts])
 angles = bootstrap_averages(angles.query("quantity == 'leading_vector_cosine'"), **sampling)
 angles = angles.query("module == 'mean'")
-this_run.write_table("controls/second_seed_cosine.csv", cosines)
-this_run.write_table("controls/second_seed_angles.csv", angles)
+for name, table in {"cosine": cosines, "angles": angles}.items():
+    this_run.write_table(f"controls/second_seed_{name}.csv", table)
 
 # %% mystnb={"figure": {"name": "fig-second-seed", "caption": "Do two losses differ more than two runs of one? Likeness with SFT, by three measures: two more runs of SFT in the upper rows, the other methods below. Dashed: SFT in another order; dotted: SFT from another seed. A dot to the left of the dashed line differs from SFT by more than another order makes it differ. The global cosine with SFT is {number}`second_seed.cosine.order:.3f` for another order, {number}`second_seed.cosine.seed:.3f` for another seed, {number}`second_seed.cosine.rft:.3f` for RFT and {number}`second_seed.cosine.dpo:.3f` for DPO. Bars are {number}`profile.evaluation.confidence:.0%` bootstrap intervals over modules; they are not intervals over seeds, for there is one run of each kind."}, "image": {"alt": "Three panels with one row for each of two more runs of SFT and five other methods: global cosine, agreement of first left and of first right singular vectors with those of SFT."}} tags=["hide-input"]
 measures = {
