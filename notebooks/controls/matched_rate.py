@@ -76,10 +76,10 @@ parts = map_modules(inner_products, adapters)
 table = tabulate_cosines(parts).query("module == 'global'")
 intervals = bootstrap_global_cosine(parts, confidence=evaluation.confidence, seed=settings.seed)
 cosines = table.query("quantity == 'cosine'").merge(intervals, on=["a", "b"])
-_ = this_run.write_table("controls/matched_rate_cosine.csv", cosines)
+this_run.write_table("controls/matched_rate_cosine.csv", cosines)
+points, share = plane(parts)
 
 # %% mystnb={"figure": {"name": "fig-matched-rate-plane", "caption": "Is SFT at a tenth of its learning rate where DPO is? Deltas as arrows from the base, in the plane that holds {number}`matched_rate.plane:.0%` of their squared length. SFT moved {number}`matched_rate.norm.sft:.3g`, the control {number}`matched_rate.norm.control:.3g`, DPO {number}`matched_rate.norm.dpo:.3g`. Length is what the learning rate changes first; compare the directions in the next figure, because a plane flattens what points out of it."}, "image": {"alt": "Arrows from the base to SFT, to SFT at a tenth of the learning rate and to DPO."}} tags=["hide-input"]
-points, share = plane(parts)
 plane_map(points[points["name"].isin(compared)])
 # %% mystnb={"figure": {"name": "fig-matched-rate-cosine", "caption": "Does SFT keep its direction at a tenth of the learning rate, and does it come closer to DPO's? Global cosines. SFT and the control have {number}`matched_rate.cosine.sft_control:.3f`, the control and DPO {number}`matched_rate.cosine.control_dpo:.3f`, SFT and DPO {number}`matched_rate.cosine.sft_dpo:.3f`. One run of each; how much a second seed changes is in the chapter before."}, "image": {"alt": "Lower-triangle matrix of global cosines between SFT, SFT at a tenth of the learning rate and DPO."}} tags=["hide-input"]
 pair_heatmap(
