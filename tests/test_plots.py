@@ -125,9 +125,9 @@ def test_geometry_figures_draw_what_they_are_given():
     assert {0.5, 0.25} <= {float(line.get_xdata()[0]) for line in figure.axes[0].lines}
     alike = pd.DataFrame(
         {"other": ["sft-seed", "dpo"], "measure": "m", "value": [0.4, 0.1], "low": 0.0, "high": 0.5}
-    )
+    ).assign(chance_low=0.2, chance_high=0.3)
     figure = geometry_plots.likeness(
-        alike, ["sft-seed", "dpo"], levels=["sft-seed"], reference="sft"
+        alike, ["sft-seed", "dpo"], controls=["sft-seed"], level="sft-seed", reference="sft"
     )
     drawn = [tuple(map(float, line.get_xdata())) for line in figure.axes[0].lines]
     assert {(0.4,), (0.1,), (0.0, 0.5), (0.4, 0.4)} <= set(drawn)

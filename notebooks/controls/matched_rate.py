@@ -19,9 +19,9 @@
 #
 # ## The question
 #
-# DPO's delta is the shortest of the six, and it points elsewhere (claims C7 and C12). But DPO was also trained at a tenth of the learning rate. Two causes, one effect: the comparison cannot tell them apart. The paper says so itself and leaves a run with matched learning rates for later.
+# In the paper, DPO's delta is the shortest of the six, and it points elsewhere (claims C7 and C12). But DPO was also trained at a tenth of the learning rate. Two possible causes, one effect: the comparison cannot tell them apart. The paper says so itself and leaves a run with matched learning rates for later.
 #
-# The control is cheap: train SFT at a tenth of its learning rate, with everything else as it was. Where this **SFT (lr)** is as short as DPO, the learning rate explains DPO's length. Where it still points along SFT, the learning rate does not explain DPO's direction. The same run answers claim C15: does ten times the learning rate turn the direction of one loss?
+# The control is cheap: train SFT at a tenth of its learning rate, with everything else as it was. Where this **SFT (lr)** is as short as DPO, the learning rate explains DPO's length. Where it comes no closer to DPO's direction than SFT does, the lower learning rate does not explain that direction. The same run answers claim C15: does ten times the learning rate turn the direction of one loss?
 
 # %% tags=["parameters"]
 profile: str = "tiny"  # which profile: smoke, tiny, qwen3-0.6b, qwen3-4b, llama-3.2-3b
@@ -35,15 +35,13 @@ import torch
 from finetune_geometry.cores import map_modules
 from finetune_geometry.deltas import load_run
 from finetune_geometry.evaluation import evaluate_models
-from finetune_geometry.geometry_plots import plane_map
 from finetune_geometry.palette import label, set_style
 from finetune_geometry.plots import pair_heatmap
 from finetune_geometry.records import Run, check_parameters
-from finetune_geometry.result_plots import accuracies
+from finetune_geometry.result_plots import accuracies, lengths
 from finetune_geometry.similarity import (
     bootstrap_global_cosine,
     inner_products,
-    plane,
     tabulate_cosines,
 )
 from finetune_geometry.statistics import accuracy_table, mcnemar_table
@@ -77,11 +75,11 @@ table = tabulate_cosines(parts).query("module == 'global'")
 intervals = bootstrap_global_cosine(parts, confidence=evaluation.confidence, seed=settings.seed)
 cosines = table.query("quantity == 'cosine'").merge(intervals, on=["a", "b"])
 this_run.write_table("controls/matched_rate_cosine.csv", cosines)
-points, share = plane(parts)
 
-# %% mystnb={"figure": {"name": "fig-matched-rate-plane", "caption": "Is SFT at a tenth of its learning rate where DPO is? Deltas as arrows from the base, in the plane that holds {number}`matched_rate.plane:.0%` of their squared length. SFT moved {number}`matched_rate.norm.sft:.3g`, the control {number}`matched_rate.norm.control:.3g`, DPO {number}`matched_rate.norm.dpo:.3g`. Length is what the learning rate changes first; compare the directions in the next figure, because a plane flattens what points out of it."}, "image": {"alt": "Arrows from the base to SFT, to SFT at a tenth of the learning rate and to DPO."}} tags=["hide-input"]
-plane_map(points[points["name"].isin(compared)])
-# %% mystnb={"figure": {"name": "fig-matched-rate-cosine", "caption": "Does SFT keep its direction at a tenth of the learning rate, and does it come closer to DPO's? Global cosines. SFT and the control have {number}`matched_rate.cosine.sft_control:.3f`, the control and DPO {number}`matched_rate.cosine.control_dpo:.3f`, SFT and DPO {number}`matched_rate.cosine.sft_dpo:.3f`. One run of each; how much a second seed changes is in the chapter before."}, "image": {"alt": "Lower-triangle matrix of global cosines between SFT, SFT at a tenth of the learning rate and DPO."}} tags=["hide-input"]
+# %% mystnb={"figure": {"name": "fig-matched-rate-length", "caption": "How much of DPO's shortness is its learning rate? Frobenius norms of three deltas. SFT moved {number}`matched_rate.norm.sft:.3g`, SFT (lr), at {number}`matched_rate.factor:.2g` times SFT's learning rate, {number}`matched_rate.norm.control:.3g`, DPO {number}`matched_rate.norm.dpo:.3g`. The bar of SFT (lr) is what is left of SFT's lead when only the learning rate changes."}, "image": {"alt": "Three bars: the norms of the deltas of SFT, of SFT at the lower learning rate and of DPO."}} tags=["hide-input"]
+norms = table.query("quantity == 'norm'").set_index("a")["value"]
+lengths(norms[compared])
+# %% mystnb={"figure": {"name": "fig-matched-rate-cosine", "caption": "Does SFT keep its direction at a lower learning rate, and does it come closer to DPO's? Global cosines. SFT and SFT (lr) have {number}`matched_rate.cosine.sft_control:.3f`, SFT (lr) and DPO {number}`matched_rate.cosine.control_dpo:.3f`, SFT and DPO {number}`matched_rate.cosine.sft_dpo:.3f`. One run of each; how much a second seed changes is in the chapter before."}, "image": {"alt": "Lower-triangle matrix of global cosines between SFT, SFT at the lower learning rate and DPO."}} tags=["hide-input"]
 pair_heatmap(
     cosines,
     title="Global cosine",
@@ -96,7 +94,7 @@ pair_heatmap(
 # %% tags=["hide-output"]
 answers = evaluate_models(this_run, compared, beside=["base"])
 
-# %% mystnb={"figure": {"name": "fig-matched-rate-accuracy", "caption": "Is a method that moved little as good as one that moved far? Test accuracy with {number}`profile.evaluation.confidence:.0%` Wilson intervals; the dashed line is the base. The control has {number}`matched_rate.accuracy.control:.1%`, SFT {number}`matched_rate.accuracy.sft:.1%`, DPO {number}`matched_rate.accuracy.dpo:.1%`. The corrected McNemar p of control and DPO is {number}`matched_rate.p.control_dpo:.2g`, of control and base {number}`matched_rate.p.base_control:.2g`. SFT's learning rate was chosen for SFT's accuracy, so the control has no claim to be the best that SFT can do."}, "image": {"alt": "Test accuracy with intervals of base, SFT, SFT at a tenth of the learning rate and DPO."}} tags=["hide-input"]
+# %% mystnb={"figure": {"name": "fig-matched-rate-accuracy", "caption": "Is a method that moved little as good as one that moved far? Test accuracy with {number}`profile.evaluation.confidence:.0%` Wilson intervals; the dashed line is the base. SFT (lr) has {number}`matched_rate.accuracy.control:.1%`, SFT {number}`matched_rate.accuracy.sft:.1%`, DPO {number}`matched_rate.accuracy.dpo:.1%`. The corrected McNemar p of SFT (lr) and DPO is {number}`matched_rate.p.control_dpo:.2g`, of SFT (lr) and base {number}`matched_rate.p.base_control:.2g`. SFT's learning rate was chosen for SFT's accuracy, so SFT (lr) has no claim to be the best that SFT can do."}, "image": {"alt": "Test accuracy with intervals of base, SFT, SFT at the lower learning rate and DPO."}} tags=["hide-input"]
 accuracy = accuracy_table(answers, evaluation.confidence)
 pairs = mcnemar_table(answers, evaluation.equivalence_margin, evaluation.confidence)
 accuracies(accuracy)
@@ -113,35 +111,36 @@ show_table(
 # %% [markdown]
 # ## What it means for the claims
 #
-# - **Length (C12).** SFT is {number}`matched_rate.ratio.sft_dpo:.1f` times as long as DPO. At {number}`matched_rate.factor:.2g` of its learning rate it is {number}`matched_rate.ratio.control_dpo:.1f` times as long. The first number is what the paper's comparison shows; the second is what is left when the learning rates are equal.
-# - **Direction (C7).** With SFT, DPO has a cosine of {number}`matched_rate.cosine.sft_dpo:.3f`; with the control, {number}`matched_rate.cosine.control_dpo:.3f`. Where both are near zero, the learning rate is not why DPO points elsewhere.
+# - **Length (C12).** SFT is {number}`matched_rate.ratio.sft_dpo:.1f` times as long as DPO. At {number}`matched_rate.factor:.2g` times its learning rate, {number}`matched_rate.rate.control:.1e` against DPO's {number}`matched_rate.rate.dpo:.1e`, it is {number}`matched_rate.ratio.control_dpo:.1f` times as long. The first number is what the paper's comparison shows. Where the two rates are equal, the second is what is left of it.
+# - **Direction (C7).** With SFT, DPO has a cosine of {number}`matched_rate.cosine.sft_dpo:.3f`; with SFT (lr), {number}`matched_rate.cosine.control_dpo:.3f` ({number}`matched_rate.interval.low:.3f` to {number}`matched_rate.interval.high:.3f`); chance is {number}`cosine.chance_low:.3f` to {number}`cosine.chance_high:.3f`. If the second is much larger than the first, part of the angle was the learning rate. If both are small, DPO points elsewhere without the help of unequal rates. Neither says anything about DPO at the higher rate.
 # - **The learning rate itself (C15).** One loss at two learning rates has a cosine of {number}`matched_rate.cosine.sft_control:.3f` with itself. The paper reports about 0.55. A method that was given another learning rate, as DPO was, may lose that much likeness before its loss says a word.
 #
 # ## How to read the figures, and how not to
 #
-# - **One factor is matched, others are not.** DPO still sees pairs instead of rows, more often, and a reference model. The number of steps is equal; the number of completions per step is not.
-# - **A short delta need not be a harmless one.** Compare the control with the base in the last figure: {number}`matched_rate.accuracy.control:.1%` and {number}`matched_rate.accuracy.base:.1%`. How far the weights went says little about what it cost.
-# - **A tenth of the learning rate is not a tenth of the training.** Adam's steps have a size of their own, whatever the size of the gradient; a lower rate stops at an earlier point of a similar path.
-# - **The other direction is missing**: DPO at ten times its learning rate. Train it with `papermill notebooks/methods/dpo.ipynb out.ipynb -p learning_rate 3e-3`, and name `dpo-varied` in the parameter `others` of the cosine chapter.
+# - **One factor is matched, others are not.** DPO still learns from pairs, passes over them more often, and is tied to a reference model.
+# - **A short delta need not be a harmless one.** Compare SFT (lr) with the base in the last figure: {number}`matched_rate.accuracy.control:.1%` and {number}`matched_rate.accuracy.base:.1%`. The length of a delta does not tell what it cost.
+# - **Less learning rate is not less training.** SFT (lr) sees as many rows and takes as many steps, and Adam makes each shorter by about the factor. Its delta is {number}`matched_rate.ratio.control_sft:.2f` of SFT's: a path that bends ends nearer than it is long.
+# - **The other direction is missing**: DPO at SFT's learning rate, {number}`matched_rate.rate.sft:.1e`. Train it with the parameter `learning_rate` of [DPO's notebook](../methods/dpo), and name `dpo-varied` in the parameter `others` of the cosine chapter.
+# - Another `factor` belongs into a `run` of its own: it replaces the adapter and the number of claim C15.
 #
 # ## Exercise
 #
 # ```{exercise}
 # :label: ex-matched-rate
 #
-# Suppose that a training walks along a curved path, first along direction $u$ for a length of 1, then along a perpendicular $w$ for a length of $t$. A run with a tenth of the learning rate covers a tenth of the path. What is the cosine of the two deltas for $t = 0$, $1$ and $9$? Which $t$ belongs to the paper's 0.55?
+# Suppose that a training walks along a curved path, first along a direction $u$ for a length of 1, then along a perpendicular $w$ for a length of $t$ ($u$ and $w$ have length 1). A run with a tenth of the learning rate covers a tenth of the path. What is the cosine of the two deltas for $t = 0$, $1$ and $9$? Which $t$ below 9 belongs to the paper's 0.55?
 # ```
 #
 # ````{solution} ex-matched-rate
 # :label: sol-matched-rate
 # :class: dropdown
 #
-# The long run ends at $u + t\,w$. The short one has walked $(1 + t)/10$, which for $t \le 9$ is all along $u$. So the cosine is $1/\sqrt{1 + t^2}$: 1, 0.71 and 0.11. It is 0.55 for $t \approx 1.5$: a path that spends more of its length on a new direction than on its first.
+# The long run ends at $u + t\,w$. The short one has walked $(1 + t)/10$, which for $t \le 9$ is all along $u$. So the cosine is $1/\sqrt{1 + t^2}$: 1, 0.71 and 0.11. It is 0.55 for $t \approx 1.5$: a path that spends more of its length on a new direction than on its first. (Beyond 9 the short run turns as well, and the cosine rises again.)
 # ````
 #
 # ## Take-away
 #
-# Before a difference is put down to a loss, give both losses the same learning rate. What survives is the loss's own.
+# Before a difference is put down to a loss, give both losses the same learning rate. What goes away was the learning rate's. What stays is the loss's, or that of anything else that still differs.
 
 # %% tags=["remove-cell"]
 short = {"sft": "sft", control: "control", "dpo": "dpo", "base": "base"}
@@ -157,7 +156,7 @@ def by_pair(rows, column: str) -> dict[str, float]:
 cosine = by_pair(cosines, "value")
 cosine["control_dpo"] = cosine.get("control_dpo", cosine.get("dpo_control"))
 p_values = by_pair(pairs, "p_holm")
-norms = table.query("quantity == 'norm'").set_index("a")["value"]
+apart = cosines.set_index(["a", "b"])[["low", "high"]].loc[("dpo", control)]
 this_run.record(
     "matched_rate",
     {
@@ -165,10 +164,11 @@ this_run.record(
         "rate": {"sft": rates["sft"], "control": card["learning_rate"], "dpo": rates["dpo"]},
         "norm": {short[name]: float(norms[name]) for name in compared},
         "ratio": {
-            f"{short[name]}_dpo": float(np.divide(norms[name], norms["dpo"]))
-            for name in compared[:2]
+            "sft_dpo": float(np.divide(norms["sft"], norms["dpo"])),
+            "control_dpo": float(np.divide(norms[control], norms["dpo"])),
+            "control_sft": float(np.divide(norms[control], norms["sft"])),
         },
-        "plane": share,
+        "interval": {"low": float(apart["low"]), "high": float(apart["high"])},
         "cosine": cosine,
         "accuracy": {short[row.model]: float(row.accuracy) for row in accuracy.itertuples()},
         "p": p_values,

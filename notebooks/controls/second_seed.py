@@ -23,7 +23,7 @@
 #
 # A training draws at random twice: the initial matrix $A$ of every module, and the order of the rows. All six methods share the first, and the five that learn from single rollouts share the second. So this chapter trains SFT two more times:
 #
-# - **SFT (order)**: the same initial $A$, the rows in another order. A run of {number}`sft.epochs:.2f` passes does not come to all the rows, so another order also means other rows;
+# - **SFT (order)**: the same initial $A$, the rows in another order. A run makes {number}`sft.epochs:.2f` passes; below one it does not come to all the rows, so another order also means other rows;
 # - **SFT (seed)**: another initial $A$ and another order. This is the paper's second seed (claim C14).
 
 # %% tags=["parameters"]
@@ -50,6 +50,7 @@ from finetune_geometry.evaluation import evaluate_models
 from finetune_geometry.geometry_plots import likeness
 from finetune_geometry.mixture import Mixture
 from finetune_geometry.models import load_model
+from finetune_geometry.nulls import chance_table
 from finetune_geometry.palette import label, set_style
 from finetune_geometry.problems import load_problems
 from finetune_geometry.profiles import METHODS
@@ -79,7 +80,7 @@ controls = {
 # %% [markdown]
 # ## Train
 #
-# Nothing but the seeds differs from [the chapter on SFT](../methods/sft): the same rows, learning rate and number of steps.
+# Nothing but the seeds differs from [the chapter on SFT](../methods/sft): the same pool of rows, learning rate and number of steps.
 
 # %% tags=["hide-output"]
 cards = {
@@ -90,7 +91,7 @@ cards = {
 # %% [markdown]
 # ## How alike are they?
 #
-# Three measures, each between 0 and 1 for deltas that do not oppose each other: the global cosine; and how well the first left singular vectors (output directions) and the first right ones (input directions) agree, $|u_1 \cdot u_1'|$ and $|v_1 \cdot v_1'|$, averaged over the modules.
+# Three measures: the global cosine; and how well the first left singular vectors (output directions) and the first right ones (input directions) agree, $|u_1 \cdot u_1'|$ and $|v_1 \cdot v_1'|$, averaged over the modules. The last two lie between 0 and 1; the cosine can also be negative.
 
 # %%
 adapters = [a for a in load_run(this_run, ",".join(controls)) if a.name != BASE]
@@ -105,18 +106,36 @@ angles = angles.query("module == 'mean'")
 for name, table in {"cosine": cosines, "angles": angles}.items():
     this_run.write_table(f"controls/second_seed_{name}.csv", table)
 
-# %% mystnb={"figure": {"name": "fig-second-seed", "caption": "Do two losses differ more than two runs of one? Likeness with SFT, by three measures: two more runs of SFT in the upper rows, the other methods below. Dashed: SFT in another order; dotted: SFT from another seed. A dot to the left of the dashed line differs from SFT by more than another order makes it differ. The global cosine with SFT is {number}`second_seed.cosine.order:.3f` for another order, {number}`second_seed.cosine.seed:.3f` for another seed, {number}`second_seed.cosine.rft:.3f` for RFT and {number}`second_seed.cosine.dpo:.3f` for DPO. Bars are {number}`profile.evaluation.confidence:.0%` bootstrap intervals over modules; they are not intervals over seeds, for there is one run of each kind."}, "image": {"alt": "Three panels with one row for each of two more runs of SFT and five other methods: global cosine, agreement of first left and of first right singular vectors with those of SFT."}} tags=["hide-input"]
+# %% mystnb={"figure": {"name": "fig-second-seed", "caption": "Do two losses differ more than two runs of one? Likeness with SFT, by three measures: two more runs of SFT in the upper rows, the other methods below. A dot to the left of the dashed line differs from SFT by more than another order makes SFT differ from itself. Grey is chance: random deltas, with SFT's initial A shared in every row but that of SFT (seed), which is why the right panel starts higher for the others. The global cosine with SFT is {number}`second_seed.cosine.order:.3f` for another order, {number}`second_seed.cosine.seed:.3f` for another seed, {number}`second_seed.cosine.rft:.3f` for RFT and {number}`second_seed.cosine.dpo:.3f` for DPO. Bars are {number}`profile.evaluation.confidence:.0%` bootstrap intervals over modules; they are not intervals over seeds, for there is one run of each kind."}, "image": {"alt": "Three panels with one row for each of two more runs of SFT and five other methods: global cosine, agreement of first left and of first right singular vectors with those of SFT."}} tags=["hide-input"]
 measures = {
     "global cosine": cosines,
     "first left vectors": angles.query("side == 'left'"),
     "first right vectors": angles.query("side == 'right'"),
+}
+shapes, rank = adapters[0].shapes, this_run.profile.lora.r
+nulls = {
+    shared: chance_table(
+        shapes, (), r=rank, draws=settings.null_draws, seed=settings.seed, shared_a=shared
+    ).set_index(["quantity", "pooled", "side"])[["low", "high"]]
+    for shared in (True, False)
+}
+rows = {
+    "global cosine": ("cosine", "global", ""),
+    "first left vectors": ("leading_vector_cosine", "mean", "left"),
+    "first right vectors": ("leading_vector_cosine", "mean", "right"),
 }
 names = [*controls, *(m for m in METHODS if m != "sft")]
 alike = pd.concat(
     versus(table, "sft", among=[a.name for a in adapters]).assign(measure=measure)
     for measure, table in measures.items()
 )
-likeness(alike, names, levels=list(controls), reference="sft")
+levels = [
+    nulls[other != "sft-seed"].loc[rows[measure]]
+    for other, measure in zip(alike["other"], alike["measure"], strict=True)
+]
+alike["chance_low"] = [float(level["low"]) for level in levels]
+alike["chance_high"] = [float(level["high"]) for level in levels]
+likeness(alike, names, controls=list(controls), level="sft-order", reference="sft")
 # %%
 wide = alike.pivot_table(index="other", columns="measure", values="value", sort=False)
 show_table(
@@ -125,9 +144,9 @@ show_table(
 )
 
 # %% [markdown]
-# **The order of the rows.** With the same initial $A$, SFT and SFT in another order have a cosine of {number}`second_seed.cosine.order:.3f`; SFT and RFT have {number}`second_seed.cosine.rft:.3f`, SFT and RIFT {number}`second_seed.cosine.rift:.3f`. RFT and RIFT see the rows in SFT's own order. Where their cosine is above that of the other order, the three losses are closer to each other than one loss is to itself: "nearly collinear" then says that these losses make less of a difference than the order of the data. Where a cosine is below it, as Offline GRPO's {number}`second_seed.cosine.offline_grpo:.3f` or DPO's {number}`second_seed.cosine.dpo:.3f` may be, the loss matters beyond the order.
+# **The order of the rows.** With the same initial $A$, SFT and SFT in another order have a cosine of {number}`second_seed.cosine.order:.3f`; SFT and RFT have {number}`second_seed.cosine.rft:.3f`, SFT and RIFT {number}`second_seed.cosine.rift:.3f`. RFT and RIFT see the rows in SFT's own order. Where both are above that of the other order, SFT is closer to RFT and RIFT than to itself on other rows: "nearly collinear" then says less about the losses than about the shared rows. Where a cosine is clearly below it, with intervals apart, the loss makes more of a difference than this other order did. DFT has {number}`second_seed.cosine.dft:.3f`, Offline GRPO {number}`second_seed.cosine.offline_grpo:.3f`, DPO {number}`second_seed.cosine.dpo:.3f`.
 #
-# **The initialisation.** From another $A$ the same loss has {number}`second_seed.cosine.seed:.3f`. This is what the shared $A$ hides. A LoRA delta $B A$ can only read the inputs that its $A$ reads, and $A$ changes little from where it starts. So the first right vectors agree to {number}`second_seed.right.seed:.3f`, and a cosine between adapters with different $A$ is bounded by that. The left side is free: the first output directions agree to {number}`second_seed.left.seed:.3f`. The paper finds 0.07 on the right and 0.99 on the left.
+# **The initialisation.** With another $A$ *and* another order it is {number}`second_seed.cosine.seed:.3f`. The step down from the order alone is what the new $A$ adds; no run here changes $A$ alone. A LoRA delta $B A$ reads only the inputs that its $A$ reads. If $A$ stayed where it started, two independent $A$ would read almost unrelated inputs, and the cosine would stay near $r / d_{\mathrm{in}}$, {number}`verdict.floor:.3f` here. Training turns $A$, so it has to be measured: the first right vectors agree to {number}`second_seed.right.seed:.3f`, the first left ones, which $A$ does not confine, to {number}`second_seed.left.seed:.3f`. In the paper it is 0.07 and 0.99.
 
 # %% [markdown]
 # ## Are the two seeds connected, and equally good?
@@ -164,34 +183,37 @@ pairs = mcnemar_table(answers, evaluation.equivalence_margin, evaluation.confide
 show_table(accuracy, {"model": label, **dict.fromkeys(["accuracy", "low", "high"], "{:.1%}")})
 
 # %% [markdown]
-# The boxed answer has a barrier of {number}`second_seed.barrier.boxed_cross_entropy:.3f` nats between the two seeds, the held-out SFT loss {number}`second_seed.barrier.sft_cross_entropy:.3f`. Three runs of one loss lie {number}`second_seed.spread:.1%` apart in accuracy, from worst to best; the smallest McNemar p of their three pairs, corrected, is {number}`second_seed.least_p:.2g`. Two methods whose accuracies differ by no more than that differ by no more than luck of the draw.
+# The boxed answer has a barrier of {number}`second_seed.barrier.boxed_cross_entropy.value:.3f` nats per token ({number}`second_seed.barrier.boxed_cross_entropy.low:.3f` to {number}`second_seed.barrier.boxed_cross_entropy.high:.3f`) between the two seeds, on a curve of {number}`second_seed.boxed.least:.1f` to {number}`second_seed.boxed.largest:.1f` nats. At the midpoint it stands {number}`second_seed.midpoint.boxed_cross_entropy.value:.3f` above the straight line; the paper has 0.004. The barrier of the held-out SFT loss is {number}`second_seed.barrier.sft_cross_entropy.value:.3f`.
+#
+# Three runs of one loss lie {number}`second_seed.spread:.1%` apart in accuracy, from worst to best; the smallest McNemar p of their three pairs, corrected, is {number}`second_seed.least_p:.2g`. A difference of this size between two methods, one run each, is no evidence that the methods differ. A larger one is not yet evidence that they do: three runs show a range, not its limit.
 #
 # ## How to read the figure, and how not to
 #
-# - **One more run of each kind is not a distribution.** It shows the size of the effect of chance, not its spread. Give this notebook another `seed` to see another draw.
+# - **Compare the methods with the dashed line only.** Like them, SFT (order) shares SFT's $A$. SFT (seed) does not; its row belongs beside the paper's second seed.
+# - **One more run of each kind is not a distribution.** It is one example of what chance does, not how often or how far. For another draw, give this notebook another `seed` and a `run` of its own, because it replaces these adapters and the numbers of claim C14.
 # - **A test over problems does not see seeds.** McNemar's test asks whether *these two models* differ on problems like these. It cannot say whether the *methods* differ, because a method is all the models that it might have made.
-# - **A low cosine between two seeds is no sign of two solutions.** Most of it is bookkeeping of $A$. Compare left singular vectors, or what the models do.
+# - **A low cosine between two seeds is no sign of two solutions.** A new $A$ alone lowers it. Compare left singular vectors, or what the models do.
 #
 # ## Exercise
 #
 # ```{exercise}
 # :label: ex-second-seed
 #
-# Two adapters have the same $B$, one and the same gradient made it, and independent random $A_1$, $A_2$ with $r$ rows in $d_{\mathrm{in}}$ dimensions. Roughly, what is their cosine? Is the measured one, {number}`second_seed.cosine.seed:.3f`, above or below, and why?
+# (a) Two adapters have the same $B$ with one column, and independent random $A_1$, $A_2$ with one row in $d_{\mathrm{in}}$ dimensions. Roughly, what is their cosine? (b) Now one and the same gradient makes the first step of both, from $B = 0$, at rank $r$. What is it on average? (c) Is the measured one, {number}`second_seed.cosine.seed:.3f`, above or below that, and why?
 #
-# *Hint.* Start with $r = 1$. What is the cosine of $b a_1^\top$ and $b a_2^\top$?
+# *Hint.* The gradient of $B$ is $g A^\top$, where $g$ is the gradient of the weight.
 # ```
 #
 # ````{solution} ex-second-seed
 # :label: sol-second-seed
 # :class: dropdown
 #
-# For $r = 1$ it is the cosine of $a_1$ and $a_2$, about $\pm 1 / \sqrt{d_{\mathrm{in}}}$ with either sign. But $B$ follows $A$: its gradient is $g A^\top$, so the first step moves the weight along $g A^\top A$, and two such steps have a cosine of about $r / d_{\mathrm{in}}$, always positive ([](../ingredients/lora_delta); {number}`verdict.floor:.3f` here). A longer training also turns $A$ towards the inputs that matter, the same ones for both seeds, which adds to it.
+# (a) The cosine of $b a_1^\top$ and $b a_2^\top$ is that of $a_1$ and $a_2$: about $\pm 1 / \sqrt{d_{\mathrm{in}}}$, with either sign. (b) $B$ follows $A$: the first step moves the weight along $g A^\top A$. Two of these have a cosine of about $r / d_{\mathrm{in}}$ on average ([](../ingredients/lora_delta)), though it can be negative in a single module. (c) Compare it with {number}`verdict.floor:.3f`. A cosine near that would mean that $A$ hardly turned. One far above it means that training turned both $A$ towards the same inputs.
 # ````
 #
 # ## Take-away
 #
-# A likeness between two losses needs the likeness of one loss with itself beside it. Sharing $A$ makes cosines comparable and hides half of the chance; the order of the rows is the other half.
+# A likeness between two losses needs the likeness of one loss with itself beside it. Sharing $A$ makes cosines comparable and hides one of the two draws of a training; the order of the rows is the other.
 
 # %% tags=["remove-cell"]
 
@@ -204,7 +226,12 @@ def by_name(rows: pd.DataFrame) -> dict[str, float]:
     }
 
 
-barriers = line[line["quantity"] == "barrier"].set_index("metric")["value"]
+def along(quantity: str) -> dict[str, dict[str, float]]:
+    chosen = line[line["quantity"] == quantity].set_index("metric")[["value", "low", "high"]]
+    return chosen.to_dict("index")
+
+
+boxed = line.query("metric == 'boxed_cross_entropy' and quantity == 'curve'")["value"]
 this_run.record(
     "second_seed",
     {
@@ -212,7 +239,9 @@ this_run.record(
         "cosine": by_name(alike.query("measure == 'global cosine'")),
         "left": by_name(alike.query("measure == 'first left vectors'")),
         "right": by_name(alike.query("measure == 'first right vectors'")),
-        "barrier": {metric: float(value) for metric, value in barriers.items()},
+        "barrier": along("barrier"),
+        "midpoint": along("midpoint"),
+        "boxed": {"least": float(boxed.min()), "largest": float(boxed.max())},
         "accuracy": dict(zip(["sft", "order", "seed"], accuracy["accuracy"], strict=True)),
         "spread": float(accuracy["accuracy"].max() - accuracy["accuracy"].min()),
         "least_p": float(pairs["p_holm"].min()),

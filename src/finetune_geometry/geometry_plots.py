@@ -142,28 +142,35 @@ def share_panels(
 
 
 def likeness(
-    table: pd.DataFrame, names: Sequence[str], *, levels: Sequence[str], reference: str
+    table: pd.DataFrame,
+    names: Sequence[str],
+    *,
+    controls: Sequence[str],
+    level: str,
+    reference: str,
 ) -> Figure:
     """How alike adapters are with one reference: one panel a measure, one row an adapter.
 
     Args:
-        table: columns `other` (the adapter), `measure`, `value`, `low`, `high`.
-        names: the rows, from the top.
+        table: columns `other` (the adapter), `measure`, `value`, `low`, `high`, and the ends
+            `chance_low`, `chance_high` of the grey box behind it.
+        names: the rows, from the top: first the `controls`, then the others.
+        level: the control whose value goes down the panels as a dashed line.
         reference: what they are compared with.
-        levels: up to three of them whose values go down the panels as lines: the controls.
     """
     measures = list(table["measure"].unique())
     size = (3.0 + 2.1 * len(measures), 1.0 + 0.36 * len(names))
     fig, axes = plt.subplots(1, len(measures), figsize=size, sharex=True, sharey=True)
     for ax, measure in zip(np.atleast_1d(axes), measures, strict=True):
         rows = table[table["measure"] == measure].set_index("other")
-        for name, dashes in zip(levels, ("--", ":", "-."), strict=False):
-            ax.axvline(rows.loc[name, "value"], color="#777777", ls=dashes, lw=1.2, zorder=0)
+        ax.axvline(rows.loc[level, "value"], color="#777777", ls="--", lw=1.2, zorder=0)
         for place, name in enumerate(names):
             value, low, high = rows.loc[name, ["value", "low", "high"]]
+            left, right = rows.loc[name, ["chance_low", "chance_high"]]
+            ax.barh(place, right - left, 0.8, left, color="#BDBDBD", alpha=0.6, lw=0, zorder=0)
             ax.plot([low, high], [place, place], color=colour(name, names), lw=2.2)
             ax.plot(value, place, ms=7.5, **look(name, names))
-        ax.axhline(len(levels) - 0.5, color="#BBBBBB", lw=0.8)
+        ax.axhline(len(controls) - 0.5, color="#BBBBBB", lw=0.8)
         ax.set_title(measure, loc="left", fontsize=10)
         ax.grid(False, axis="y")
     first = np.atleast_1d(axes)[0]
