@@ -6,6 +6,7 @@ import matplotlib as mpl
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.colors import to_hex
 
 mpl.use("agg")
 
@@ -150,3 +151,13 @@ def test_introduced_names_keep_their_looks_whatever_a_figure_leaves_out():
         assert palette.colour("sft") == palette.COLOURS["sft"]
     finally:
         palette.introduce([])
+
+
+def test_lengths_are_bars_and_a_control_is_hollow():
+    bars = (
+        geometry_plots.lengths(pd.Series({"dpo": 1.0, "sft": 8.0, "sft-lr": 2.0})).axes[0].patches
+    )
+    assert [bar.get_width() for bar in bars] == [8.0, 1.0, 2.0]
+    white = [to_hex(bar.get_facecolor()) == "#ffffff" for bar in bars]
+    assert white == [False, False, True]
+    assert bars[0].get_edgecolor() == bars[2].get_edgecolor()

@@ -4,7 +4,6 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
-from matplotlib.colors import to_hex
 
 from finetune_geometry.claims import VERDICTS
 from finetune_geometry.result_plots import (
@@ -12,7 +11,6 @@ from finetune_geometry.result_plots import (
     accuracies,
     differences,
     estimators,
-    lengths,
     line_panels,
     lines_from,
     verdicts,
@@ -34,14 +32,6 @@ def test_accuracies_show_every_model_with_its_interval():
     spans = [tuple(line.get_xdata()) for line in ax.lines if len(line.get_xdata()) == 2]
     assert (0.5, 0.7) in spans
     assert (0.7, 0.9) in spans
-
-
-def test_lengths_are_bars_and_a_control_is_hollow():
-    bars = lengths(pd.Series({"dpo": 1.0, "sft": 8.0, "sft-lr": 2.0})).axes[0].patches
-    assert [bar.get_width() for bar in bars] == [8.0, 1.0, 2.0]
-    white = [to_hex(bar.get_facecolor()) == "#ffffff" for bar in bars]
-    assert white == [False, False, True]
-    assert bars[0].get_edgecolor() == bars[2].get_edgecolor()
 
 
 def test_differences_fill_what_is_detected_and_blacken_what_is_equivalent():

@@ -35,10 +35,11 @@ import torch
 from finetune_geometry.cores import map_modules
 from finetune_geometry.deltas import load_run
 from finetune_geometry.evaluation import evaluate_models
+from finetune_geometry.geometry_plots import lengths
 from finetune_geometry.palette import label, set_style
 from finetune_geometry.plots import pair_heatmap
 from finetune_geometry.records import Run, check_parameters
-from finetune_geometry.result_plots import accuracies, lengths
+from finetune_geometry.result_plots import accuracies
 from finetune_geometry.similarity import (
     bootstrap_global_cosine,
     inner_products,

@@ -180,3 +180,21 @@ def likeness(
     )
     fig.supxlabel(f"likeness with {label(reference)}", fontsize=10)
     return fig
+
+
+def lengths(norms: pd.Series) -> Figure:
+    """Norms of deltas as bars, by adapter; a method's control is hollow."""
+    shown = in_order(norms.index)
+    fig, ax = plt.subplots(figsize=(6.8, 0.8 + 0.42 * len(shown)))
+    for place, name in enumerate(shown):
+        style = look(name, shown)
+        ax.barh(
+            place, norms[name], 0.6,
+            color=style["markerfacecolor"], edgecolor=style["color"], lw=1.5,
+        )  # fmt: skip
+        ax.text(norms[name], place, f" {norms[name]:.3g}", va="center", fontsize=9.5)
+    ax.set_yticks(range(len(shown)), [label(name) for name in shown])
+    ax.set_ylim(len(shown) - 0.5, -0.5)
+    ax.grid(False, axis="y")
+    ax.set_xlabel("Frobenius norm of the delta")
+    return fig
