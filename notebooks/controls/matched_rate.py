@@ -61,7 +61,7 @@ compared = ["sft", control, "dpo"]
 # %% [markdown]
 # ## Train
 #
-# SFT's learning rate is {number}`matched_rate.rate.sft:.1e`, the control's {number}`matched_rate.rate.control:.1e`, DPO's {number}`matched_rate.rate.dpo:.1e`. Rows, their order, the initial $A$ and the number of steps are those of [SFT](../methods/sft).
+# SFT's learning rate is {number}`matched_rate.rate.sft:.1e`, that of SFT (lr) {number}`matched_rate.rate.control:.1e`, DPO's {number}`matched_rate.rate.dpo:.1e`. Rows, their order, the initial $A$ and the number of steps are those of [SFT](../methods/sft).
 
 # %% tags=["hide-output"]
 card = trained(Run.open(profile, run, {"methods.sft.learning_rate": rate}), "sft", control)
@@ -76,9 +76,9 @@ table = tabulate_cosines(parts).query("module == 'global'")
 intervals = bootstrap_global_cosine(parts, confidence=evaluation.confidence, seed=settings.seed)
 cosines = table.query("quantity == 'cosine'").merge(intervals, on=["a", "b"])
 this_run.write_table("controls/matched_rate_cosine.csv", cosines)
+norms = table.query("quantity == 'norm'").set_index("a")["value"]
 
 # %% mystnb={"figure": {"name": "fig-matched-rate-length", "caption": "How much of DPO's shortness is its learning rate? Frobenius norms of three deltas. SFT moved {number}`matched_rate.norm.sft:.3g`, SFT (lr), at {number}`matched_rate.factor:.2g` times SFT's learning rate, {number}`matched_rate.norm.control:.3g`, DPO {number}`matched_rate.norm.dpo:.3g`. The bar of SFT (lr) is what is left of SFT's lead when only the learning rate changes."}, "image": {"alt": "Three bars: the norms of the deltas of SFT, of SFT at the lower learning rate and of DPO."}} tags=["hide-input"]
-norms = table.query("quantity == 'norm'").set_index("a")["value"]
 lengths(norms[compared])
 # %% mystnb={"figure": {"name": "fig-matched-rate-cosine", "caption": "Does SFT keep its direction at a lower learning rate, and does it come closer to DPO's? Global cosines. SFT and SFT (lr) have {number}`matched_rate.cosine.sft_control:.3f`, SFT (lr) and DPO {number}`matched_rate.cosine.control_dpo:.3f`, SFT and DPO {number}`matched_rate.cosine.sft_dpo:.3f`. One run of each; how much a second seed changes is in the chapter before."}, "image": {"alt": "Lower-triangle matrix of global cosines between SFT, SFT at the lower learning rate and DPO."}} tags=["hide-input"]
 pair_heatmap(
@@ -100,12 +100,13 @@ accuracy = accuracy_table(answers, evaluation.confidence)
 pairs = mcnemar_table(answers, evaluation.equivalence_margin, evaluation.confidence)
 accuracies(accuracy)
 # %%
+names = {"a": "first", "b": "second", "p_holm": "corrected p"}
 show_table(
-    pairs[["a", "b", "difference", "low", "high", "p_holm"]],
+    pairs[["a", "b", "difference", "low", "high", "p_holm"]].rename(columns=names),
     {
-        **dict.fromkeys(["a", "b"], label),
+        **dict.fromkeys(["first", "second"], label),
         **dict.fromkeys(["difference", "low", "high"], "{:+.1%}"),
-        "p_holm": "{:.2g}",
+        "corrected p": "{:.2g}",
     },
 )
 

@@ -159,7 +159,7 @@ def likeness(
         reference: what they are compared with.
     """
     measures = list(table["measure"].unique())
-    size = (3.0 + 2.1 * len(measures), 1.0 + 0.36 * len(names))
+    size = (2.2 + 2.0 * len(measures), 1.0 + 0.36 * len(names))
     fig, axes = plt.subplots(1, len(measures), figsize=size, sharex=True, sharey=True)
     for ax, measure in zip(np.atleast_1d(axes), measures, strict=True):
         rows = table[table["measure"] == measure].set_index("other")
