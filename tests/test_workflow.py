@@ -17,7 +17,7 @@ import psutil
 import pytest
 import yaml
 from conftest import ROOT
-from jobs import JOBS, modules_of
+from jobs import CONTROLS, JOBS, modules_of
 from measure import main as measure
 from reference import normalise
 
@@ -331,10 +331,12 @@ def test_every_file_that_is_read_is_written_by_one_notebook() -> None:
 def test_only_dpo_depends_on_dpos_values() -> None:
     before, after = load_profile("tiny"), load_profile("tiny", {"methods.dpo.learning_rate": 1.0})
     changed = [job.name for job in JOBS if job.parameters(before) != job.parameters(after)]
-    assert changed == ["methods/dpo", "evaluation/verdict"]  # the verdict states the whole profile
+    # The control states DPO's learning rate, the verdict the whole profile.
+    assert changed == ["methods/dpo", "controls/matched_rate", "evaluation/verdict"]
     other = load_profile("tiny", {"training.learning_rate": 1.0})
     changed = [job.name for job in JOBS if job.parameters(before) != job.parameters(other)]
     trained = {f"methods/{method}" for method in METHODS} | {"ingredients/learning_rate"}
+    trained |= {f"controls/{control}" for control in CONTROLS}
     assert set(changed) == trained | {"evaluation/verdict"}
 
 

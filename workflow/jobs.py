@@ -181,8 +181,9 @@ JOBS = [
             reads=(*ROLLOUTS, *ADAPTERS),
             writes=tuple(f"controls/{control}_{table}.csv" for table in tables),
             settings=(
-                *("model", "problems", "lora", "training", "methods.sft", "methods.dpo"),
-                *("evaluation", "geometry"),
+                *("model", "problems", "lora", "training", "methods.sft", "evaluation", "geometry"),
+                # Its prose puts DPO's rate beside SFT's; a changed adapter is seen by its files.
+                *(("methods.dpo.learning_rate",) if control == "matched_rate" else ()),
             ),
             priority=35,
         )
