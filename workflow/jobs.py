@@ -185,7 +185,7 @@ JOBS = [
                 # Its prose puts DPO's rate beside SFT's; a changed adapter is seen by its files.
                 *(("methods.dpo.learning_rate",) if control == "matched_rate" else ()),
             ),
-            priority=35,
+            priority=55 if control == "second_seed" else 35,  # two trainings, one
         )
         for control, tables in CONTROLS.items()
     ),
