@@ -154,9 +154,8 @@ def test_introduced_names_keep_their_looks_whatever_a_figure_leaves_out():
 
 
 def test_lengths_are_bars_and_a_control_is_hollow():
-    bars = (
-        geometry_plots.lengths(pd.Series({"dpo": 1.0, "sft": 8.0, "sft-lr": 2.0})).axes[0].patches
-    )
+    norms = pd.Series({"dpo": 1.0, "sft": 8.0, "sft-lr": 2.0})
+    bars = geometry_plots.lengths(norms).axes[0].patches
     assert [bar.get_width() for bar in bars] == [8.0, 1.0, 2.0]
     white = [to_hex(bar.get_facecolor()) == "#ffffff" for bar in bars]
     assert white == [False, False, True]

@@ -396,7 +396,7 @@ def test_an_adapter_is_kept_while_all_that_made_it_is_the_same(toy_model, monkey
         pool["completion_ids"] = pool["completion_ids"].map(lambda ids: [7, *ids[1:]])
         with pytest.raises(KeyboardInterrupt):
             training.trained(toy_run(toy_model, pool=pool), "sft", "sft-lr")
-        toy_run(toy_model)
+        toy_run(toy_model)  # the first pool again
         patch.setattr(training, "content_sha256", lambda source: "other weights")
         with pytest.raises(KeyboardInterrupt):
             training.trained(run, "sft", "sft-lr")

@@ -78,9 +78,9 @@ cosines = table.query("quantity == 'cosine'").merge(intervals, on=["a", "b"])
 this_run.write_table("controls/matched_rate_cosine.csv", cosines)
 norms = table.query("quantity == 'norm'").set_index("a")["value"]
 
-# %% mystnb={"figure": {"name": "fig-matched-rate-length", "caption": "How much of DPO's shortness is its learning rate? Frobenius norms of three deltas. SFT moved {number}`matched_rate.norm.sft:.3g`, SFT (lr), at {number}`matched_rate.factor:.2g` times SFT's learning rate, {number}`matched_rate.norm.control:.3g`, DPO {number}`matched_rate.norm.dpo:.3g`. The bar of SFT (lr) is what is left of SFT's lead when only the learning rate changes."}, "image": {"alt": "Three bars: the norms of the deltas of SFT, of SFT at the lower learning rate and of DPO."}} tags=["hide-input"]
+# %% mystnb={"figure": {"name": "fig-matched-rate-length", "caption": "How much of DPO's shortness is its learning rate? Frobenius norms of three deltas. SFT moved {number}`matched_rate.norm.sft:.3g`, SFT (lr), at {number}`matched_rate.factor:.2g` times SFT's learning rate, {number}`matched_rate.norm.control:.3g`, DPO {number}`matched_rate.norm.dpo:.3g`. The bar of SFT (lr) is what is left of SFT's length when only the learning rate changes."}, "image": {"alt": "Three bars: the norms of the deltas of SFT, of SFT at the lower learning rate and of DPO."}} tags=["hide-input"]
 lengths(norms[compared])
-# %% mystnb={"figure": {"name": "fig-matched-rate-cosine", "caption": "Does SFT keep its direction at a lower learning rate, and does it come closer to DPO's? Global cosines. SFT and SFT (lr) have {number}`matched_rate.cosine.sft_control:.3f`, SFT (lr) and DPO {number}`matched_rate.cosine.control_dpo:.3f`, SFT and DPO {number}`matched_rate.cosine.sft_dpo:.3f`. One run of each; how much a second seed changes is in the chapter before."}, "image": {"alt": "Lower-triangle matrix of global cosines between SFT, SFT at the lower learning rate and DPO."}} tags=["hide-input"]
+# %% mystnb={"figure": {"name": "fig-matched-rate-cosine", "caption": "Does SFT keep its direction at a lower learning rate, and does it come closer to DPO's? Global cosines. SFT and SFT (lr) have {number}`matched_rate.cosine.sft_control:.3f`, SFT (lr) and DPO {number}`matched_rate.cosine.dpo_control:.3f`, SFT and DPO {number}`matched_rate.cosine.sft_dpo:.3f`. One run of each; how much a second seed changes is in the chapter before."}, "image": {"alt": "Lower-triangle matrix of global cosines between SFT, SFT at the lower learning rate and DPO."}} tags=["hide-input"]
 pair_heatmap(
     cosines,
     title="Global cosine",
@@ -114,12 +114,12 @@ show_table(
 # ## What it means for the claims
 #
 # - **Length (C12).** SFT is {number}`matched_rate.ratio.sft_dpo:.1f` times as long as DPO. At {number}`matched_rate.factor:.2g` times its learning rate, {number}`matched_rate.rate.control:.1e` against DPO's {number}`matched_rate.rate.dpo:.1e`, it is {number}`matched_rate.ratio.control_dpo:.1f` times as long. The first number is what the paper's comparison shows. Where the two rates are equal, the second is what is left of it.
-# - **Direction (C7).** With SFT, DPO has a cosine of {number}`matched_rate.cosine.sft_dpo:.3f`; with SFT (lr), {number}`matched_rate.cosine.control_dpo:.3f` ({number}`matched_rate.interval.low:.3f` to {number}`matched_rate.interval.high:.3f`); chance is {number}`cosine.chance_low:.3f` to {number}`cosine.chance_high:.3f`. If the second is much larger than the first, part of the angle was the learning rate. If both are small, DPO points elsewhere without the help of unequal rates. Neither says anything about DPO at the higher rate.
+# - **Direction (C7).** With SFT, DPO has a cosine of {number}`matched_rate.cosine.sft_dpo:.3f`; with SFT (lr), {number}`matched_rate.cosine.dpo_control:.3f` ({number}`matched_rate.interval.low:.3f` to {number}`matched_rate.interval.high:.3f`); chance is {number}`cosine.chance_low:.3f` to {number}`cosine.chance_high:.3f`. If the second is much larger than the first, part of the angle was the learning rate. If both are small, DPO points elsewhere without the help of unequal rates. Neither says anything about DPO at the higher rate.
 # - **The learning rate itself (C15).** One loss at two learning rates has a cosine of {number}`matched_rate.cosine.sft_control:.3f` with itself. The paper reports about 0.55. A method that was given another learning rate, as DPO was, may lose that much likeness before its loss says a word.
 #
 # ## How to read the figures, and how not to
 #
-# - **One factor is matched, others are not.** DPO still learns from pairs, passes over them more often, and is tied to a reference model.
+# - **One factor is matched, others are not.** DPO still learns from pairs, passes over them {number}`dpo.epochs:.1f` times where SFT passes over its rows {number}`sft.epochs:.2f` times, and is tied to a reference model.
 # - **A short delta need not be a harmless one.** Compare SFT (lr) with the base in the last figure: {number}`matched_rate.accuracy.control:.1%` and {number}`matched_rate.accuracy.base:.1%`. The length of a delta does not tell what it cost.
 # - **Less learning rate is not less training.** SFT (lr) sees as many rows and takes as many steps, and Adam makes each shorter by about the factor. Its delta is {number}`matched_rate.ratio.control_sft:.2f` of SFT's: a path that bends ends nearer than it is long.
 # - **The other direction is missing**: DPO at SFT's learning rate, {number}`matched_rate.rate.sft:.1e`. Train it with the parameter `learning_rate` of [DPO's notebook](../methods/dpo), and name `dpo-varied` in the parameter `others` of the cosine chapter.
@@ -145,35 +145,33 @@ show_table(
 # Before a difference is put down to a loss, give both losses the same learning rate. What goes away was the learning rate's. What stays is the loss's, or that of anything else that still differs.
 
 # %% tags=["remove-cell"]
-short = {"sft": "sft", control: "control", "dpo": "dpo", "base": "base"}
+short = {control: "control"}
 
 
 def by_pair(rows, column: str) -> dict[str, float]:
     return {
-        f"{short[a]}_{short[b]}": float(value)
+        f"{short.get(a, a)}_{short.get(b, b)}": float(value)
         for a, b, value in zip(rows["a"], rows["b"], rows[column], strict=True)
     }
 
 
-cosine = by_pair(cosines, "value")
-cosine["control_dpo"] = cosine.get("control_dpo", cosine.get("dpo_control"))
-p_values = by_pair(pairs, "p_holm")
-apart = cosines.set_index(["a", "b"])[["low", "high"]].loc[("dpo", control)]
+apart = {side: by_pair(cosines, side)["dpo_control"] for side in ("low", "high")}
 this_run.record(
     "matched_rate",
     {
         "factor": factor,
         "rate": {"sft": rates["sft"], "control": card["learning_rate"], "dpo": rates["dpo"]},
-        "norm": {short[name]: float(norms[name]) for name in compared},
+        "norm": {short.get(name, name): float(norms[name]) for name in compared},
         "ratio": {
             "sft_dpo": float(np.divide(norms["sft"], norms["dpo"])),
             "control_dpo": float(np.divide(norms[control], norms["dpo"])),
             "control_sft": float(np.divide(norms[control], norms["sft"])),
         },
-        "interval": {"low": float(apart["low"]), "high": float(apart["high"])},
-        "cosine": cosine,
-        "accuracy": {short[row.model]: float(row.accuracy) for row in accuracy.itertuples()},
-        "p": p_values,
-        "seconds": card["seconds"],
+        "interval": apart,
+        "cosine": by_pair(cosines, "value"),
+        "accuracy": {
+            short.get(row.model, row.model): float(row.accuracy) for row in accuracy.itertuples()
+        },
+        "p": by_pair(pairs, "p_holm"),
     },
 )
