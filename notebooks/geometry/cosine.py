@@ -143,7 +143,7 @@ plots.pair_heatmap(
     cmap="cividis",
     colorbar_label="Frobenius norm",
 )
-# %% mystnb={"figure": {"name": "fig-cosine-plane", "caption": "Where do the six end, seen from the base? Each delta as an arrow in the plane that holds most of the squared length of all, {number}`cosine.plane_share:.0%` of it in this run. Angles and lengths in the picture are those of the projections, so compare with the matrices above before you trust a small gap. An arrow too short to see is a method that hardly moved."}, "image": {"alt": "Arrows from the base at the origin to the six methods in a plane; both axes in units of the Frobenius norm."}} tags=["hide-input"]
+# %% mystnb={"figure": {"name": "fig-cosine-plane", "caption": "Where do the six end, seen from the base? Each delta as an arrow in the plane that holds most of the squared length of all, {number}`cosine.plane_share:.0%` of it in this run. Angles and lengths in the picture are those of the projections, so compare with the matrices above before you trust a small gap. An arrow too short to see is a method that hardly moved, or one that points out of this plane."}, "image": {"alt": "Arrows from the base at the origin to the six methods in a plane; both axes in units of the Frobenius norm."}} tags=["hide-input"]
 points, plane_share = plane(parts)
 plane_map(points[points["name"].isin(shown)])
 # %% [markdown]
