@@ -1,19 +1,26 @@
 """Training rows of each objective from one pool, and the order they come in."""
 
+import dataclasses
+
 import numpy as np
+import pandas as pd
 import pytest
 from toy import REWARDS, toy_pool
+from trl.trainer.dpo_trainer import DataCollatorForPreference
 
 from finetune_geometry.objectives import group_advantage, group_advantage_krafton
 from finetune_geometry.profiles import METHODS, Method, UserError, load_profile
 from finetune_geometry.rows import (
     advantage,
+    batch_facts,
     distinct_reward,
     preference_pairs,
+    row_lengths,
     row_order,
     rows_hash,
     unpaired_rows,
 )
+from finetune_geometry.trainers import RowCollator
 
 UNPAIRED = [method for method in METHODS if method != "dpo"]
 
@@ -120,19 +127,40 @@ def training():
     return load_profile("tiny", {"training.steps": 60, "training.batch_size": 8}).training
 
 
-def test_every_row_comes_once_an_epoch(training):
-    lengths = np.random.default_rng(0).integers(50, 300, 160)  # 480 rows: three epochs
+def by_batch(order, training):
+    return np.array(order).reshape(training.steps, training.batch_size)
+
+
+def test_every_row_comes_once_a_pass(training):
+    lengths = np.random.default_rng(0).integers(50, 300, 160)  # 480 rows: three passes
     order = row_order(lengths, training)
     assert len(order) == 60 * 8
-    for epoch in range(3):
-        assert sorted(order[160 * epoch : 160 * (epoch + 1)]) == list(range(160))
+    for one in range(3):
+        assert sorted(order[160 * one : 160 * (one + 1)]) == list(range(160))
 
 
-def test_fewer_rows_than_a_batch_come_again(training):
+@pytest.mark.parametrize("rows", [8, 9, 11, 15, 16, 27, 177])
+def test_no_batch_holds_a_row_twice(training, rows):
+    """Passes that do not divide into batches included: copies of DPO's pairs met there."""
+    lengths = np.random.default_rng(0).integers(50, 300, rows)
+    order = row_order(lengths, training)
+    assert all(len(set(batch)) == 8 for batch in by_batch(order, training).tolist())
+    facts = batch_facts(lengths, order, training, 32)
+    assert facts["distinct_rows_per_batch"] == {"least": 8, "mean": 8}
+    counts = np.bincount(order, minlength=rows)
+    passes = -(-60 // (rows // 8))
+    assert counts.max() <= passes
+    assert counts.min() > 0  # what a pass leaves out is drawn anew each time
+
+
+def test_a_pool_smaller_than_a_batch_fills_it_evenly(training):
     order = row_order(np.array([10, 20, 30]), training)
     assert len(order) == 480
-    counts = np.bincount(order)
-    assert counts.max() - counts.min() <= 1
+    for batch in by_batch(order, training):
+        counts = np.bincount(batch, minlength=3)
+        assert counts.max() - counts.min() == 1
+    facts = batch_facts(np.array([10, 20, 30]), order, training, 32)
+    assert facts["distinct_rows_per_batch"] == {"least": 3, "mean": 3}
 
 
 def test_the_order_is_that_of_the_seed(training):
@@ -143,9 +171,43 @@ def test_the_order_is_that_of_the_seed(training):
     assert row_order(lengths, training) != row_order(lengths, other)
 
 
-def test_batches_hold_rows_of_similar_length_in_no_order_of_length(training):
-    lengths = np.random.default_rng(0).integers(50, 300, 480)
-    batches = lengths[np.array(row_order(lengths, training))].reshape(-1, 8)
-    assert np.ptp(batches, axis=1).mean() < 0.2 * np.ptp(lengths)
-    longest = batches.max(1)
-    assert abs(np.corrcoef(np.arange(len(longest)), longest)[0, 1]) < 0.3
+def test_a_batch_is_a_uniform_draw_whatever_the_lengths(training):
+    """Lengths decide the places in a batch and nothing else."""
+    rng = np.random.default_rng(0)
+    lengths = rng.integers(50, 300, 480)
+    batches = by_batch(row_order(lengths, training), training)
+    assert (np.diff(lengths[batches], axis=1) >= 0).all()  # alike lengths share a micro-batch
+    shuffled = by_batch(row_order(rng.permutation(lengths), training), training)
+    assert [set(b) for b in batches.tolist()] == [set(b) for b in shuffled.tolist()]
+    # The mean length of a batch varies as that of a random draw of 8 does, not as sorted ones do.
+    means = lengths[batches].mean(1)
+    assert means.std() == pytest.approx(lengths.std() / np.sqrt(8), rel=0.3)
+
+
+def test_the_padding_of_a_card_is_that_of_the_collators(training):
+    """Counted in the batches that TRL's collators make of rows and of pairs."""
+    rng = np.random.default_rng(0)
+    micro = dataclasses.replace(training, micro_batch_size=4)
+
+    def ids(n):
+        return [5] * int(n)
+
+    a, b, c = rng.integers(5, 90, (3, 64))
+    pairs = pd.DataFrame(
+        {"prompt_ids": map(ids, a), "chosen_ids": map(ids, b), "rejected_ids": map(ids, c)}
+    )
+    rows = pd.DataFrame({"input_ids": map(ids, a), "labels": map(ids, a), "weight": 1.0})
+    collators = {
+        "rows": RowCollator(0, pad_to_multiple_of=32),
+        "pairs": DataCollatorForPreference(0, pad_to_multiple_of=32),
+    }
+    for table, collator in zip((rows, pairs), collators.values(), strict=True):
+        sizes = row_lengths(table)
+        order = row_order(sizes.max(1), micro)
+        masks = [
+            collator(table.iloc[order[i : i + 4]].to_dict("records"))["attention_mask"]
+            for i in range(0, len(order), 4)
+        ]
+        filled, places = sum(m.sum().item() for m in masks), sum(m.numel() for m in masks)
+        assert batch_facts(sizes, order, micro, 32)["padding"] == pytest.approx(1 - filled / places)
+        assert 0.05 < 1 - filled / places < 0.6

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -94,21 +95,60 @@ def unpaired_rows(rows: pd.DataFrame, method: str, settings: Method) -> pd.DataF
     )
 
 
-def row_order(lengths: np.ndarray, training: Training) -> list[int]:
-    """Indices of the rows of every step: (steps * batch_size,).
+def row_lengths(rows: pd.DataFrame) -> np.ndarray:
+    """Tokens of each training row, (rows, 1), or of both sequences of each pair, (pairs, 2)."""
+    if "chosen_ids" not in rows:
+        return rows["input_ids"].map(len).to_numpy()[:, None]
+    prompt = rows["prompt_ids"].map(len).to_numpy()
+    answers = [rows[name].map(len).to_numpy() for name in ("chosen_ids", "rejected_ids")]
+    return np.stack([prompt + answer for answer in answers], axis=1)
 
-    Epochs are shuffled with `training.seed`.  Within stretches of 20 batches rows of similar
-    length go together, which halves the padding; the batches of a stretch are shuffled again.
+
+def row_order(lengths: np.ndarray, training: Training) -> list[int]:
+    """Indices of the rows of every step, step by step: (steps * batch_size,).
+
+    A batch is a uniform draw from one pass over the rows, without replacement: each pass shuffles
+    all rows (with `training.seed`) and cuts them into batches, and what fills no whole batch is
+    left out of that pass. So no row meets a copy of itself in a batch. A pool that is smaller than
+    a batch cannot do that: each batch then holds every row as often as any other, or once more.
+
+    Within a batch rows stand in order of length, so that those of similar length share a
+    micro-batch, which needs less padding. The gradient of a step is a sum over its rows: length
+    decides nothing else.
     """
-    rng, batch = np.random.default_rng(training.seed), training.batch_size
-    wanted = training.steps * batch
-    shuffled = np.concatenate(
-        [rng.permutation(len(lengths)) for _ in range(-(-wanted // len(lengths)))]
-    )[:wanted]
-    order: list[int] = []
-    for start in range(0, wanted, 20 * batch):
-        stretch = shuffled[start : start + 20 * batch]
-        batches = np.sort_complex(lengths[stretch] + 1j * np.arange(len(stretch))).imag.astype(int)
-        batches = stretch[batches].reshape(-1, batch)
-        order += rng.permutation(batches).ravel().tolist()
-    return order
+    rng, batch, rows = np.random.default_rng(training.seed), training.batch_size, len(lengths)
+    batches: list[np.ndarray] = []
+    while len(batches) < training.steps:
+        if rows < batch:
+            passes = [rng.permutation(rows) for _ in range(-(-batch // rows))]
+            batches.append(np.concatenate(passes)[:batch])
+        else:
+            whole = rows // batch * batch
+            batches += list(rng.permutation(rows)[:whole].reshape(-1, batch))
+    return [
+        int(row)
+        for drawn in batches[: training.steps]
+        for row in drawn[np.argsort(lengths[drawn], kind="stable")]
+    ]
+
+
+def batch_facts(
+    lengths: np.ndarray, order: Sequence[int], training: Training, multiple: int
+) -> dict[str, Any]:
+    """What the batches of an `order` are made of, as a card tells it.
+
+    lengths: tokens of each row, (rows,), or of both sequences of each pair, (pairs, 2).
+    multiple: sequences are padded to the longest of their micro-batch, rounded up to this.
+
+    `distinct_rows_per_batch`: the least and the mean number of different rows in an optimiser step.
+    `padding`: share of the positions computed that hold no token, between 0 and 1.
+    """
+    chosen = np.asarray(order)
+    distinct = [len(set(step)) for step in chosen.reshape(-1, training.batch_size).tolist()]
+    held = lengths.reshape(len(lengths), -1)[chosen]  # (rows seen, sequences of a row)
+    held = held.reshape(-1, training.micro_batch_size * held.shape[1])
+    widths = -(-held.max(1) // multiple) * multiple
+    return {
+        "distinct_rows_per_batch": {"least": min(distinct), "mean": float(np.mean(distinct))},
+        "padding": float(1 - held.sum() / (widths.sum() * held.shape[1])),
+    }

@@ -25,7 +25,14 @@ from finetune_geometry.models import (
 from finetune_geometry.profiles import METHODS, UserError
 from finetune_geometry.records import Run, atomic_directory, explain_full_disk
 from finetune_geometry.rollouts import load_rollouts
-from finetune_geometry.rows import preference_pairs, row_order, rows_hash, unpaired_rows
+from finetune_geometry.rows import (
+    batch_facts,
+    preference_pairs,
+    row_lengths,
+    row_order,
+    rows_hash,
+    unpaired_rows,
+)
 from finetune_geometry.trainers import (
     SHAPE_STEP,
     VARIANTS,
@@ -52,12 +59,8 @@ def train(run: Run, method: str, name: str | None = None) -> dict[str, Any]:
         token_loss(method, settings)  # raises the error that lists the variants
     torch.set_num_threads(training.threads)
     rows = _rows(run, method)
-    if method == "dpo":
-        lengths = rows.apply(
-            lambda r: len(r.prompt_ids) + max(len(r.chosen_ids), len(r.rejected_ids)), axis=1
-        ).to_numpy()
-    else:
-        lengths = rows["input_ids"].map(len).to_numpy()
+    sizes = row_lengths(rows)
+    lengths = sizes.max(1)
     if lengths.max() > profile.model.max_length:
         raise UserError(
             f"the longest row has {lengths.max()} tokens, the context {profile.model.max_length}: "
@@ -135,6 +138,7 @@ def train(run: Run, method: str, name: str | None = None) -> dict[str, Any]:
         "steps": trainer.state.global_step,
         "rows": len(rows),
         "epochs": training.steps * training.batch_size / len(rows),
+        **batch_facts(sizes, order, training, SHAPE_STEP),
         "lora_a_sha256": initial_hash,
         "final_loss": history[-1]["loss"],
         "gradient_norms": [[entry["step"], entry["grad_norm"]] for entry in history],
@@ -218,6 +222,8 @@ def summarise(card: dict[str, Any]) -> pd.DataFrame:
         "objective": f"{METHODS[card['objective']]}, variant {card['variant']!r}",
         "rows trained on (SHA-256)": f"{card['rows']:,} ({card['rows_sha256'][:8]})",
         "epochs": f"{card['epochs']:.2f}",
+        "different rows in a batch": _distinct(card),
+        "padding": f"{card['padding']:.0%} of the positions computed",
         "steps": card["steps"],
         "peak learning rate": f"{card['learning_rate']:.1e}",
         "lora_A at step 0 (SHA-256)": card["lora_a_sha256"][:8],
@@ -225,3 +231,11 @@ def summarise(card: dict[str, Any]) -> pd.DataFrame:
         "peak memory": f"{card['peak_memory_mb']['resident'] / 1024:.1f} GiB",
     }
     return pd.DataFrame({"": shown.keys(), "value": shown.values()}).set_index("")
+
+
+def _distinct(card: dict[str, Any]) -> str:
+    least, mean = (card["distinct_rows_per_batch"][key] for key in ("least", "mean"))
+    size = card["settings"]["training"]["batch_size"]
+    if card["rows"] < size:
+        return f"{least} of {size}: there are no more"
+    return f"{least} of {size}" if least == mean else f"{least} to {size}, mean {mean:.1f}"

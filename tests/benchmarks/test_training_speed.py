@@ -1,4 +1,5 @@
-"""Training through the trainer, side by side with a bare PyTorch loop on the same rows.
+"""Training through the trainer, side by side with a bare PyTorch loop on the same rows; and what
+uniform batches cost beside batches that are sorted by length.
 
 `pytest tests/benchmarks --benchmark-only -s` prints the overhead of an optimiser step.  Both sides:
 the shipped student, LoRA, bf16 autocast, AdamW, clipping, the same micro-batches in the same order,
@@ -9,9 +10,10 @@ from __future__ import annotations
 
 import time
 from itertools import pairwise
-from statistics import median
+from statistics import mean, median
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -22,6 +24,7 @@ from finetune_geometry import training
 from finetune_geometry.generation import prompt_ids
 from finetune_geometry.models import load_model
 from finetune_geometry.problems import Difficulty, generate_problems
+from finetune_geometry.profiles import Training
 from finetune_geometry.records import Run, project_root
 from finetune_geometry.rollouts import POOL, load_rollouts
 from finetune_geometry.rows import row_order, unpaired_rows
@@ -108,6 +111,12 @@ def bare_loop(run: Run) -> tuple[list[float], float]:
 
 def trainer_steps(run: Run, monkeypatch: pytest.MonkeyPatch) -> tuple[list[float], float]:
     """The same of `train(run, "sft")`; a step counts from the end of the one before."""
+    seconds, card = trained(run, monkeypatch)
+    return seconds, card["losses"][0][1]
+
+
+def trained(run: Run, monkeypatch: pytest.MonkeyPatch) -> tuple[list[float], dict[str, Any]]:
+    """CPU seconds of each step of `train(run, "sft")` but the first ones, and its card."""
     ends: list[float] = []
 
     class Clock(training.Watch):
@@ -117,7 +126,7 @@ def trainer_steps(run: Run, monkeypatch: pytest.MonkeyPatch) -> tuple[list[float
 
     monkeypatch.setattr(training, "Watch", Clock)
     card = training.train(run, "sft")
-    return [after - before for before, after in pairwise(ends)][WARM - 1 :], card["losses"][0][1]
+    return [after - before for before, after in pairwise(ends)][WARM - 1 :], card
 
 
 def test_the_trainer_against_a_bare_loop(benchmark, run, monkeypatch):
@@ -133,4 +142,44 @@ def test_the_trainer_against_a_bare_loop(benchmark, run, monkeypatch):
     print(
         f"\nan optimiser step of {run.profile.training.batch_size} rows: bare loop "
         f"{median(bare):.3f} s, trainer {median(own):.3f} s, overhead {overhead:+.1%}"
+    )
+
+
+def sorted_order(lengths: np.ndarray, settings: Training) -> list[int]:
+    """The order before uniform batches: within 20 batches rows of similar length went together.
+
+    It saved padding, and made batches of short and of long solutions out of one pool; copies of one
+    row met in a batch wherever a stretch spanned several passes.
+    """
+    rng, batch = np.random.default_rng(settings.seed), settings.batch_size
+    wanted = settings.steps * batch
+    passes = [rng.permutation(len(lengths)) for _ in range(-(-wanted // len(lengths)))]
+    shuffled = np.concatenate(passes)[:wanted]
+    order: list[int] = []
+    for start in range(0, wanted, 20 * batch):
+        stretch = shuffled[start : start + 20 * batch]
+        batches = stretch[np.argsort(lengths[stretch], kind="stable")].reshape(-1, batch)
+        order += rng.permutation(batches).ravel().tolist()
+    return order
+
+
+def test_uniform_batches_against_sorted_ones(benchmark, run, monkeypatch):
+    """In turns, so that a drift of the machine cancels. The mean: steps differ in their length."""
+    seconds: dict[str, list[float]] = {"uniform": [], "sorted": []}
+    padding: dict[str, float] = {}
+
+    def both() -> None:
+        for name, order in [("sorted", sorted_order), ("uniform", row_order)] * 2:
+            monkeypatch.setattr(training, "row_order", order)
+            steps, card = trained(run, monkeypatch)
+            seconds[name] += steps
+            padding[name] = card["padding"]
+
+    benchmark.pedantic(both, rounds=1)
+    cost = mean(seconds["uniform"]) / mean(seconds["sorted"]) - 1
+    benchmark.extra_info["cost"] = cost
+    print(
+        f"\nan optimiser step of {run.profile.training.batch_size} rows: sorted batches "
+        f"{mean(seconds['sorted']):.3f} s ({padding['sorted']:.0%} padding), uniform "
+        f"{mean(seconds['uniform']):.3f} s ({padding['uniform']:.0%}), cost {cost:+.1%}"
     )
