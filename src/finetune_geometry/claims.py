@@ -1,15 +1,15 @@
-"""The claims ledger: what the paper says, what this run measured, what a fixed rule makes of it.
+"""The claims ledger: what the paper says, how a run measures it, and the rules that judge it.
 
-`book/claims.yaml` holds the claims and was written before any run. This module reads it, looks up
-the numbers in the run's tables, and applies the rules; it knows no claim itself.
+`book/claims.yaml` holds the claims, and for each every version of its rule with the day it was
+written. This module reads it and looks up the numbers in a run's tables; `judging` applies the
+rules. Neither knows a claim itself.
 """
 
 from __future__ import annotations
 
-import operator
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -17,26 +17,16 @@ import numpy as np
 import pandas as pd
 import yaml
 
+from finetune_geometry.judging import Number, read_condition
 from finetune_geometry.profiles import UserError
 from finetune_geometry.records import Run, project_root
 from finetune_geometry.schema import build
-
-REPRODUCED = "reproduced"
-DIRECTION = "direction only"
-FAILED = "not reproduced"
-UNTESTABLE = "not testable in this regime"
-VERDICTS = (REPRODUCED, DIRECTION, FAILED, UNTESTABLE)
-COLUMNS = [
-    "claim", "title", "paper", "measure", "value", "low", "high", "wanted", "detail", "rule",
-    "verdict", "notebook",
-]  # fmt: skip
 
 _TAKES: dict[str, Callable[[np.ndarray], Any]] = {
     "min": np.argmin,
     "max": np.argmax,
     "max_abs": lambda values: np.argmax(np.abs(values)),
 }
-_OPERATORS = {">=": operator.ge, "<=": operator.le, ">": operator.gt, "<": operator.lt}
 _SIGNED = ("difference",)  # columns that change sign when a pair is turned round
 
 
@@ -54,21 +44,45 @@ class Measure:
 
 
 @dataclass(frozen=True)
+class Rule:
+    """One version of a claim's rule: conditions, the day it was written, and why it is so."""
+
+    written: str  # year-month-day
+    reason: str  # of a later version: why the one before it was changed
+    reproduced: tuple[str, ...]
+    direction: tuple[str, ...]
+    testable: tuple[str, ...] = ()
+
+    def parts(self) -> dict[str, tuple[str, ...]]:
+        """The conditions by part, in the order in which they are asked."""
+        return {
+            "testable": self.testable,
+            "reproduced": self.reproduced,
+            "direction": self.direction,
+        }
+
+
+@dataclass(frozen=True)
 class Claim:
-    """One claim of the paper with its rule; the keys are explained in book/claims.yaml."""
+    """One claim of the paper with its rules; the keys are explained in book/claims.yaml."""
 
     title: str
     statement: str
     paper: str
     source: str
     method: str
-    reason: str
     notebook: str
     measures: Mapping[str, Measure]
-    reproduced: tuple[str, ...]
-    direction: tuple[str, ...]
-    testable: tuple[str, ...] = ()
+    rules: Mapping[str, Rule]  # the first version first, the present one last
     needs: str = ""
+
+    @property
+    def first(self) -> Rule:
+        return next(iter(self.rules.values()))
+
+    @property
+    def present(self) -> Rule:
+        return list(self.rules.values())[-1]
 
 
 @dataclass(frozen=True)
@@ -80,20 +94,11 @@ class Ledger:
     control_tables: Mapping[str, str] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
-class Number:
-    """A measured value with its interval (NaN where the table has none)."""
-
-    value: float
-    low: float = float("nan")
-    high: float = float("nan")
-
-
 def load_ledger(path: str | Path | None = None) -> Ledger:
     """Read and check the ledger (default: book/claims.yaml of the project).
 
-    Raises UserError on unknown keys, tables, measures and conditions that cannot be read, so that
-    a slip in a rule cannot pass for a verdict.
+    Raises UserError on unknown keys, tables, measures and conditions that cannot be read, and on
+    versions of a rule that are out of order, so that a slip cannot pass for a verdict.
     """
     source = Path(path) if path else project_root() / "book" / "claims.yaml"
     try:
@@ -104,22 +109,43 @@ def load_ledger(path: str | Path | None = None) -> Ledger:
     ledger: Ledger = build(Ledger, tree, source)
     for name, claim in ledger.claims.items():
         for label, measure in claim.measures.items():
-            where = f"{name}, {label!r}: {source}"
-            if measure.table not in {**ledger.tables, **ledger.control_tables}:
-                raise UserError(f"unknown table {measure.table!r}: {where}: list it under tables")
-            if measure.take not in ("", "mean", *_TAKES):
-                raise UserError(f"take: {measure.take!r}: {where}: use mean, {', '.join(_TAKES)}")
-            if any(len(pair.split()) != 2 for pair in measure.pairs) or len(measure.depth) not in (
-                0,
-                2,
-            ):
-                raise UserError(f"pairs or depth: {where}: a pair and a depth have two parts each")
-        for condition in (*claim.testable, *claim.reproduced, *claim.direction):
-            try:
-                holds(condition, dict.fromkeys(claim.measures, Number(0.0)))
-            except UserError as error:
-                raise UserError(f"{error} (claim {name}, {source})") from None
+            _check_measure(measure, {**ledger.tables, **ledger.control_tables},
+                           f"{name}, {label!r}: {source}")  # fmt: skip
+        _check_rules(claim, f"claim {name}: {source}")
     return ledger
+
+
+def _check_measure(measure: Measure, tables: Mapping[str, str], where: str) -> None:
+    if measure.table not in tables:
+        raise UserError(f"unknown table {measure.table!r}: {where}: list it under tables")
+    if measure.take not in ("", "mean", *_TAKES):
+        raise UserError(f"take {measure.take!r}: {where}: use mean, {', '.join(_TAKES)}")
+    if any(len(pair.split()) != 2 for pair in measure.pairs):
+        raise UserError(f"pairs have two parts: {where}: write 'sft rft'")
+
+
+def _check_rules(claim: Claim, where: str) -> None:
+    if not claim.rules:
+        raise UserError(f"no rule: {where}: write at least one under rules")
+    days = []
+    for version, rule in claim.rules.items():
+        try:
+            days.append(date.fromisoformat(rule.written))
+        except ValueError:
+            raise UserError(
+                f"written {rule.written!r}: {where}, {version}: write a day, '2026-11-24'"
+            ) from None
+        if not (rule.reproduced and rule.direction):
+            raise UserError(
+                f"a rule without conditions: {where}, {version}: fill reproduced and direction"
+            )
+        for condition in (c for part in rule.parts().values() for c in part):
+            try:
+                read_condition(condition, claim.measures)
+            except UserError as error:
+                raise UserError(f"{error} ({where}, {version})") from None
+    if days != sorted(days):
+        raise UserError(f"rules out of order: {where}: the first written comes first")
 
 
 def load_tables(run: Run, ledger: Ledger) -> dict[str, pd.DataFrame]:
@@ -136,8 +162,10 @@ def look_up(
 ) -> Number | None:
     """The value of a measure, or None where the run has no such table, adapter or row.
 
-    The interval is that of the row taken; a mean over rows has none. `settings` resolves values
-    written as profile:<dotted key>.
+    The interval is that of the row taken. Of the least of several rows it reaches from their least
+    lower to their least upper end, likewise for the largest; of a mean it is the mean of the
+    intervals, as if all were wrong in the same way: wider than the truth, if anything. `settings`
+    resolves values written as profile:<dotted key>.
     """
     if measure.table not in tables:
         return None
@@ -159,102 +187,27 @@ def look_up(
         return None
     rows = pd.concat(parts, ignore_index=True)
     values = rows[measure.column].to_numpy(dtype=float)
-    if measure.take == "mean":
-        return Number(float(values.mean()))
     if not measure.take and len(values) > 1:
         raise UserError(
             f"{len(values)} rows for one number: table {measure.table!r}, {dict(measure.where)}: "
             "narrow `where` in book/claims.yaml, or say which row to take"
         )
-    row = rows.iloc[int(_TAKES[measure.take](values)) if measure.take else 0]
     own = measure.column in ("value", "accuracy", "difference") and {"low", "high"} <= set(rows)
-    interval = (float(row["low"]), float(row["high"])) if own else (np.nan, np.nan)
-    return Number(float(row[measure.column]), *interval)
+    ends = rows[["low", "high"]].to_numpy(dtype=float) if own else np.full((len(values), 2), np.nan)
+    if measure.take == "mean":
+        return Number(float(values.mean()), *map(float, ends.mean(0)))
+    if measure.take in ("min", "max"):
+        pick = np.min if measure.take == "min" else np.max
+        return Number(float(pick(values)), *(float(pick(end)) for end in ends.T))
+    row = int(_TAKES[measure.take](values)) if measure.take else 0
+    return Number(float(values[row]), *map(float, ends[row]))
 
 
 def _pair(table: pd.DataFrame, a: str, b: str, *, column: str) -> pd.DataFrame:
     """Rows of the pair, whichever way round the table has it; signed columns are turned."""
     straight = table[(table["a"] == a) & (table["b"] == b)]
-    turned = table[(table["a"] == b) & (table["b"] == a)]
+    turned = table[(table["a"] == b) & (table["b"] == a)] if a != b else table.iloc[:0]
     if column in _SIGNED and not turned.empty:
         low, high = -turned["high"], -turned["low"]
         turned = turned.assign(**{column: -turned[column], "low": low, "high": high})
     return pd.concat([straight, turned])
-
-
-def holds(condition: str, numbers: Mapping[str, Number]) -> bool:
-    """Whether `left OP right` holds; a side is a measure's name, a number, or number * name."""
-    match = re.fullmatch(r"(.+?) (>=|<=|>|<) (.+)", condition.strip())
-    if match is None:
-        raise UserError(f"cannot read condition {condition!r}: claims: write left >= right")
-    left, sign, right = match.groups()
-    return bool(_OPERATORS[sign](_side(left, numbers), _side(right, numbers)))
-
-
-def _side(text: str, numbers: Mapping[str, Number]) -> float:
-    factor, star, name = text.rpartition(" * ")
-    try:
-        if not star and name not in numbers:
-            return float(text)
-        return (float(factor) if star else 1.0) * numbers[name].value
-    except (KeyError, ValueError):
-        known = "; ".join(numbers)
-        raise UserError(
-            f"{text!r} is no measure and no number: claims: known are {known}"
-        ) from None
-
-
-def judge(claim: Claim, numbers: Mapping[str, Number | None]) -> str:
-    """The verdict on one claim, one of VERDICTS. A number that is None or NaN: not testable."""
-    known = {k: n for k, n in numbers.items() if n is not None and np.isfinite(n.value)}
-    if len(known) < len(numbers):
-        return UNTESTABLE
-    for verdict, conditions in ((REPRODUCED, claim.reproduced), (DIRECTION, claim.direction)):
-        if not all(holds(c, known) for c in claim.testable):
-            return UNTESTABLE
-        if all(holds(c, known) for c in conditions):
-            return verdict
-    return FAILED
-
-
-def deciding(claim: Claim, numbers: Mapping[str, Number | None]) -> tuple[str, str]:
-    """The measure that keeps the claim from being reproduced, and what was wanted of it, in words.
-
-    The first measure, and no words, where nothing keeps it.
-    """
-    known = {k: n for k, n in numbers.items() if n is not None and np.isfinite(n.value)}
-    if len(known) == len(numbers):
-        for condition in claim.reproduced:
-            if not holds(condition, known):
-                left, sign, right = re.split(r" ([<>]=?) ", condition)
-                value = (
-                    f" ({_side(right, known):.4g})" if right.rpartition(" * ")[2] in known else ""
-                )
-                return left.rpartition(" * ")[2], f"{sign} {right}{value}"
-    return next(iter(numbers)), ""
-
-
-def evaluate(
-    ledger: Ledger, tables: Mapping[str, pd.DataFrame], settings: Mapping[str, Any]
-) -> pd.DataFrame:
-    """Every claim judged on the run's tables; columns COLUMNS, one row a claim.
-
-    `value`, `low`, `high` belong to `measure`, the one that decided, and `wanted` is what it failed
-    (see `deciding`); `detail` lists all numbers.
-    """
-    rows = []
-    for name, claim in ledger.claims.items():
-        numbers = {k: look_up(m, tables, settings) for k, m in claim.measures.items()}
-        chosen, wanted = deciding(claim, numbers)
-        shown = numbers[chosen] or Number(float("nan"))
-        detail = "; ".join(f"{k}: {n.value:.4g}" for k, n in numbers.items() if n is not None)
-        verdict = judge(claim, numbers)
-        if verdict == UNTESTABLE and claim.needs:
-            detail = f"{detail}; needs {claim.needs}" if detail else f"needs {claim.needs}"
-        parts = {k: getattr(claim, k) for k in ("testable", "reproduced", "direction")}
-        rule = "; ".join(f"{k}: {' and '.join(part)}" for k, part in parts.items() if part)
-        rows.append(
-            (name, claim.title, claim.paper, chosen, shown.value, shown.low, shown.high, wanted,
-             detail, rule, verdict, claim.notebook)
-        )  # fmt: skip
-    return pd.DataFrame(rows, columns=COLUMNS)
