@@ -131,6 +131,29 @@ def test_dpo_pulls_both_completions_with_the_same_weight():
     check_close(down, [expected])
 
 
+def test_a_beginning_that_both_completions_share_cancels_in_dpo():
+    """The proposition of the book, with log-probabilities of tokens in their context."""
+    torch.manual_seed(0)
+    logits = torch.randn(6, 6, dtype=torch.float64, requires_grad=True)  # of the next token
+
+    def loss(first: int) -> Tensor:
+        """DPO of a pair that shares three tokens, its sums beginning at token `first`."""
+        sums = []
+        for tokens in ([0, 1, 2, 3, 4], [0, 1, 2, 5, 1, 3]):
+            steps = torch.tensor(tokens).unfold(0, 2, 1)[first:]
+            for model in (logits, logits.detach().flip(0)):  # policy, reference
+                sums.append(model.log_softmax(-1)[steps[:, 0], steps[:, 1]].sum())
+        chosen, reference_chosen, rejected, reference_rejected = sums
+        return objectives.dpo(chosen, rejected, reference_chosen, reference_rejected, 0.1)
+
+    whole, rest = loss(0), loss(2)
+    torch.testing.assert_close(whole, rest)
+    gradients = [torch.autograd.grad(value, logits)[0] for value in (whole, rest)]
+    torch.testing.assert_close(*gradients)
+    assert gradients[0][2].abs().max() > 0  # where the two part
+    assert not torch.allclose(whole, loss(3))
+
+
 # Limits: where two objectives must be the same function.
 
 

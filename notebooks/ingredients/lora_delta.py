@@ -158,7 +158,7 @@ plots.toy(
 # %% [markdown]
 # So without a shared start, raw cosines between losses would say nothing: this floor is what the *same* loss would score. (The left singular vectors survive: $g A_1^\top A_1$ and $g A_2^\top A_2$ write into the same outputs. Compare left subspaces across seeds.)
 #
-# **A confound.** With a shared $A$ two *unrelated* updates agree on the right-hand side, because both can only read the $r$ input directions that $A$ offers.
+# **A confound.** With a shared $A$ two *unrelated* updates agree on the right-hand side, because both can only read the $r$ input directions that $A$ offers. How little of a LoRA's learning needs to be in $A$ is known: a random $A$ that is never trained does nearly as well as a trained one, and training $B$ alone beats training $A$ alone {cite}`zhu2024asymmetry`. What $B$ does, on the output side, is what a loss can put its mark on.
 
 # %% mystnb={"figure": {"name": "fig-delta-sides", "caption": "How alike do two unrelated adapters look on either side? Smallest principal angle of random deltas with one shared A, against k, the number of leading singular vectors; means over {number}`lora_delta.floor.draws` draws at d = {number}`lora_delta.floor.d`. The left side shows no likeness beyond what chance gives at that k. On the right the angle is already {number}`lora_delta.sides.right_half:.0f` degrees at k = r/2, and zero for every larger k. Nothing was learned here by anyone."}, "image": {"alt": "Smallest angle against k: the left side stays high, the right side falls to zero at half the rank."}} tags=["hide-input"]
 ks = np.arange(1, r + 1)

@@ -15,7 +15,7 @@
 # (rollouts)=
 # # Verified rollouts
 #
-# **What you will learn.** How one pool of solutions is sampled from the teacher and checked, and how the same pool becomes rows for five objectives and pairs for the sixth. The share of *mixed* groups, in which some solutions are right and some are wrong, decides how different the objectives can be at all.
+# **What you will learn.** How one pool of solutions is sampled from the teacher and checked, and how the same pool becomes rows for five objectives and pairs for the sixth. What the pool is like, before any training: how many groups are *mixed*, with right and wrong solutions in them, and how many solutions are copies of one another.
 #
 # ## One pool for all
 #
@@ -31,6 +31,8 @@ k: int | None = None  # rollouts of each prompt; None: the profile's value
 temperature: float | None = None  # of the teacher's sampling; None: the profile's value
 
 # %% tags=["hide-input"]
+from itertools import takewhile
+
 import pandas as pd
 
 from finetune_geometry.method_plots import group_outcomes
@@ -39,7 +41,14 @@ from finetune_geometry.palette import set_style
 from finetune_geometry.profiles import METHODS
 from finetune_geometry.records import Run, check_parameters
 from finetune_geometry.rollouts import load_rollouts, sample_rollouts
-from finetune_geometry.rows import advantage, preference_pairs, rows_hash
+from finetune_geometry.rows import (
+    advantage,
+    preference_pairs,
+    row_lengths,
+    row_order,
+    rows_hash,
+    unpaired_rows,
+)
 from finetune_geometry.tables import show_table
 
 check_parameters(globals())
@@ -58,6 +67,8 @@ pd.Series(
         "all-right groups": f"{card['all_right']:.1%}",
         "mixed groups": f"{card['mixed']:.1%}",
         "all-wrong groups": f"{card['all_wrong']:.1%}",
+        "rollouts that repeat an earlier one of their group": f"{card['repeated']:.1%}",
+        "groups of one text only": f"{card['identical']:.1%}",
         "tokens in a rollout, mean": f"{card['mean_tokens']:.0f}",
         "tokens in a rollout, longest": card["max_tokens"],
         "pool (SHA-256)": card["pool_sha256"][:16],
@@ -65,7 +76,7 @@ pd.Series(
     name="value",
 ).to_frame()
 
-# %% mystnb={"figure": {"name": "fig-groups", "caption": "How often do the rollouts of one prompt disagree? In {number}`rollouts.mixed:.1%` of the groups some are right and some are wrong; {number}`rollouts.all_right:.1%` are all right and {number}`rollouts.all_wrong:.1%` all wrong. The paper's pool has about ten mixed groups in a hundred. Temperature and length of the problems were set to come near that share, before any training. The bars say nothing about why a rollout is wrong."}, "image": {"alt": "Bars: share of groups with 0 to 4 right rollouts, split by the length of the problem."}} tags=["hide-input"]
+# %% mystnb={"figure": {"name": "fig-groups", "caption": "How often do the rollouts of one prompt disagree? In {number}`rollouts.mixed:.1%` of the groups some are right and some are wrong; {number}`rollouts.all_right:.1%` are all right and {number}`rollouts.all_wrong:.1%` all wrong. The paper does not state its share; about ten in a hundred follows from its numbers of rows and pairs, if every mixed group gave one pair. Temperature and length of the problems were set to come near that, before any training. The bars say nothing about why a rollout is wrong."}, "image": {"alt": "Bars: share of groups with 0 to 4 right rollouts, split by the length of the problem."}} tags=["hide-input"]
 group_outcomes(rows)
 # %% [markdown]
 # ## A mixed group
@@ -82,6 +93,14 @@ for reward, rollout in shown.groupby("reward").first()["text"].items():
     print(f"\nreward {reward:.0f}\n{rollout}")
 
 # %% [markdown]
+# ## Copies
+#
+# The teacher often says the same thing twice. In this pool {number}`rollouts.repeated:.1%` of the rollouts are, word for word, an earlier rollout of their group, and in {number}`rollouts.identical:.1%` of the groups all {number}`profile.rollouts.k` are one text. Three things follow.
+#
+# - **There are fewer different texts than rows.** A "row that the training has not met before" may be a copy of one that it has met.
+# - **A copy weighs like an original.** A text that a training meets three times pulls three times. Nobody chose these weights; the teacher's certainty did.
+# - **Published RFT removes copies.** It keeps one solution for each list of equations {cite}`yuan2023scaling`; in the paper we found no such step. The variant `distinct` of [RFT](../methods/rft) keeps one rollout for each text, which removes fewer.
+#
 # ## What each objective sees of it
 #
 # The five unpaired objectives read every rollout of the pool, in the same order, and differ in a weight. DPO reads one pair of each mixed group: its first right and its first wrong rollout. This is what they make of the group above:
@@ -126,6 +145,17 @@ pd.DataFrame(
 ).T
 
 # %% tags=["remove-cell"]
+# How much of a chosen rollout is a beginning that the rejected one has, too: it cancels in DPO.
+begun = [
+    sum(1 for _ in takewhile(lambda both: both[0] == both[1], zip(*texts, strict=False)))
+    for texts in (pairs[["chosen_ids", "rejected_ids"]].to_numpy() if len(mixed) else [])
+]
+chosen_tokens = sum(map(len, pairs["chosen_ids"])) if len(mixed) else 0
+# Which rollouts of the mixed groups a training comes to: only a group that is met whole has
+# weights in the contrast of Offline GRPO that sum to zero.
+lengths = row_lengths(unpaired_rows(rows, "sft", settings["sft"])).max(1)
+order = row_order(lengths, seen["offline_grpo"])
+met = pd.Series(rows.index.isin(order), rows.index).groupby(rows["group"]).mean()[mixed.index]
 this_run.record(
     "rollouts",
     {
@@ -133,7 +163,12 @@ this_run.record(
             key: card[key] for key in ("rows", "groups", "heldout_rows", "mean_reward", "all_right")
         },
         **{key: card[key] for key in ("mixed", "all_wrong", "mean_tokens", "max_tokens")},
+        **{key: card[key] for key in ("repeated", "identical")},
         "pairs": len(pairs),
+        "shared_prefix": sum(begun) / chosen_tokens if chosen_tokens else float("nan"),
+        "root_mean_reward": card["mean_reward"] ** 0.5,
+        "mixed_whole": int((met == 1).sum()),
+        "mixed_unseen": int((met == 0).sum()),
         "pairs_sha256": rows_hash(pairs)[:16],
         "pool_sha256": card["pool_sha256"][:16],
         "seconds": card["seconds"],
@@ -143,7 +178,9 @@ this_run.record(
 # %% [markdown]
 # ## How to read the share of mixed groups
 #
-# In an all-right group SFT, RFT and Offline GRPO pull at the same tokens, with different strengths. Only wrong rollouts separate SFT from RFT, and only mixed groups let Offline GRPO push anything away. With few of them, the first gradients of SFT, RFT and the printed RIFT are close by algebra alone. Whoever reads "the methods are nearly collinear" should ask for this share first.
+# In an all-right group SFT, RFT and Offline GRPO pull at the same tokens, with different strengths. Only wrong rollouts separate SFT from RFT, and only mixed groups let Offline GRPO push anything away. Where few rollouts are wrong, and their gradients are not much longer than the others', the first gradients of SFT, RFT and the printed RIFT are close by algebra alone ({prf:ref}`prop-angle`). Whoever reads "the methods are nearly collinear" should ask for these shares first. They do not tell how far apart the trained deltas end: that also depends on which rows a run comes to, and [another order of the rows](../controls/reshuffled) moves a delta, too.
+#
+# Below one pass a run does not come to all the rows, hence not to all of a group. SFT makes {number}`sft.epochs:.2f` passes here. Of the {number}`rollouts.pairs` mixed groups a training of the five unpaired objectives meets {number}`rollouts.mixed_whole` with all their rollouts and {number}`rollouts.mixed_unseen` with none. DPO does not have this problem: it meets its pairs whole. But {number}`rollouts.shared_prefix:.0%` of the tokens of its right rollouts are a beginning that the wrong one shares, and that cancels in its gradient ({prf:ref}`prop-prefix`).
 #
 # ## One thing to vary
 #
@@ -172,4 +209,4 @@ this_run.record(
 #
 # ## Take-away
 #
-# One pool, one order, one verifier. {number}`rollouts.pairs` of {number}`rollouts.groups:,` groups carry all that Offline GRPO and DPO can know beyond imitation.
+# One pool, one order, one verifier. {number}`rollouts.pairs` of {number}`rollouts.groups:,` groups carry all the contrast that Offline GRPO and DPO can draw on. And a good part of the rows may be copies: ask for that share, too.

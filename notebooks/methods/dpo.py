@@ -19,7 +19,9 @@
 #
 # ## The idea
 #
-# Direct preference optimisation takes pairs: a right and a wrong rollout of the same prompt {cite}`rafailov2023dpo`. It raises the log-probability of the right one relative to the wrong one, both measured against the base model. Once a pair is told apart clearly, its pull fades. Only mixed groups give pairs, so DPO sees a small part of the pool many times, and, as in the paper, at a tenth of the others' learning rate. Both facts make its delta short, before any question of direction.
+# Direct preference optimisation takes pairs: a right and a wrong rollout of the same prompt {cite}`rafailov2023dpo`. It raises the log-probability of the right one relative to the wrong one, both measured against the base model. Once a pair is told apart clearly, its pull fades. Only mixed groups give pairs, so DPO sees a small part of the pool many times, and, as in the paper, at a tenth of the others' learning rate. The learning rate shortens its delta before any question of direction. The many passes do not: a step of Adam is about as long as the learning rate says, whether its pairs are new or old.
+#
+# That a small change can go a long way with this loss is known. On one model and one trait DPO was found to bypass what the base had learnt, not to remove it, by a small shift spread over the layers {cite}`lee2024mechanistic`. It is also known that the loss lowers the wrong rollout faster than it raises the right one {cite}`feng2024limitations`, and that the probability of the right one may fall as well {cite}`razin2025unintentional,ren2025dynamics`.
 
 # %% tags=["parameters"]
 profile: str = "tiny"  # which profile: smoke, tiny, qwen3-0.6b, qwen3-4b, llama-3.2-3b
@@ -66,7 +68,7 @@ settings, training = this_run.profile.methods[method], this_run.profile.training
 # \mathcal{L}_{\text{DPO}} = -\log \sigma(h), \qquad h = \beta \Big[ \log \frac{\pi_\theta(y^+ \mid x)}{\pi_{\text{base}}(y^+ \mid x)} - \log \frac{\pi_\theta(y^- \mid x)}{\pi_{\text{base}}(y^- \mid x)} \Big]
 # $$ (eq-dpo)
 #
-# $y^+$ is the right and $y^-$ the wrong rollout, and log-probabilities are summed over tokens. The gradient weight is $+\beta\,\sigma(-h)$ on every token of $y^+$ and $-\beta\,\sigma(-h)$ on every token of $y^-$. This run has {number}`rollouts.pairs` pairs. {numref}`tab-weights` puts it beside the other five.
+# $y^+$ is the right and $y^-$ the wrong rollout, and log-probabilities are summed over tokens; those of a beginning that both share cancel ({prf:ref}`prop-prefix`). The gradient weight is $+\beta\,\sigma(-h)$ on every token of $y^+$ and $-\beta\,\sigma(-h)$ on every token of $y^-$. This run has {number}`rollouts.pairs` pairs, and a batch holds {number}`dpo.distinct.least` different ones or more. {numref}`tab-weights` puts it beside the other five.
 #
 # In code it is one pure function of per-token log-probabilities:
 
@@ -100,7 +102,7 @@ summarise(card)
 # %% [markdown]
 # ## Curves
 
-# %% mystnb={"figure": {"name": "fig-dpo-curves", "caption": "Does DPO train? Its loss goes from {number}`dpo.first_loss:.3g` to {number}`dpo.final_loss:.3g` in {number}`dpo.steps` steps; {number}`dpo.clipped:.0%` of the logged gradient norms lie above the clipping threshold. The loss starts at log 2, where the two rollouts of a pair are not told apart. Losses of different objectives are in different units: do not compare them across chapters."}, "image": {"alt": "Two curves over training steps: the loss of DPO and its gradient norm with the clipping threshold."}} tags=["hide-input"]
+# %% mystnb={"figure": {"name": "fig-dpo-curves", "caption": "Does DPO train? A logged loss is the mean over {number}`profile.training.logging_steps` steps, each with a batch of its own: {number}`dpo.first_loss:.3g` the first, {number}`dpo.final_loss:.3g` the last, after {number}`dpo.steps` steps. A fall shows that the training runs, not how much is gained. {number}`dpo.clipped:.0%` of the logged gradient norms lie above the clipping threshold. The loss starts at log 2, where the two rollouts of a pair are not told apart. Losses of different objectives are in different units: do not compare them across chapters."}, "image": {"alt": "Two curves over training steps: the loss of DPO and its gradient norm with the clipping threshold."}} tags=["hide-input"]
 training_curves(method, card, training.max_grad_norm)
 # %% [markdown]
 # ## What the adapter looks like
@@ -136,6 +138,8 @@ this_run.record(
         "learning_rate": card["learning_rate"],
         "first_loss": card["losses"][0][1],
         "final_loss": card["final_loss"],
+        "distinct": card["distinct_rows_per_batch"],
+        "padding": card["padding"],
         "clipped": sum(clipped) / len(clipped),
         "seconds": card["seconds"],
         "norm": norm,
@@ -167,9 +171,9 @@ this_run.record(
 # :label: sol-dpo
 # :class: dropdown
 #
-# The learning rates differ by a factor of ten, so the norms differ for that reason alone. And "the same data" is the same pool, not the same rows: DPO sees few prompts, chosen for being neither easy nor hard, many times over. Trainings with equal learning rates, on equal rows, would separate these: see the projects in [](../../book/exercises).
+# The learning rates differ by a factor of ten, so the norms would differ for that reason alone. And "the same data" is the same pool, not the same rows: DPO sees few prompts, chosen for being neither easy nor hard, many times over. Trainings with equal learning rates, on equal rows, would separate these: see the projects in [](../../book/exercises).
 # ````
 #
 # ## Take-away
 #
-# DPO pulls at differences between rollouts, on few prompts, gently. That its delta is short and points elsewhere is partly the loss, partly the protocol.
+# DPO pulls at differences between rollouts, on few prompts, at a low learning rate. How long its delta is and where it points is partly the loss, partly the protocol.

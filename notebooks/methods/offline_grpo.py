@@ -15,7 +15,7 @@
 # (method-offline-grpo)=
 # # Offline GRPO: compare within the group
 #
-# **What you will learn.** What an advantage is, why groups without a contrast still train here, and where the part of the delta that is orthogonal to SFT can come from.
+# **What you will learn.** What an advantage is, why groups without a contrast still train here, and why a part of the delta that is orthogonal to SFT need not come from the contrast.
 #
 # ## The idea
 #
@@ -69,7 +69,7 @@ settings, training = this_run.profile.methods[method], this_run.profile.training
 # \mathcal{L}_{\text{GRPO}} = -\frac{1}{N} \sum_{y} A(y) \sum_{t} \log \pi_\theta(y_t \mid x, y_{<t}), \qquad A(y) = r(y) - \bar r_{\text{group}} + 0.1
 # $$ (eq-offline-grpo)
 #
-# The gradient weight is the advantage $A$. In this run {number}`rollouts.mixed:.1%` of the groups are mixed: only there can $A$ be negative. The variant `krafton` is the primary source's code: weight $A\,\pi_\theta$, a KL term, and the bias in all-right groups only. {numref}`tab-weights` puts it beside the other five.
+# The gradient weight is the advantage $A$. In this run {number}`rollouts.mixed:.1%` of the groups are mixed: only there can $A$ be negative. The variant `krafton` follows the primary source's code: weight $A\,\pi_\theta$, a KL term, and the bias in all-right groups only. That code also adds a small reward for entropy, which is left out here. {numref}`tab-weights` puts it beside the other five.
 #
 # In code it is one pure function of per-token log-probabilities:
 
@@ -108,7 +108,7 @@ summarise(card)
 # %% [markdown]
 # ## Curves
 
-# %% mystnb={"figure": {"name": "fig-offline-grpo-curves", "caption": "Does Offline GRPO train? Its loss goes from {number}`offline_grpo.first_loss:.3g` to {number}`offline_grpo.final_loss:.3g` in {number}`offline_grpo.steps` steps; {number}`offline_grpo.clipped:.0%` of the logged gradient norms lie above the clipping threshold. Most weights are 0.1, hence the small values. Losses of different objectives are in different units: do not compare them across chapters."}, "image": {"alt": "Two curves over training steps: the loss of Offline GRPO and its gradient norm with the clipping threshold."}} tags=["hide-input"]
+# %% mystnb={"figure": {"name": "fig-offline-grpo-curves", "caption": "Does Offline GRPO train? A logged loss is the mean over {number}`profile.training.logging_steps` steps, each with a batch of its own: {number}`offline_grpo.first_loss:.3g` the first, {number}`offline_grpo.final_loss:.3g` the last, after {number}`offline_grpo.steps` steps. A fall shows that the training runs, not how much is gained. {number}`offline_grpo.clipped:.0%` of the logged gradient norms lie above the clipping threshold. Most weights are 0.1, hence the small values. Losses of different objectives are in different units: do not compare them across chapters."}, "image": {"alt": "Two curves over training steps: the loss of Offline GRPO and its gradient norm with the clipping threshold."}} tags=["hide-input"]
 training_curves(method, card, training.max_grad_norm)
 # %% [markdown]
 # ## What the adapter looks like
@@ -144,6 +144,8 @@ this_run.record(
         "learning_rate": card["learning_rate"],
         "first_loss": card["losses"][0][1],
         "final_loss": card["final_loss"],
+        "distinct": card["distinct_rows_per_batch"],
+        "padding": card["padding"],
         "clipped": sum(clipped) / len(clipped),
         "seconds": card["seconds"],
         "norm": norm,
@@ -155,7 +157,7 @@ this_run.record(
 # %% [markdown]
 # ## One thing to vary
 #
-# `bias`: at 0 only mixed groups train. The delta then has no reason to point along SFT. A varied run keeps its own adapter and leaves this one alone:
+# `bias`: at 0 only mixed groups train. Does the delta still point along SFT's? A varied run keeps its own adapter and leaves this one alone:
 #
 # ```
 # papermill notebooks/methods/offline_grpo.ipynb out.ipynb -p bias 0.0
@@ -180,4 +182,4 @@ this_run.record(
 #
 # ## Take-away
 #
-# The share of mixed groups decides how much of Offline GRPO is not SFT. Report it with every number about this method.
+# The share of mixed groups decides how much of this loss is a contrast. Report it with every number about the method, and before you ascribe the part off SFT's direction to the contrast, look how far [another order of the rows](../controls/reshuffled) takes SFT from itself.

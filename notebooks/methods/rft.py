@@ -65,7 +65,7 @@ settings, training = this_run.profile.methods[method], this_run.profile.training
 # \mathcal{L}_{\text{RFT}} = -\frac{1}{N} \sum_{y} r(y) \sum_{t} \log \pi_\theta(y_t \mid x, y_{<t})
 # $$ (eq-rft)
 #
-# The gradient weight of a token is the reward $r \in \{0, 1\}$ of its rollout. Wrong rollouts stay in the batch with weight 0, so that row order and step count are those of SFT: what differs is the loss and nothing else. The variant `distinct` is the primary source's: a repeated rollout of the same prompt counts once. {numref}`tab-weights` puts it beside the other five.
+# The gradient weight of a token is the reward $r \in \{0, 1\}$ of its rollout. Wrong rollouts stay in the batch with weight 0, so that row order and step count are those of SFT: what differs is the loss and nothing else. The variant `distinct` is closer to the primary source: a repeated text of the same prompt counts once. That source goes further. It compares lists of equations, not texts, and trains on the original solutions, too; the pool here has none. {numref}`tab-weights` puts it beside the other five.
 #
 # In code it is one pure function of per-token log-probabilities:
 
@@ -99,7 +99,7 @@ summarise(card)
 # %% [markdown]
 # ## Curves
 
-# %% mystnb={"figure": {"name": "fig-rft-curves", "caption": "Does RFT train? Its loss goes from {number}`rft.first_loss:.3g` to {number}`rft.final_loss:.3g` in {number}`rft.steps` steps; {number}`rft.clipped:.0%` of the logged gradient norms lie above the clipping threshold. Wrong rollouts count as 0 here, which lowers the loss. Losses of different objectives are in different units: do not compare them across chapters."}, "image": {"alt": "Two curves over training steps: the loss of RFT and its gradient norm with the clipping threshold."}} tags=["hide-input"]
+# %% mystnb={"figure": {"name": "fig-rft-curves", "caption": "Does RFT train? A logged loss is the mean over {number}`profile.training.logging_steps` steps, each with a batch of its own: {number}`rft.first_loss:.3g` the first, {number}`rft.final_loss:.3g` the last, after {number}`rft.steps` steps. A fall shows that the training runs, not how much is gained. {number}`rft.clipped:.0%` of the logged gradient norms lie above the clipping threshold. Wrong rollouts count as 0 here, which lowers the loss. Losses of different objectives are in different units: do not compare them across chapters."}, "image": {"alt": "Two curves over training steps: the loss of RFT and its gradient norm with the clipping threshold."}} tags=["hide-input"]
 training_curves(method, card, training.max_grad_norm)
 # %% [markdown]
 # ## What the adapter looks like
@@ -135,6 +135,8 @@ this_run.record(
         "learning_rate": card["learning_rate"],
         "first_loss": card["losses"][0][1],
         "final_loss": card["final_loss"],
+        "distinct": card["distinct_rows_per_batch"],
+        "padding": card["padding"],
         "clipped": sum(clipped) / len(clipped),
         "seconds": card["seconds"],
         "norm": norm,
@@ -166,9 +168,9 @@ this_run.record(
 # :label: sol-rft
 # :class: dropdown
 #
-# Let $p$ be the share of right rollouts. The sum over all has length $\sqrt{n}$, the sum over the right ones $\sqrt{pn}$, and their inner product is $pn$. The cosine is $pn / (\sqrt{n}\sqrt{pn}) = \sqrt{p}$. Real gradients share a common part, which pushes the cosine further up.
+# Let $p$ be the share of right rollouts. The sum over all has length $\sqrt{n}$, the sum over the right ones $\sqrt{pn}$, and their inner product is $pn$. The cosine is $pn / (\sqrt{n}\sqrt{pn}) = \sqrt{p}$. With this pool's $p$ that is $\sqrt{p}$ = {number}`rollouts.root_mean_reward:.3f`, and the trained deltas have {number}`cosine.sft_rft:.3f`. Where the two are close, the trained cosine is no more than sharing rows gives, with no likeness between the gradients of different rollouts. Gradients at one point may well share a part, which lifts *their* cosine above $\sqrt{p}$; a trained delta is the outcome of many steps, and need not follow.
 # ````
 #
 # ## Take-away
 #
-# RFT is SFT with the wrong rollouts switched off. The fewer wrong rollouts, the closer the two gradients.
+# RFT is SFT with the wrong rollouts switched off. The fewer wrong rollouts, the more the two trainings share, and the less their cosine says about verification.

@@ -103,7 +103,7 @@ summarise(card)
 # %% [markdown]
 # ## Curves
 
-# %% mystnb={"figure": {"name": "fig-rift-curves", "caption": "Does RIFT train? Its loss goes from {number}`rift.first_loss:.3g` to {number}`rift.final_loss:.3g` in {number}`rift.steps` steps; {number}`rift.clipped:.0%` of the logged gradient norms lie above the clipping threshold. Right rollouts count less than wrong ones, which lowers the loss. Losses of different objectives are in different units: do not compare them across chapters."}, "image": {"alt": "Two curves over training steps: the loss of RIFT and its gradient norm with the clipping threshold."}} tags=["hide-input"]
+# %% mystnb={"figure": {"name": "fig-rift-curves", "caption": "Does RIFT train? A logged loss is the mean over {number}`profile.training.logging_steps` steps, each with a batch of its own: {number}`rift.first_loss:.3g` the first, {number}`rift.final_loss:.3g` the last, after {number}`rift.steps` steps. A fall shows that the training runs, not how much is gained. {number}`rift.clipped:.0%` of the logged gradient norms lie above the clipping threshold. Right rollouts count less than wrong ones, which lowers the loss. Losses of different objectives are in different units: do not compare them across chapters."}, "image": {"alt": "Two curves over training steps: the loss of RIFT and its gradient norm with the clipping threshold."}} tags=["hide-input"]
 training_curves(method, card, training.max_grad_norm)
 # %% [markdown]
 # ## What the adapter looks like
@@ -139,6 +139,8 @@ this_run.record(
         "learning_rate": card["learning_rate"],
         "first_loss": card["losses"][0][1],
         "final_loss": card["final_loss"],
+        "distinct": card["distinct_rows_per_batch"],
+        "padding": card["padding"],
         "clipped": sum(clipped) / len(clipped),
         "seconds": card["seconds"],
         "norm": norm,
@@ -175,4 +177,4 @@ this_run.record(
 #
 # ## Take-away
 #
-# Before comparing methods, compare formulas. As printed, RIFT is a positively weighted SFT, and a small angle between the two is what the algebra predicts.
+# Before comparing methods, compare formulas. As printed, RIFT is a positively weighted SFT on the same rows, and a small angle between the two is what these weights alone predict.

@@ -99,7 +99,7 @@ summarise(card)
 # %% [markdown]
 # ## Curves
 
-# %% mystnb={"figure": {"name": "fig-sft-curves", "caption": "Does SFT train? Its loss goes from {number}`sft.first_loss:.3g` to {number}`sft.final_loss:.3g` in {number}`sft.steps` steps; {number}`sft.clipped:.0%` of the logged gradient norms lie above the clipping threshold. Losses of different objectives are in different units: do not compare them across chapters."}, "image": {"alt": "Two curves over training steps: the loss of SFT and its gradient norm with the clipping threshold."}} tags=["hide-input"]
+# %% mystnb={"figure": {"name": "fig-sft-curves", "caption": "Does SFT train? A logged loss is the mean over {number}`profile.training.logging_steps` steps, each with a batch of its own: {number}`sft.first_loss:.3g` the first, {number}`sft.final_loss:.3g` the last, after {number}`sft.steps` steps. A fall shows that the training runs, not how much is gained. {number}`sft.clipped:.0%` of the logged gradient norms lie above the clipping threshold. Losses of different objectives are in different units: do not compare them across chapters."}, "image": {"alt": "Two curves over training steps: the loss of SFT and its gradient norm with the clipping threshold."}} tags=["hide-input"]
 training_curves(method, card, training.max_grad_norm)
 # %% [markdown]
 # ## What the adapter looks like
@@ -135,6 +135,8 @@ this_run.record(
         "learning_rate": card["learning_rate"],
         "first_loss": card["losses"][0][1],
         "final_loss": card["final_loss"],
+        "distinct": card["distinct_rows_per_batch"],
+        "padding": card["padding"],
         "clipped": sum(clipped) / len(clipped),
         "seconds": card["seconds"],
         "norm": norm,

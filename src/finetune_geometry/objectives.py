@@ -30,7 +30,8 @@ def rft(log_probs: Tensor, reward: Tensor) -> Tensor:
     """Rejection fine-tuning (Yuan et al., arXiv:2308.01825): SFT on right rollouts, w = r.
 
     Wrong rows stay in the batch with weight 0, so that row order and step count are those of SFT.
-    The primary source also drops repeated rollouts: see `rows.distinct_reward`.
+    The primary source also trains on the original solutions and keeps one rollout for each list of
+    equations; `rows.distinct_reward` keeps one for each text.
     """
     return -reward[:, None] * log_probs
 
@@ -74,6 +75,9 @@ def offline_grpo_krafton(
     log_probs: Tensor, reference_log_probs: Tensor, mask: Tensor, advantage: Tensor, kl: float
 ) -> Tensor:
     """Offline GRPO as in KRAFTON's code: -A pi(y_t) + kl * KL estimate; w = A pi(y_t) + KL part.
+
+    The code's small reward for entropy (coefficient 0.001) is left out: it is no function of
+    log pi(y_t).
 
     The KL estimate is GRPO's (Shao et al., arXiv:2402.03300, eq. 4): q - log q - 1 with
     q = pi_ref / pi.  `reference_log_probs` (rows, tokens) comes from the model without adapter.
