@@ -1,4 +1,4 @@
-"""Interpolation exact in dW, log-probabilities of a plain forward pass, Frankle's barrier."""
+"""Interpolation exact in dW, log-probabilities of a plain forward pass, heights and barriers."""
 
 import numpy as np
 import pandas as pd
@@ -7,6 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from peft import LoraConfig, get_peft_model, get_peft_model_state_dict
+from scipy import stats
 from transformers import Qwen3ForCausalLM
 
 from finetune_geometry.connectivity import (
@@ -16,11 +17,13 @@ from finetune_geometry.connectivity import (
     Tasks,
     barrier,
     connectivity_table,
+    height,
     line_points,
     make_tasks,
     point_on_line,
     score,
     score_points,
+    spread_rows,
 )
 from finetune_geometry.deltas import LowRankDelta
 from finetune_geometry.generation import generate
@@ -194,22 +197,60 @@ def test_logprobs_match_one_row_at_a_time(model, rows, batch_tokens):
         np.testing.assert_allclose(values, expected.numpy(), atol=2e-6)
 
 
-@given(st.lists(st.floats(-5, 5), min_size=3, max_size=11))
-def test_barrier_is_never_negative_and_ignores_a_straight_line(loss):
+losses = st.lists(st.floats(-5, 5), min_size=3, max_size=11).map(np.array)
+
+
+@given(losses)
+def test_height_is_never_negative_and_ignores_a_straight_line(loss):
     alphas = np.linspace(0, 1, len(loss))
-    height, where = barrier(alphas, np.array(loss))
-    assert height >= 0
+    found, where = height(alphas, loss)
+    assert found >= 0
     assert where in alphas
-    tilted, _ = barrier(alphas, np.array(loss) + 3 - 2 * alphas)
-    assert tilted == pytest.approx(height, abs=1e-12)
+    tilted, _ = height(alphas, loss + 3 - 2 * alphas)
+    assert tilted == pytest.approx(found, abs=1e-12)
 
 
-def test_barrier_of_a_known_bump():
+@given(losses)
+def test_barrier_is_the_rise_above_the_worse_end_plus_half_the_gap(loss):
+    alphas = np.linspace(0, 1, len(loss))
+    found, where = barrier(alphas, loss)
+    assert loss[alphas == where] == loss.max()
+    worse = max(loss[0], loss[-1])
+    assert found == pytest.approx(loss.max() - worse + abs(loss[0] - loss[-1]) / 2, abs=1e-12)
+    assert found >= 0
+    assert barrier(alphas, loss[::-1])[0] == found
+    level = np.array([*loss[:-1], loss[0]])  # ends that are equally good
+    assert barrier(alphas, level)[0] == pytest.approx(height(alphas, level)[0], abs=1e-12)
+    assert abs(found - height(alphas, loss)[0]) <= abs(loss[0] - loss[-1]) / 2 + 1e-12
+
+
+def test_a_slope_has_a_barrier_and_no_height():
+    """Frankle's definition counts half the gap between the ends; the other one does not."""
     alphas = np.linspace(0, 1, 11)
-    height, where = barrier(alphas, 1 + 2 * alphas + np.sin(np.pi * alphas))
-    assert height == pytest.approx(1.0)
-    assert where == pytest.approx(0.5)
-    assert barrier(alphas, alphas**2)[0] == 0  # below the line everywhere
+    assert height(alphas, 4 * alphas) == (0.0, 0.0)
+    assert barrier(alphas, 4 * alphas) == (2.0, 1.0)
+    early = np.sqrt(np.linspace(0, 1, 101))
+    assert height(np.linspace(0, 1, 101), early) == pytest.approx((0.25, 0.25))
+    assert barrier(np.linspace(0, 1, 101), early) == (0.5, 1.0)
+
+
+def test_height_and_barrier_of_a_known_bump():
+    alphas = np.linspace(0, 1, 11)
+    bump = 1 + 2 * alphas + np.sin(np.pi * alphas)
+    assert height(alphas, bump) == pytest.approx((1.0, 0.5))
+    assert barrier(alphas, bump) == pytest.approx((bump.max() - 2, alphas[bump.argmax()]))
+    assert height(alphas, alphas**2)[0] == 0  # below the line everywhere
+
+
+def test_rows_are_spread_over_prompts_before_any_comes_twice():
+    rollouts = pd.DataFrame(
+        {"group": [0, 0, 0, 1, 1, 1, 2, 2, 2], "sample": [0, 1, 2] * 3, "correct": [False] * 9}
+    ).sample(frac=1, random_state=0)
+    chosen = spread_rows(rollouts, 5)
+    assert list(zip(chosen["group"], chosen["sample"], strict=True)) == [
+        (0, 0), (1, 0), (2, 0), (0, 1), (1, 1),
+    ]  # fmt: skip
+    assert len(spread_rows(rollouts, 100)) == 9
 
 
 def test_points_share_end_points_and_the_base():
@@ -257,15 +298,28 @@ def test_table_is_symmetric_and_holds_the_measured_values(model, tokenizer, adap
     with Mixture(model, adapters) as mixture:
         forward = line_points(["base", "sft", "dpo"], alphas)
         scores = score_points(mixture, tokenizer, tasks, forward)
-    table = connectivity_table(scores, ["base", "sft", "dpo"], alphas, draws=50)
+    table = connectivity_table(scores, ["base", "sft", "dpo"], alphas, draws=50, vocabulary=540)
     assert list(table.columns) == COLUMNS
     assert set(table["metric"]) == set(METRICS)
-    assert len(table) == 3 * 3 * (3 + 3 + 3)
+    ends, blind = (table[table["quantity"] == quantity] for quantity in ("end", "blind"))
+    assert len(table) == 3 * 3 * (3 + 3 + 4) + len(ends) + len(blind)
     assert (table["low"] <= table["high"]).all()
     assert table["value"].notna().all()
     expected = -np.concatenate(completion_logprobs(model, rows)).mean()
     start = table.query("a == 'base' and metric == 'sft_cross_entropy' and alpha == 0")
     np.testing.assert_allclose(start.query("quantity == 'curve'")["value"], expected, rtol=1e-12)
+    for end in ends.itertuples():  # the metric of a model is where its lines begin or end
+        assert end.b == "base"
+        same = table[(table["quantity"] == "curve") & (table["metric"] == end.metric)]
+        first = same[(same["a"] == end.a) & (same["alpha"] == 0)]
+        last = same[(same["b"] == end.a) & (same["alpha"] == 1)]
+        for column in ("value", "low", "high"):
+            met = pd.concat([first, last])[column]
+            assert len(met) == 2
+            assert (met == getattr(end, column)).all()
+    assert len(ends) == 3 * 3
+    assert blind["metric"].tolist() == ["sft_cross_entropy", "boxed_cross_entropy"]
+    assert (blind[["value", "low", "high"]] == np.log(540)).all(axis=None)
     curves = table.query("quantity == 'curve' and metric != 'accuracy'").groupby(
         ["a", "b", "metric"]
     )
@@ -273,7 +327,16 @@ def test_table_is_symmetric_and_holds_the_measured_values(model, tokenizer, adap
     found = table.query("quantity == 'overshoot' and metric != 'accuracy'")
     np.testing.assert_allclose(found.set_index(["a", "b", "metric"])["value"][rise.index], rise)
     turned = connectivity_table(scores, ["dpo", "sft", "base"], alphas, draws=50)
-    chosen, index = "quantity in ['barrier', 'midpoint']", ["quantity", "metric"]
+    gap = curves["value"].agg(lambda v: abs(v.iloc[0] - v.iloc[-1]))
+    found = table.query("quantity == 'barrier' and metric != 'accuracy'")
+    np.testing.assert_allclose(
+        found.set_index(["a", "b", "metric"])["value"][rise.index], rise + gap / 2
+    )
+    largest = table.query("quantity == 'rise'").groupby(["a", "b", "metric"])["value"].max()
+    found = table.query("quantity == 'height'").set_index(["a", "b", "metric"])["value"]
+    np.testing.assert_array_equal(found[largest.index], largest)
+    assert "blind" not in set(turned["quantity"])
+    chosen, index = "quantity in ['height', 'barrier', 'midpoint']", ["quantity", "metric"]
     key = table.query(chosen).set_index(["a", "b", *index])["value"]
     back = turned.query(chosen).set_index(["b", "a", *index])["value"]
     pd.testing.assert_series_equal(key.sort_index(), back.sort_index(), check_names=False)
@@ -289,4 +352,21 @@ def test_intervals_resample_prompts_not_rows():
     assert (curve["value"] == 5).all()
     assert (curve["low"] == 1).all()
     assert (curve["high"] == 9).all()
-    assert (table.query("quantity == 'barrier'")["value"] == 0).all()
+    assert (table.query("quantity in ['barrier', 'height']")["value"] == 0).all()
+
+
+@pytest.mark.parametrize("confidence", [0.95, 0.8])
+def test_intervals_are_as_wide_as_their_confidence_says(confidence):
+    """The bootstrap of a mean of many prompts is close to the normal interval."""
+    values = np.random.default_rng(7).normal(5.0, 1.0, 400)
+    sums = (values, np.ones(400))
+    same = Score(sums, sums, sums)
+    points = line_points(["base", "sft"], [0.0, 0.5, 1.0])
+    table = connectivity_table(
+        dict.fromkeys(points, same), ["base", "sft"], [0.0, 0.5, 1.0],
+        confidence=confidence, draws=4000,
+    )  # fmt: skip
+    curve = table[table["quantity"] == "curve"]
+    reach = stats.norm.ppf((1 + confidence) / 2) * values.std() / np.sqrt(400)
+    np.testing.assert_allclose(curve["value"] - curve["low"], reach, rtol=0.1)
+    np.testing.assert_allclose(curve["high"] - curve["value"], reach, rtol=0.1)

@@ -1,10 +1,12 @@
 """CKA against the published formula, its invariances, its bias, and the hidden states it reads."""
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import stats
 from transformers import Qwen3ForCausalLM
 
 from finetune_geometry.deltas import LowRankDelta
@@ -18,7 +20,10 @@ from finetune_geometry.representations import (
     cka_chance,
     cka_matrix,
     cka_table,
+    cka_without_each,
+    deal_prompts,
     hidden_states,
+    jackknife_interval,
     linear_cka,
     sample_tokens,
 )
@@ -102,6 +107,76 @@ def test_matrix_agrees_with_pairs_and_names_what_has_no_cka():
     )
 
 
+@settings(max_examples=30, deadline=None)
+@given(seeds, st.integers(8, 30), st.integers(2, 6), st.booleans())
+def test_leaving_a_group_out_is_cka_of_the_other_tokens(seed, n, groups, debiased):
+    rng = np.random.default_rng(seed)
+    of_token = rng.permutation(np.arange(n) % groups)
+    x = rng.normal(size=(n, 6)) + 3
+    features = [x, x + rng.normal(size=(n, 6)), rng.normal(size=(n, 40))]
+    grams = [centred_gram(f, debiased=debiased) for f in features]
+    found = cka_without_each(grams, of_token, debiased=debiased)
+    assert found.shape == (groups, 3, 3)
+    for group, values in enumerate(found):
+        kept = of_token != group
+        if kept.sum() < 4:
+            assert np.isnan(values).all()
+            continue
+        rest = [centred_gram(f[kept], debiased=debiased) for f in features]
+        np.testing.assert_allclose(values, cka_matrix(rest), atol=1e-10)
+
+
+@given(st.lists(st.integers(0, 12), min_size=1, max_size=200), st.integers(1, 10))
+def test_prompts_are_dealt_whole_into_groups_of_about_one_size(prompts, count):
+    groups = deal_prompts(prompts, count)
+    tokens = np.unique(prompts, return_counts=True)[1]
+    assert len(groups) == len(prompts)
+    for prompt in set(prompts):
+        assert len(set(groups[np.array(prompts) == prompt])) == 1
+    sizes = np.bincount(groups)
+    assert len(sizes) == min(count, len(tokens))
+    assert sizes.max() - sizes.min() <= tokens.max()
+
+
+def test_the_jackknife_of_a_mean_is_students_interval():
+    """Groups of one: the delete-a-group jackknife of a mean is the textbook interval."""
+    values = np.random.default_rng(5).normal(size=12)
+    without_each = (values.sum() - values) / 11
+    for confidence in (0.95, 0.5):
+        low, high = jackknife_interval(np.array(values.mean()), without_each, confidence)
+        expected = stats.t.interval(confidence, 11, values.mean(), stats.sem(values))
+        np.testing.assert_allclose((low, high), expected, rtol=1e-10)
+    assert np.isnan(jackknife_interval(values.mean(keepdims=True), without_each[:1])).all()
+    assert jackknife_interval(np.array(0.99), np.array([0.9, 1.0]))[1] == 1  # no CKA is above 1
+
+
+def test_cka_intervals_cover_when_prompts_are_resampled_and_not_when_tokens_are():
+    """Tokens of one prompt resemble one another: taken for independent, they promise too much."""
+    rng = np.random.default_rng(6)
+    prompts = np.repeat(np.arange(40), 5)
+
+    def features() -> np.ndarray:
+        return np.repeat(rng.normal(size=(40, 8)), 5, axis=0) + 0.3 * rng.normal(size=(200, 8))
+
+    tables, reach = [], {"prompts": [], "tokens": []}
+    for _ in range(120):
+        x = features()
+        grams = [centred_gram(x), centred_gram(x + 0.6 * features())]
+        values = cka_matrix(grams)
+        for name, of_token in (("prompts", prompts), ("tokens", np.arange(200))):
+            without_each = cka_without_each(grams, deal_prompts(of_token))
+            low, high = jackknife_interval(values, without_each)
+            reach[name].append((low[0, 1], high[0, 1]))
+        tables.append(values[0, 1])
+    truth = np.mean(tables)
+    covered = {
+        name: np.mean([low <= truth <= high for low, high in bounds])
+        for name, bounds in reach.items()
+    }
+    assert covered["prompts"] > 0.9
+    assert covered["tokens"] < 0.85
+
+
 @pytest.mark.parametrize("bad", [np.zeros((3, 2)), np.zeros(9), np.full((5, 2), np.nan)])
 def test_features_without_a_cka_are_refused(bad):
     with pytest.raises(UserError, match="CKA"):
@@ -154,10 +229,34 @@ def test_table_shows_where_an_adapter_starts_to_act(model, rows):
     delta = LowRankDelta(rng.normal(size=(32, 2)), rng.normal(size=(2, 32)), 0.5)
     with Mixture(model, {"sft": {module: delta}}) as mixture:
         states = all_hidden_states(mixture, ["base", "sft"], rows, sample_tokens(rows, 24, 0))
-    table = cka_table(states, draws=10)
+    table = cka_table(states, np.arange(24) % 5, draws=10)
     assert list(table.columns) == COLUMNS
     assert len(table) == 2 * 3
     values = table.query("quantity == 'debiased_cka'").set_index("layer")["value"]
     np.testing.assert_allclose(values[[0, 1]], 1, atol=1e-12)
     assert values[2] < 0.99
-    assert (table["chance_low"] <= table["chance_high"]).all()
+    assert (table["low"] <= table["value"] + 1e-12).all()
+    assert (table["value"] <= table["high"] + 1e-12).all()
+    assert (table["high"] - table["low"])[table["layer"] == 2].gt(0.001).all()
+    one = cka_table(states, np.zeros(24), draws=10)  # a single prompt leaves nothing to leave out
+    assert one[["low", "high"]].isna().all(axis=None)
+    pd.testing.assert_series_equal(one["value"], table["value"])
+
+
+def test_the_table_holds_the_intervals_of_its_confidence_and_95_percent_of_chance():
+    rng = np.random.default_rng(8)
+    x = rng.normal(size=(1, 90, 30))
+    states = {"base": x, "sft": x + rng.normal(size=x.shape)}
+    prompts = np.repeat(np.arange(30), 3)
+    wide, narrow = (
+        cka_table(states, prompts, confidence=c, draws=400).set_index("quantity")
+        for c in (0.95, 0.5)
+    )
+    ratio = (wide["high"] - wide["low"]) / (narrow["high"] - narrow["low"])
+    np.testing.assert_allclose(ratio, stats.t.ppf(0.975, 9) / stats.t.ppf(0.75, 9), rtol=1e-6)
+    for quantity, debiased in (("debiased_cka", True), ("biased_cka", False)):
+        again = cka_chance(centred_gram(x[0], debiased=debiased), 400, seed=1)
+        for table in (wide, narrow):  # whatever the confidence of the intervals
+            low, high = table.loc[quantity, ["chance_low", "chance_high"]]
+            assert 0.92 < np.mean((low <= again) & (again <= high)) < 0.98
+            assert 0.005 < np.mean(again < low) < 0.05

@@ -142,6 +142,64 @@ def test_table_has_all_pairs_and_matches_the_oracle():
     assert (table["p_holm"] >= table["p_exact"]).all()
 
 
+def four_models() -> pd.DataFrame:
+    rng = np.random.default_rng(4)
+    names = ("base", "sft", "dpo", "sft-seed")
+    return predictions(**{n: list(rng.random(200) < 0.5 + 0.08 * i) for i, n in enumerate(names)})
+
+
+def test_a_family_is_the_pairs_that_one_question_asks_for():
+    """Holm's correction knows only the pairs of the table: fewer pairs, smaller corrected p."""
+    everything = mcnemar_table(four_models())
+    asked = [("sft-seed", "base"), ("sft-seed", "sft")]
+    family = mcnemar_table(four_models(), pairs=asked)
+    assert list(zip(family["a"], family["b"], strict=True)) == asked
+    np.testing.assert_allclose(family["p_holm"], holm(family["p_exact"]))
+    of_all = everything.set_index(["a", "b"])
+    for row in family.itertuples():
+        same = of_all.loc[(row.b, row.a)]
+        assert row.p_exact == same["p_exact"]
+        assert row.difference == -same["difference"]
+        assert (row.only_a, row.only_b) == (same["only_b"], same["only_a"])
+    assert family["p_holm"].min() < of_all.loc[[("base", "sft-seed")], "p_holm"].item()
+    assert mcnemar_table(four_models(), pairs=[]).empty
+    listed = iter([("base", "sft")])  # any iterable
+    assert len(mcnemar_table(four_models(), pairs=listed)) == 1
+
+
+@pytest.mark.parametrize(
+    ("pairs", "message"),
+    [
+        ([("base", "sft-lr")], "no predictions of 'sft-lr'.*base, sft, dpo, sft-seed"),
+        ([("base", "base")], "each pair once"),
+        ([("base", "sft"), ("sft", "base")], "each pair once"),
+    ],
+)
+def test_pairs_that_make_no_family_are_refused(pairs, message):
+    with pytest.raises(UserError, match=message):
+        mcnemar_table(four_models(), pairs=pairs)
+
+
+@pytest.mark.parametrize("confidence", [0.95, 0.9])
+def test_equivalence_is_tested_at_the_level_of_the_confidence(confidence):
+    """Splits of 20 discordant problems of 300, from even to uneven: some p on each side of 5 %."""
+    rows = []
+    for only_a in range(10, 18):
+        a = [True] * only_a + [False] * (300 - only_a)
+        b = [False] * only_a + [True] * (20 - only_a) + [False] * 280
+        rows.append(mcnemar_table(predictions(a=a, b=b), 0.05, confidence).iloc[0])
+    table = pd.DataFrame(rows)
+    level = 1 - confidence
+    assert (table["equivalent"] == (table["p_tost"] < level)).all()
+    # Neither half nor three times the level would say the same.
+    assert table["p_tost"].between(level / 2, level).any()
+    assert table["p_tost"].between(level, 3 * level).any()
+    inside = (table["tost_low"] > -0.05) & (table["tost_high"] < 0.05)
+    assert (inside == table["equivalent"]).all()
+    assert (table["low"] < table["tost_low"]).all()
+    assert (table["tost_high"] < table["high"]).all()
+
+
 def test_no_significant_difference_is_not_equivalence():
     a = [True] * 12 + [False] * 28
     b = [False] * 5 + [True] * 10 + [False] * 25

@@ -39,6 +39,7 @@ from finetune_geometry.records import Run, check_parameters
 from finetune_geometry.result_plots import accuracies, differences
 from finetune_geometry.statistics import (
     accuracy_table,
+    holm,
     mcnemar_exact,
     mcnemar_table,
     p_text,
@@ -71,7 +72,7 @@ adapters = [*METHODS, *(name.strip() for name in others.split(",") if name.strip
 # Fix a margin $m > 0$ beforehand. Two one-sided tests ask whether the difference in accuracy is above $-m$ and below $m$. Only if both say yes are the models called equivalent {cite}`schuirmann1987comparison`. Here the tests use the score statistic for paired proportions {cite}`tango1998equivalence,liu2002tests`.
 # ```
 #
-# Three more tools: the Wilson interval of one accuracy {cite}`wilson1927probable`, the score interval of a paired difference, and Holm's correction {cite}`holm1979simple`. The last is needed because seven models make 21 pairs, and one pair in twenty looks different by chance at the usual level.
+# Three more tools: the Wilson interval of one accuracy {cite}`wilson1927probable`, the score interval of a paired difference, and Holm's correction {cite}`holm1979simple`. The last is needed because seven models make 21 pairs, and one pair in twenty looks different by chance at the usual level. It corrects over a **family** of tests: all those that were made to answer one question.
 #
 # ## A toy with a known answer
 #
@@ -127,6 +128,8 @@ show_table(by_steps, dict.fromkeys(by_steps.columns[1:], "{:.0%}") | {"model": l
 # ## Chance level and controls
 #
 # The paired comparison takes out what the models share: a hard problem is hard for all of them. The base is among the models compared; the teacher is not, because it is no weight change of the base. What pairing cannot take out is the luck of a training: three runs of SFT that differ in their seeds lie {number}`second_seed.spread:.1%` apart ([](../controls/second_seed)).
+#
+# **Which family.** The question here is which of the base and the methods differ, and its family is the {number}`accuracy.pairs` pairs of the table. This is the only place of the book where these pairs get a corrected p value; the ledger quotes it from here. The chapters on controls ask other questions and correct over pairs that contain a control.
 
 # %%
 pairs = mcnemar_table(
@@ -148,9 +151,10 @@ columns = {
     "p_tost": "equivalence p",
 }
 formats = {columns.get(name, name): form for name, form in formats.items()}
-show_table(pairs.drop(columns=["n", "margin"]).rename(columns=columns), formats)
+shown = pairs.drop(columns=["n", "margin", "tost_low", "tost_high"])
+show_table(shown.rename(columns=columns), formats)
 
-# %% mystnb={"figure": {"name": "fig-differences", "caption": "Which models differ, and which are shown to be equal? One row a pair: difference in accuracy, first minus second, in percentage points with its interval ({number}`profile.evaluation.confidence:.0%`). Filled dots: McNemar's test finds a difference after Holm's correction ({number}`accuracy.different` of {number}`accuracy.pairs` pairs). Black: the equivalence test shows the two to lie within {number}`profile.evaluation.equivalence_margin:.0%` ({number}`accuracy.equivalent` pairs). Hollow blue ({number}`accuracy.undecided` pairs): this test set cannot say. A pair can be both different and equivalent: a small difference, well measured. The bars are not corrected for the number of pairs, so a bar may miss 0 while its dot stays hollow. The equivalence test belongs to a narrower interval (90 %), so a black bar may stick out of the band a little."}, "image": {"alt": "Forest plot of paired accuracy differences for all pairs of models with intervals and a grey equivalence band around zero."}} tags=["hide-input"]
+# %% mystnb={"figure": {"name": "fig-differences", "caption": "Which models differ, and which are shown to be equal? One row a pair: difference in accuracy, first minus second, in percentage points. Thin bars: its interval ({number}`profile.evaluation.confidence:.0%`). Thick bars: the narrower one that belongs to the equivalence test ({number}`accuracy.tost_confidence:.0%`, because each of its two tests looks at one side). Filled dots: McNemar's test finds a difference after Holm's correction ({number}`accuracy.different` of {number}`accuracy.pairs` pairs). Black: the thick bar lies within the grey band, so the equivalence test shows the two to be less than {number}`profile.evaluation.equivalence_margin:.0%` apart ({number}`accuracy.equivalent` pairs). Hollow blue ({number}`accuracy.undecided` pairs): this test set cannot say. A pair can be both different and equivalent: a small difference, well measured. The bars are not corrected for the number of pairs, so a thin bar may miss 0 while its dot stays hollow."}, "image": {"alt": "Forest plot of paired accuracy differences for all pairs of models with intervals and a grey equivalence band around zero."}} tags=["hide-input"]
 differences(pairs)
 # %% tags=["remove-cell"]
 rows = table.set_index("model")
@@ -173,6 +177,7 @@ this_run.record(
         "best_label": label(str(six.idxmax())),
         "half_width": float((rows["high"] - rows["low"]).max() / 2),
         "pairs": len(pairs),
+        "tost_confidence": 2 * settings.confidence - 1,
         "different": int(different.sum()),
         "equivalent": int(pairs["equivalent"].sum()),
         "undecided": int((~different & ~pairs["equivalent"]).sum()),
@@ -183,6 +188,15 @@ this_run.record(
             "largest": float(among_five["difference"].abs().max()),
         },
         "ten": dict(zip(("low", "high"), wilson_interval(3, 10), strict=True)),
+        # DPO's nine of thirty against three and against one, both ways to overlap.
+        "aime": {
+            "three_inside": mcnemar_exact(6, 0),
+            "three_outside": mcnemar_exact(9, 3),
+            "one_inside": mcnemar_exact(8, 0),
+            "one_outside": mcnemar_exact(9, 1),
+            # The least of five p values is multiplied by five.
+            "least_of_five": float(holm([mcnemar_exact(8, 0)] + 4 * [1.0])[0]),
+        },
     },
 )
 
@@ -201,14 +215,14 @@ this_run.record(
 #
 # A contest has ten problems and a model solves three. Its Wilson interval reaches from {number}`accuracy.ten.low:.0%` to {number}`accuracy.ten.high:.0%`. AIME26 has thirty problems; the paper gives DPO 30.0 % there and the other methods 3.3 % to 10.0 %. How many problems are these, and what would McNemar's test need to know that the percentages do not tell?
 #
-# *Hint.* `mcnemar_exact(only_a, only_b)` is imported above. Try all splits that fit nine against three right answers.
+# *Hint.* `mcnemar_exact(only_a, only_b)` is imported above. Try all splits that fit nine against three right answers, then nine against one.
 # ```
 #
 # ````{solution} ex-accuracy
 # :label: sol-accuracy
 # :class: dropdown
 #
-# 30 % of 30 are nine problems, 10 % are three, 3.3 % is one. The test needs the number of problems that only one of the two solves. If all three of the other method's problems are also among DPO's nine, the split is 6 : 0 and $p = 0.031$; if none is, it is 9 : 3 and $p = 0.146$. So even the largest version of the difference is at the edge of what thirty problems can show, before any correction for several comparisons.
+# 30 % of 30 are nine problems, 10 % are three, 3.3 % is one. The test needs the number of problems that only one of the two solves. Against three: if all of them are also among DPO's nine, the split is 6 : 0 and $p$ = {number}`accuracy.aime.three_inside:.3f`; if none is, it is 9 : 3 and $p$ = {number}`accuracy.aime.three_outside:.3f`. Against one: 8 : 0 and $p$ = {number}`accuracy.aime.one_inside:.3f`, or 9 : 1 and $p$ = {number}`accuracy.aime.one_outside:.3f`. And DPO is compared with five methods: Holm's correction multiplies the least of five p values by five, so even the 8 : 0 of the weakest method has a corrected $p$ of {number}`accuracy.aime.least_of_five:.3f`, if it is the least of the five. Whether thirty problems show anything here hangs on an overlap that the percentages hide.
 # ````
 #
 # ## Take-away

@@ -32,6 +32,7 @@ tokens: int | None = None  # completion tokens that are compared; None: the prof
 import numpy as np
 import pandas as pd
 import torch
+from matplotlib.figure import Figure
 
 from finetune_geometry.claims import load_ledger, look_up
 from finetune_geometry.connectivity import spread_rows
@@ -81,17 +82,19 @@ check_adapters(this_run, adapters)
 #
 # ## A toy with a known answer
 #
-# Two tables of independent Gaussian numbers have nothing to do with each other. For $n$ tokens and $d$ dimensions the biased estimator gives about $d / (d + n)$ all the same. It is near 1 as soon as there are many more dimensions than tokens. The debiased one gives 0. Neither is safe from outliers: if the same ten of the 200 tokens are far from all others in both models, CKA sees little else.
+# Two tables of independent Gaussian numbers have nothing to do with each other. For $n$ tokens and $d$ dimensions the biased estimator gives about $d / (d + n)$ all the same. It is near 1 as soon as there are many more dimensions than tokens. The debiased one gives 0. Neither is safe from outliers: if the same ten of the 200 tokens are far from all others in both models, CKA sees little else. And drawing the 200 tokens anew *with replacement*, as a bootstrap does, brings the whole bias back: a token that is drawn twice meets its own copy, and these are the inner products that the debiased estimator leaves out.
 
-# %% mystnb={"figure": {"name": "fig-cka-toy", "caption": "Which estimator sees that there is nothing to see? CKA of independent Gaussian features with 200 tokens, against the number of dimensions. Dots: measured; lines: theory. At 2,560 dimensions, the width of the paper's model, the biased estimator reports {number}`cka.toy.biased:.2f` and the debiased one {number}`cka.toy.debiased:.2f`. With the same ten tokens far out in both tables even the debiased one reports {number}`cka.toy.outliers:.3f`. Random numbers, no model."}, "image": {"alt": "CKA of independent features against dimension: the biased estimator climbs to above 0.9, the debiased one stays at zero, and with ten shared outliers it is near one."}} tags=["hide-input"]
+# %% mystnb={"figure": {"name": "fig-cka-toy", "caption": "Which estimator sees that there is nothing to see? CKA of independent Gaussian features with 200 tokens, against the number of dimensions. Dots: measured; lines: theory. At 2,560 dimensions, the width of the paper's model, the biased estimator reports {number}`cka.toy.biased:.2f` and the debiased one {number}`cka.toy.debiased:.2f`. With the same ten tokens far out in both tables even the debiased one reports {number}`cka.toy.outliers:.3f`, and with the tokens drawn anew with replacement {number}`cka.toy.resampled:.2f`. Random numbers, no model."}, "image": {"alt": "CKA of independent features against dimension: the biased estimator climbs to above 0.9, the debiased one stays at zero; with ten shared outliers it is near one, with tokens drawn twice it follows the biased one."}} tags=["hide-input"]
 rng = np.random.default_rng(settings.seed)
 n, widths = 200, [10, 40, 160, 640, 2560]
 features = [(rng.normal(size=(n, d)), rng.normal(size=(n, d))) for d in widths]
 far_out = 50.0 * (np.arange(n) < 10)[:, None]
+drawn = rng.integers(0, n, n)
 measured = {
     "biased": [linear_cka(x, y, debiased=False) for x, y in features],
     "debiased": [linear_cka(x, y) for x, y in features],
     "debiased, ten shared outliers": [linear_cka(x + far_out, y - far_out) for x, y in features],
+    "debiased, drawn anew": [linear_cka(x[drawn], y[drawn]) for x, y in features],
 }
 fine = np.geomspace(widths[0], widths[-1], 60)
 toy(
@@ -103,6 +106,8 @@ toy(
 )
 # %% [markdown]
 # ## The six methods and the base
+#
+# Each value has an interval that says how much it hangs on these prompts. The tokens of one prompt resemble one another, so whole prompts are dealt into about ten groups, with all rollouts of a prompt in one group, and CKA is measured without each group in turn: a delete-a-group jackknife {cite}`kott2001jackknife`. It draws no token twice, and so leaves the debiased estimator unbiased.
 
 # %%
 model, tokenizer = load_model(this_run.profile)
@@ -113,37 +118,57 @@ places = sample_tokens(texts, settings.cka_tokens, settings.seed)
 loaded = {name: load_adapter(this_run.adapter_dir(name), name) for name in adapters}
 with Mixture(model, loaded) as mixture:
     states = all_hidden_states(mixture, names, texts, places)
-table = cka_table(states, draws=min(settings.null_draws, 50), seed=settings.seed)
+table = cka_table(
+    states,
+    heldout["prompt"].to_numpy()[[i for i, _ in places]],
+    confidence=this_run.profile.evaluation.confidence,
+    draws=min(settings.null_draws, 50),
+    seed=settings.seed,
+)
 this_run.write_table("geometry/cka.csv", table)
 print(f"{len(places)} tokens of {len(texts)} rollouts, {len(states[BASE])} layers")
 
 
-# %% mystnb={"figure": {"name": "fig-cka-sft", "caption": "How deep does the agreement with SFT go? Debiased CKA with SFT's hidden states at each layer, for the base and the other methods. In the last layer: RIFT {number}`cka.last.sft_rift:.3f`, Offline GRPO {number}`cka.last.sft_offline_grpo:.3f`, DPO {number}`cka.last.sft_dpo:.3f`, base {number}`cka.last.base_sft:.3f`. In the first: Offline GRPO {number}`cka.first.sft_offline_grpo:.3f`, DPO {number}`cka.first.sft_dpo:.3f`, base {number}`cka.first.base_sft:.3f`. The axis does not begin at 0: chance (tokens shuffled) lies at most at {number}`cka.chance.debiased:.3f`, far below it. All models start from one base and share its frozen weights, so a high CKA is what one expects of any of them; read how far a line falls, and whether DPO falls further than the base."}, "image": {"alt": "Debiased CKA with SFT by layer, one line for the base and for each other method."}} tags=["hide-input"]
+# %% mystnb={"figure": {"name": "fig-cka-sft", "caption": "How deep does the agreement with SFT go? Debiased CKA with SFT's hidden states at each layer, for the base and the other methods; bands: {number}`profile.evaluation.confidence:.0%` jackknife over prompts. In the last layer: RIFT {number}`cka.last.sft_rift:.3f`, Offline GRPO {number}`cka.last.sft_offline_grpo:.3f`, DPO {number}`cka.last.sft_dpo:.3f`, base {number}`cka.last.base_sft:.3f`. In the first: Offline GRPO {number}`cka.first.sft_offline_grpo:.3f`, DPO {number}`cka.first.sft_dpo:.3f`, base {number}`cka.first.base_sft:.3f`. The axis does not begin at 0; chance (tokens shuffled) lies at most at {number}`cka.chance.debiased:.3f`. All models start from one base and share its frozen weights, so a high CKA is what one expects of any of them; read how far a line falls, and whether DPO falls further than the base."}, "image": {"alt": "Debiased CKA with SFT by layer, one line for the base and for each other method."}} tags=["hide-input"]
+debiased = table[table["quantity"] == "debiased_cka"]
+
+
 def versus(reference: str) -> pd.DataFrame:
-    """Rows of pairs with `reference`, the base among them, and the partner as column `other`."""
-    pairs = table[(table["a"] == reference) | (table["b"] == reference)]
+    """Debiased rows of pairs with `reference`, and the partner as column `other`."""
+    pairs = debiased[(debiased["a"] == reference) | (debiased["b"] == reference)]
     return pairs.assign(other=pairs["b"].where(pairs["a"] == reference, pairs["a"]))
 
 
-debiased = table[table["quantity"] == "debiased_cka"]
-with_sft = versus("sft").query("quantity == 'debiased_cka'")
-by_depth(with_sft, name="other", ylabel="debiased CKA with SFT")
-# %% mystnb={"figure": {"name": "fig-cka-base", "caption": "How far has each method moved from the base, layer by layer? Debiased CKA with the base's hidden states. Lowest in the last layer: {number}`cka.furthest_label` with {number}`cka.furthest:.3f`; lowest of all: {number}`cka.lowest_label` with {number}`cka.lowest:.3f` in layer {number}`cka.lowest_layer`. The axis does not begin at 0. A method that hardly trained stays at 1; being close to the base is neither a merit nor a fault."}, "image": {"alt": "Debiased CKA with the base by layer, one line a method."}} tags=["hide-input"]
-with_base = versus(BASE).query("quantity == 'debiased_cka'")
-by_depth(with_base, name="other", ylabel="debiased CKA with the base")
+def draw(rows: pd.DataFrame, ylabel: str) -> Figure:
+    """Values by depth with their intervals: the value is the middle one of low, value and high."""
+    sides = [rows.assign(value=rows[side]) for side in ("low", "value", "high")]
+    return by_depth(pd.concat(sides), name="other", ylabel=ylabel, spread=True)
+
+
+draw(versus("sft"), "debiased CKA with SFT")
+# %% mystnb={"figure": {"name": "fig-cka-base", "caption": "How far has each method moved from the base, layer by layer? Debiased CKA with the base's hidden states; bands: {number}`profile.evaluation.confidence:.0%` jackknife over prompts. Lowest in the last layer: {number}`cka.furthest_label` with {number}`cka.furthest:.3f`; lowest of all: {number}`cka.lowest_label` with {number}`cka.lowest:.3f` in layer {number}`cka.lowest_layer`. The axis does not begin at 0. A method that hardly trained stays at 1; being close to the base is neither a merit nor a fault."}, "image": {"alt": "Debiased CKA with the base by layer, one line a method."}} tags=["hide-input"]
+with_base = versus(BASE)
+draw(with_base, "debiased CKA with the base")
 # %% [markdown]
 # ## The chance level and controls
 #
 # Shuffle the tokens of one model, and nothing is left to agree on. What an estimator still reports is its chance level.
 
-# %% mystnb={"figure": {"name": "fig-cka-estimators", "caption": "How much of CKA would chance give? SFT against DPO by both estimators, and the central 95 % of the same estimator with shuffled tokens. Debiased, chance lies at most at {number}`cka.chance.debiased:.3f`; biased, it reaches {number}`cka.chance.biased:.3f`. With {number}`cka.tokens:,` tokens in {number}`cka.width` dimensions the bias is small in this run; with few tokens in a wide model it is most of the number."}, "image": {"alt": "Two panels by layer: debiased and biased CKA of SFT and DPO with their chance levels as grey bands."}} tags=["hide-input"]
+# %% mystnb={"figure": {"name": "fig-cka-estimators", "caption": "How much of CKA would chance give? SFT against DPO by both estimators with their {number}`profile.evaluation.confidence:.0%` intervals (blue), and the central 95 % of the same estimator with shuffled tokens (grey). Debiased, chance lies at most at {number}`cka.chance.debiased:.3f`; biased, it reaches {number}`cka.chance.biased:.3f`. With {number}`cka.tokens:,` tokens in {number}`cka.width` dimensions the bias is small in this run; with few tokens in a wide model it is most of the number."}, "image": {"alt": "Two panels by layer: debiased and biased CKA of SFT and DPO with their chance levels as grey bands and the intervals in blue."}} tags=["hide-input"]
 pair = table[(table["a"] == "sft") & (table["b"] == "dpo")]
 estimators(pair, ["debiased_cka", "biased_cka"])
 # %% tags=["remove-cell"]
+
+
+def by_pair(rows: pd.DataFrame, column: str) -> dict[str, float]:
+    pairs = zip(rows["a"], rows["b"], rows[column], strict=True)
+    return {f"{a}_{b}": float(value) for a, b, value in pairs}
+
+
 first, last = (debiased[debiased["layer"] == end] for end in (0, debiased["layer"].max()))
 lowest = with_base.loc[with_base["value"].idxmin()]
 furthest = with_base[with_base["layer"] == with_base["layer"].max()].set_index("other")["value"]
-by_pair = debiased.groupby(["a", "b"])["value"].min()
+least = debiased.groupby(["a", "b"], as_index=False, sort=False)["value"].min()
 c9 = load_ledger().claims["C9"].measures
 c9 = {name: look_up(measure, {"cka": table}, {}) for name, measure in c9.items()}
 this_run.record(
@@ -158,10 +183,13 @@ this_run.record(
             "biased": measured["biased"][-1],
             "debiased": measured["debiased"][-1],
             "outliers": measured["debiased, ten shared outliers"][-1],
+            "resampled": measured["debiased, drawn anew"][-1],
         },
-        "first": {f"{row.a}_{row.b}": float(row.value) for row in first.itertuples()},
-        "last": {f"{row.a}_{row.b}": float(row.value) for row in last.itertuples()},
-        "least": {f"{a}_{b}": float(value) for (a, b), value in by_pair.items()},
+        "first": by_pair(first, "value"),
+        "last": by_pair(last, "value"),
+        "last_low": by_pair(last, "low"),
+        "last_high": by_pair(last, "high"),
+        "least": by_pair(least, "value"),
         "lowest": float(lowest["value"]),
         "lowest_label": label(str(lowest["other"])),
         "lowest_layer": int(lowest["layer"]),
@@ -178,8 +206,9 @@ this_run.record(
 # ## How to read the figures, and how not to
 #
 # - **1 is the starting point, not the prize.** The models share all weights but a small change. SFT and RIFT are at least {number}`cka.least.sft_rift:.3f` similar in every layer; the base itself is {number}`cka.last.base_sft:.3f` similar to SFT in the last.
-# - **Compare DPO with the base.** If SFT differs from DPO about as much as from the base, then it is SFT that moved. Here: {number}`cka.last.sft_dpo:.3f` against {number}`cka.last.base_sft:.3f`.
-# - **Late is not always lowest.** Claim C9 compares late layers with early ones, {number}`cka.c9.late:.3f` with {number}`cka.c9.early:.3f` for SFT and DPO here. A gap smaller than the spread between neighbouring layers decides nothing.
+# - **Compare DPO with the base.** Where DPO hardly moved, SFT against DPO is SFT against the base: then it is SFT that moved, and the number says nothing about DPO. In the last layer SFT has {number}`cka.last.sft_dpo:.3f` ({number}`cka.last_low.sft_dpo:.3f` to {number}`cka.last_high.sft_dpo:.3f`) with DPO and {number}`cka.last.base_sft:.3f` ({number}`cka.last_low.base_sft:.3f` to {number}`cka.last_high.base_sft:.3f`) with the base; DPO itself has {number}`cka.last.base_dpo:.3f` with the base.
+# - **Late is not always lowest.** Claim C9 compares late layers with early ones, {number}`cka.c9.late:.3f` with {number}`cka.c9.early:.3f` for SFT and DPO here. A gap smaller than the intervals, or than the spread between neighbouring layers, decides nothing.
+# - **The intervals are about these prompts.** They say how much a value would change with other prompts, not with another training. All models read the same tokens, so a difference between two lines is known better than either line.
 # - **CKA is dominated by large directions.** Two models can differ in a small direction that decides the answer and have a CKA of 1. And the last layer's states come after the final norm, which rescales them.
 # - **Tokens are no independent sample.** Neighbours resemble one another, so the chance level from shuffling is a little too narrow.
 #

@@ -15,7 +15,7 @@
 # (geometry-mode-connectivity)=
 # # Mode connectivity: what lies between two models?
 #
-# **What you will learn.** How to walk in a straight line from one trained model to another, what a barrier on that line is, and why the answer depends on what you measure along the way.
+# **What you will learn.** How to walk in a straight line from one trained model to another, two ways to say how much stands in the way, and why the answer depends on what you measure along the way.
 #
 # ## The question
 #
@@ -41,6 +41,7 @@ from finetune_geometry.connectivity import (
     METRICS,
     barrier,
     connectivity_table,
+    height,
     line_points,
     make_tasks,
     score_points,
@@ -57,6 +58,7 @@ from finetune_geometry.profiles import METHODS
 from finetune_geometry.records import Run, check_parameters
 from finetune_geometry.result_plots import line_panels, lines_from
 from finetune_geometry.rollouts import load_rollouts
+from finetune_geometry.tables import show_table
 
 check_parameters(globals())
 set_style()
@@ -78,7 +80,7 @@ check_adapters(this_run, adapters)
 # %% [markdown]
 # ## Definition
 #
-# ```{prf:definition} Linear path and barrier
+# ```{prf:definition} Linear path, height and barrier
 # :label: def-barrier
 #
 # For two weight changes $\Delta W_a$ and $\Delta W_b$ of one base model, the linear path is
@@ -87,33 +89,44 @@ check_adapters(this_run, adapters)
 # W(\alpha) = W_{\text{base}} + (1 - \alpha)\, \Delta W_a + \alpha\, \Delta W_b, \qquad 0 \le \alpha \le 1 .
 # $$ (eq-path)
 #
-# For a loss $L$ the barrier is its largest rise above the straight line between the two ends {cite}`frankle2020linear`:
+# Write $L(\alpha)$ for the loss at $W(\alpha)$. Its **height** is the largest rise above the straight line between the two ends, the barrier of {cite}`entezari2022role`:
 #
 # $$
-# \max_{\alpha}\; L(W(\alpha)) - \big[(1 - \alpha)\, L(W(0)) + \alpha\, L(W(1))\big] .
+# \max_{\alpha}\; L(\alpha) - \big[(1 - \alpha)\, L(0) + \alpha\, L(1)\big] .
+# $$ (eq-height)
+#
+# **Frankle's barrier** is the largest loss on the path, ends included, minus the mean of the two ends {cite}`frankle2020linear`:
+#
+# $$
+# \max_{\alpha}\; L(\alpha) - \tfrac12 \big[L(0) + L(1)\big] .
 # $$ (eq-barrier)
 # ```
 #
 # Two details matter. First, it is $\Delta W$ that is mixed, not the factors $A$ and $B$: the pairs $(B, A)$ and $(-B, -A)$ are the same change, and halfway between their *factors* lies nothing at all. Second, nothing is merged. Each module adds the low-rank products to its output in fp32, because a merge into bf16 weights would round small changes away.
 #
-# By {eq}`eq-barrier` a loss that climbs evenly, or late, towards a worse end has no barrier. One that climbs early has, even if it never exceeds that end; and a hump has.
+# Where the two ends are equally good the two definitions agree. Frankle's was made for that case: two runs of one training that differ only in their noise. Where the ends differ, they part. Frankle's barrier is what the path rises above its *worse* end, plus half the gap between the ends. So an even slope, with nothing in the way, has a barrier of half its rise, and two losses of very different success always have one. The height of an even slope is 0. It has a weakness of its own: a loss that climbs early towards a worse end has a height, even if it never exceeds that end.
+#
+# The methods compared here have different ends by design. The figures therefore show the **height**, which a slope does not move; the tables below hold both, and `geometry/mode_connectivity.csv` has the rise above the worse end, too (`overshoot`).
 #
 # ## A toy with a known answer
 #
-# Three losses on a line, whose barriers follow by hand: a valley ($L = (2\alpha - 1)^2$, barrier 0, because it lies below the line between its ends), a slope that bends upwards early ($L = \sqrt{\alpha}$, barrier $\tfrac14$ at $\alpha = \tfrac14$) and two wells with a ridge ($L = ((2\alpha - 1)^2 - 1)^2$, barrier 1 at $\alpha = \tfrac12$).
+# Three losses on a line, whose numbers follow by hand: an even slope ($L = \alpha$: height 0, Frankle's barrier $\tfrac12$), a slope that bends upwards early ($L = \sqrt{\alpha}$: height $\tfrac14$ at $\alpha = \tfrac14$, Frankle's barrier $\tfrac12$) and two wells with a ridge ($L = ((2\alpha - 1)^2 - 1)^2$: both 1, at $\alpha = \tfrac12$). A valley between equal ends has neither.
 
-# %% mystnb={"figure": {"name": "fig-connectivity-toy", "caption": "Does the barrier of the definition find a ridge and only a ridge? Lines: three losses along a path. Dots: where their barrier was found with {number}`mode_connectivity.alphas` points. The valley has barrier {number}`mode_connectivity.toy.valley:.2f`, the slope {number}`mode_connectivity.toy.slope:.2f`, the ridge {number}`mode_connectivity.toy.ridge:.2f`. The slope never rises above its worse end and still has a barrier, since it is worse than the mixture of its ends would suggest. The figure holds no model."}, "image": {"alt": "Three toy losses along a line from 0 to 1: a valley, a slope and a ridge, with the barrier's position marked on each."}} tags=["hide-input"]
+# %% mystnb={"figure": {"name": "fig-connectivity-toy", "caption": "Which of the two numbers finds a ridge and only a ridge? Lines: three losses along a path. Marks on a line, \"measured\": where its height was found with {number}`mode_connectivity.alphas` points. Triangles: its largest value, from which Frankle's barrier is counted. Heights: even slope {number}`mode_connectivity.toy.slope:.2f`, bend {number}`mode_connectivity.toy.bend:.2f`, ridge {number}`mode_connectivity.toy.ridge:.2f`. Frankle's barriers: {number}`mode_connectivity.toy_frankle.slope:.2f`, {number}`mode_connectivity.toy_frankle.bend:.2f` and {number}`mode_connectivity.toy_frankle.ridge:.2f`. Frankle's sees half the gap between the ends as a barrier, the height does not; neither is 0 for the bend, which never rises above its worse end. The figure holds no model."}, "image": {"alt": "Three toy losses along a line from 0 to 1: an even slope, a slope that bends early and a ridge, with the place of the largest height and the largest value marked on each."}} tags=["hide-input"]
 t = np.linspace(0, 1, settings.lmc_alphas)
 fine = np.linspace(0, 1, 201)
 toys = {
-    "valley": lambda x: (2 * x - 1) ** 2,
-    "slope": np.sqrt,
+    "slope": lambda x: 1.0 * x,
+    "bend": np.sqrt,
     "ridge": lambda x: ((2 * x - 1) ** 2 - 1) ** 2,
 }
-found = {name: barrier(t, loss(t)) for name, loss in toys.items()}
+found = {name: height(t, loss(t)) for name, loss in toys.items()}
+highest = {name: barrier(t, loss(t)) for name, loss in toys.items()}
+at_top = [(where, toys[name](where)) for name, (_, where) in highest.items()]
 toy(
     {name: (fine, loss(fine)) for name, loss in toys.items()},
-    {name: ([found[name][1]], [loss(found[name][1])]) for name, loss in toys.items()},
+    {name: ([found[name][1]], [loss(found[name][1])]) for name, loss in toys.items()}
+    | {"largest value": tuple(zip(*at_top, strict=True))},
     xlabel=r"position $\alpha$ on the line",
     ylabel="loss",
 )
@@ -146,6 +159,7 @@ table = connectivity_table(
     t,
     confidence=this_run.profile.evaluation.confidence,
     seed=settings.seed,
+    vocabulary=len(tokenizer),
 )
 this_run.write_table("geometry/mode_connectivity.csv", table)
 print(f"{len(scores)} different models on {len(names) * (len(names) - 1) // 2} lines")
@@ -155,42 +169,81 @@ def along(metric: str) -> pd.DataFrame:
     return table[table["metric"] == metric]
 
 
-# %% mystnb={"figure": {"name": "fig-lmc-sft", "caption": "Does the SFT loss rise between SFT and the others? Held-out SFT cross-entropy (nats per token) on the way from SFT to each other model; the dashed line joins the two ends, and a barrier is what stands above it. Bands: {number}`profile.evaluation.confidence:.0%` bootstrap over prompts of the height above the dashed line. The largest barrier on these lines is {number}`mode_connectivity.sft.largest:.3f` nats. This is the loss that SFT itself minimises; a small barrier here says nothing about other abilities of the model."}, "image": {"alt": "Six panels: held-out SFT cross-entropy from SFT to the base and to each other method, with the straight line between the ends."}} tags=["hide-input"]
+# %% mystnb={"figure": {"name": "fig-lmc-sft", "caption": "Does the SFT loss rise between SFT and the others? Held-out SFT cross-entropy (nats per token) on the way from SFT to each other model; the dashed line joins the two ends, and the height is the most that the curve stands above it. Bands: {number}`profile.evaluation.confidence:.0%` bootstrap over prompts of the distance from the dashed line. The largest height on these lines is {number}`mode_connectivity.sft.largest:.3f` nats (SFT and {number}`mode_connectivity.sft.largest_label`). This is the loss that SFT itself minimises; a small height here says nothing about other abilities of the model."}, "image": {"alt": "Six panels: held-out SFT cross-entropy from SFT to the base and to each other method, with the straight line between the ends."}} tags=["hide-input"]
 lines_from(along("sft_cross_entropy"), "sft", ylabel="cross-entropy (nats per token)")
-# %% mystnb={"figure": {"name": "fig-lmc-boxed", "caption": "What does the paper's own metric say on the paper's own lines? Cross-entropy of the gold boxed answer directly after the prompt. SFT to Offline GRPO: barrier {number}`mode_connectivity.boxed.sft_offline_grpo:.2f` nats. Offline GRPO to RIFT: {number}`mode_connectivity.boxed.rift_offline_grpo:.2f`. RIFT to DPO: {number}`mode_connectivity.boxed.rift_dpo:.2f`. Over all models these values lie between {number}`mode_connectivity.boxed_values.least:.1f` and {number}`mode_connectivity.boxed_values.largest:.1f` nats; a blind guess among all tokens would cost {number}`mode_connectivity.blind:.1f`. The metric shows how firmly a model refuses to answer at once, hardly what it knows."}, "image": {"alt": "Three panels: boxed-answer cross-entropy from SFT to Offline GRPO, from Offline GRPO to RIFT and from RIFT to DPO."}} tags=["hide-input"]
+# %% mystnb={"figure": {"name": "fig-lmc-boxed", "caption": "What does the paper's own metric say on the paper's own lines? Cross-entropy of the gold boxed answer directly after the prompt; the dashed line joins the ends. Heights above that line: SFT to Offline GRPO {number}`mode_connectivity.boxed.sft_offline_grpo:.2f` nats, Offline GRPO to RIFT {number}`mode_connectivity.boxed.rift_offline_grpo:.2f`, RIFT to DPO {number}`mode_connectivity.boxed.rift_dpo:.2f`. Over all models and mixtures the metric lies between {number}`mode_connectivity.boxed_values.least:.1f` and {number}`mode_connectivity.boxed_values.largest:.1f` nats; a blind guess among all tokens would cost {number}`mode_connectivity.blind:.1f`. Above that the metric shows how firmly a model refuses to answer at once, not what it knows."}, "image": {"alt": "Three panels: boxed-answer cross-entropy from SFT to Offline GRPO, from Offline GRPO to RIFT and from RIFT to DPO."}} tags=["hide-input"]
 line_panels(
     along("boxed_cross_entropy"),
     [("sft", "offline_grpo"), ("offline_grpo", "rift"), ("rift", "dpo")],
     ylabel="cross-entropy (nats per token)",
 )
-# %% mystnb={"figure": {"name": "fig-lmc-accuracy", "caption": "Do mixtures of two models solve fewer problems? Accuracy on {number}`mode_connectivity.answered` test problems on the way from SFT to each other model; the band is a {number}`profile.evaluation.confidence:.0%` bootstrap over problems of the distance from the dashed line. With so few problems one answer moves a point by {number}`mode_connectivity.accuracy.step:.1%`; a dip is noise where the dashed line is inside the band. For accuracy a barrier is a dip below the dashed line; a curve above it means that mixtures solve more than their ends suggest."}, "image": {"alt": "Six panels: accuracy from SFT to the base and to each other method, with the straight line between the ends."}} tags=["hide-input"]
+# %% mystnb={"figure": {"name": "fig-lmc-accuracy", "caption": "Do mixtures of two models solve fewer problems? Accuracy on {number}`mode_connectivity.answered` test problems on the way from SFT to each other model; the band is a {number}`profile.evaluation.confidence:.0%` bootstrap over problems of the distance from the dashed line. With so few problems one answer moves a point by {number}`mode_connectivity.accuracy.step:.1%`; a dip is noise where the dashed line is inside the band. For accuracy the height is that of the error rate, a dip below the dashed line; a curve above it means that mixtures solve more than their ends suggest."}, "image": {"alt": "Six panels: accuracy from SFT to the base and to each other method, with the straight line between the ends."}} tags=["hide-input"]
 lines_from(along("accuracy"), "sft", ylabel="accuracy", percent=True)
-# %% mystnb={"figure": {"name": "fig-lmc-barriers", "caption": "Which pairs have a barrier? Barrier of the boxed answer's cross-entropy for every pair, in nats per token. 0 means that no mixture is worse than the straight line between its ends. The highest, {number}`mode_connectivity.boxed_pairs.largest:.2f`, is that of {number}`mode_connectivity.boxed_pairs.largest_label`. Of the held-out SFT loss the highest barrier of all pairs is {number}`mode_connectivity.pairs.largest:.3f`. A barrier is a maximum, so it is never negative, and noise can only raise it; the table below has the intervals."}, "image": {"alt": "Lower-triangle heat map of the boxed-answer barrier for all pairs of base and six methods."}} tags=["hide-input"]
-barriers = table[table["quantity"] == "barrier"]
-sft_barriers = barriers[barriers["metric"] == "sft_cross_entropy"]
-boxed_barriers = barriers[barriers["metric"] == "boxed_cross_entropy"]
+# %% mystnb={"figure": {"name": "fig-lmc-barriers", "caption": "Between which pairs does the paper's metric rise? Height above the straight line between the ends (not Frankle's barrier) of the boxed answer's cross-entropy, in nats per token. 0 means that no mixture is worse than that line. The largest, {number}`mode_connectivity.boxed_pairs.largest:.2f`, is that of {number}`mode_connectivity.boxed_pairs.largest_label`. Of the held-out SFT loss the largest height of all pairs is {number}`mode_connectivity.pairs.largest:.3f`. A height is a maximum, so it is never negative, and noise can only raise it; the tables below have the intervals, and Frankle's barriers."}, "image": {"alt": "Lower-triangle heat map of the boxed-answer height for all pairs of base and six methods."}} tags=["hide-input"]
+heights = table[table["quantity"] == "height"]
+sft_heights = heights[heights["metric"] == "sft_cross_entropy"]
+boxed_heights = heights[heights["metric"] == "boxed_cross_entropy"]
 pair_heatmap(
-    boxed_barriers,
+    boxed_heights,
     title="",
     fmt=".2f",
     vmin=0,
-    vmax=max(0.1, float(boxed_barriers["value"].max())),  # no drama where all barriers are tiny
+    vmax=max(0.1, float(boxed_heights["value"].max())),  # no drama where all are tiny
     cmap="magma_r",
-    colorbar_label="barrier (nats per token)",
+    colorbar_label="height (nats per token)",
 )
 # %% [markdown]
-# ## The chance level and controls
+# ## Is the metric better than a blind guess?
 #
-# A barrier cannot be negative: it is a maximum that includes both ends, where it is 0. So the question is never whether it is above 0 but whether it is above what resampling the prompts gives. The table therefore holds an interval for each barrier; `geometry/mode_connectivity.csv` has the signed rise at the midpoint beside it. The base is a control, too: on the line from the base to a method the training itself has walked, more or less, downhill.
+# A guess that gives every token the same probability knows nothing and costs $\ln V$ nats per token, {number}`mode_connectivity.blind:.2f` for the {number}`mode_connectivity.vocabulary:,` tokens here. The models themselves, before any mixing:
 
 # %%
-shown = barriers.assign(
-    between=[f"{label(row.a)} and {label(row.b)}" for row in barriers.itertuples()],
-    barrier=[f"{row.value:.3f} ({row.low:.3f} to {row.high:.3f})" for row in barriers.itertuples()],
+ends = table[table["quantity"] == "end"].pivot_table(index="a", columns="metric", values="value")
+ends = ends.loc[names, [*METRICS]]
+blind = table[table["quantity"] == "blind"].set_index("metric")["value"]
+shown = pd.concat([ends, blind.to_frame("blind guess").T]).reset_index(names="model")
+show_table(
+    shown.rename(columns=METRICS),
+    {
+        "model": lambda name: label(name) if name in names else name,
+        **dict.fromkeys(list(METRICS.values())[:2], "{:.2f}"),
+        METRICS["accuracy"]: lambda value: "" if np.isnan(value) else f"{value:.1%}",
+    },
 )
-in_order = shown["between"].unique()
-shown = shown.pivot_table(index="between", columns="metric", values="barrier", aggfunc="first")
-shown.loc[in_order, [*METRICS]].rename(columns=METRICS)
+
+# %% [markdown]
+# For the boxed answer the models lie between {number}`mode_connectivity.ends.least:.1f` ({number}`mode_connectivity.ends.least_label`) and {number}`mode_connectivity.ends.largest:.1f` nats ({number}`mode_connectivity.ends.largest_label`); {number}`mode_connectivity.ends.worse` of {number}`mode_connectivity.ends.models` do worse than the blind guess.
+#
+# A model that does worse is not ignorant of the answer. It is sure that something else comes first: its reasoning. The metric then measures how sure it is of that, and a rise along a line may be nothing but a mixture that wants to reason more firmly than its ends. It says nothing about a valley in which *answers* are good. So where one of the models that a claim is about is no better than a blind guess, the [ledger](../evaluation/verdict) calls what rests on this metric not testable, whatever the height or the barrier. It becomes testable with a base that can name an answer at once, or with the box placed after the model's own reasoning, which is another metric.
+#
+# ## The chance level and controls
+#
+# A height cannot be negative: it is a maximum that includes both ends, where it is 0. So the question is never whether it is above 0 but whether it is above what resampling the prompts gives. The tables have an interval ({number}`profile.evaluation.confidence:.0%`) for each number; `geometry/mode_connectivity.csv` has the signed rise at the midpoint beside it. The base is a control, too. Training took a curved path from the base to a method; the line is its chord, and nothing says that the loss falls evenly, or at all, along a chord. What rises there owes nothing to a second method.
+#
+# Heights above the straight line between the ends:
+
+# %% tags=["hide-input"]
+
+
+def by_pair(quantity: str) -> pd.DataFrame:
+    """One row a pair: the quantity with its interval for each metric."""
+    rows = table[table["quantity"] == quantity]
+    numbers = zip(rows["value"], rows["low"], rows["high"], strict=True)
+    rows = rows.assign(
+        between=[f"{label(a)} and {label(b)}" for a, b in zip(rows["a"], rows["b"], strict=True)],
+        shown=[f"{value:.3f} ({low:.3f} to {high:.3f})" for value, low, high in numbers],
+    )
+    wide = rows.pivot_table(index="between", columns="metric", values="shown", aggfunc="first")
+    return wide.loc[rows["between"].unique(), [*METRICS]].rename(columns=METRICS)
+
+
+by_pair("height")
+
+# %% [markdown]
+# Frankle's barriers. They contain half the gap between the ends, so compare them only where the ends are about equally good:
+
+# %% tags=["hide-input"]
+by_pair("barrier")
 
 # %% tags=["remove-cell"]
 
@@ -205,10 +258,11 @@ def pick(metric: str, quantity: str) -> dict[str, float]:
     return {f"{row.a}_{row.b}": float(row.value) for row in chosen.itertuples()}
 
 
-from_sft = sft_barriers[(sft_barriers["a"] == "sft") | (sft_barriers["b"] == "sft")]
+from_sft = sft_heights[(sft_heights["a"] == "sft") | (sft_heights["b"] == "sft")]
 largest, _, where = worst(from_sft)
-largest_pair, pair_label, _ = worst(sft_barriers)
-largest_boxed, boxed_label, _ = worst(boxed_barriers)
+largest_pair, pair_label, _ = worst(sft_heights)
+largest_boxed, boxed_label, _ = worst(boxed_heights)
+boxed_ends = ends["boxed_cross_entropy"]
 boxed_curves = along("boxed_cross_entropy").query("quantity == 'curve'")
 this_run.record(
     "mode_connectivity",
@@ -218,22 +272,39 @@ this_run.record(
         "problems": len(tasks.prompts),
         "answered": len(tasks.answers),
         "models": len(scores),
-        "toy": {name: float(height) for name, (height, _) in found.items()},
+        "toy": {name: float(value) for name, (value, _) in found.items()},
+        "toy_frankle": {name: float(value) for name, (value, _) in highest.items()},
+        # By pair: heights, as in the figures; Frankle's barriers are under `frankle`.
         "sft": {
-            **pick("sft_cross_entropy", "barrier"),
+            **pick("sft_cross_entropy", "height"),
             "largest": largest,
             "largest_label": label(where["b"] if where["a"] == "sft" else where["a"]),
         },
-        "boxed": pick("boxed_cross_entropy", "barrier"),
+        "boxed": pick("boxed_cross_entropy", "height"),
         "boxed_values": {
             "least": float(boxed_curves["value"].min()),
             "largest": float(boxed_curves["value"].max()),
         },
-        "blind": float(np.log(len(tokenizer))),
+        "vocabulary": len(tokenizer),
+        "blind": float(blind["boxed_cross_entropy"]),
+        "ends": {
+            "boxed": {name: float(value) for name, value in boxed_ends.items()},
+            "least": float(boxed_ends.min()),
+            "least_label": label(str(boxed_ends.idxmin())),
+            "largest": float(boxed_ends.max()),
+            "largest_label": label(str(boxed_ends.idxmax())),
+            "worse": int((boxed_ends >= blind["boxed_cross_entropy"]).sum()),
+            "models": len(boxed_ends),
+        },
         "boxed_midpoint": pick("boxed_cross_entropy", "midpoint"),
         "accuracy": {
-            **pick("accuracy", "barrier"),
+            **pick("accuracy", "height"),
             "step": 1 / len(tasks.answers),
+        },
+        "frankle": {
+            "sft": pick("sft_cross_entropy", "barrier"),
+            "boxed": pick("boxed_cross_entropy", "barrier"),
+            "accuracy": pick("accuracy", "barrier"),
         },
         "midpoint": pick("sft_cross_entropy", "midpoint"),
         "pairs": {"largest": largest_pair, "largest_label": pair_label},
@@ -244,18 +315,18 @@ this_run.record(
 # %% [markdown]
 # ## How to read the figures, and how not to
 #
-# - **Compare with the dashed line, not with the left end.** The paper reads 3.82, 7.06, 8.64 from RIFT to DPO as a barrier. A curve that rises to a worse end can do so without any ridge. On that line this run has a boxed-answer barrier of {number}`mode_connectivity.boxed.rift_dpo:.2f` nats, and {number}`mode_connectivity.sft.rift_dpo:.3f` nats for the held-out SFT loss.
-# - **Is a barrier towards DPO special?** Ask how high the others are. For the boxed answer, SFT has {number}`mode_connectivity.boxed.sft_dpo:.2f` nats towards DPO, {number}`mode_connectivity.boxed.sft_offline_grpo:.2f` towards Offline GRPO, {number}`mode_connectivity.boxed.sft_dft:.2f` towards DFT and {number}`mode_connectivity.boxed.base_sft:.2f` towards the base. With {number}`mode_connectivity.problems` problems the intervals in the table above are wide; where two of them overlap, the order of the barriers is undecided.
+# - **Compare with the dashed line, not with the left end.** The paper reads 3.82, 7.06, 8.64 from RIFT to DPO as a barrier. A curve that rises to a worse end can do so without any ridge. On that line this run has a boxed-answer height of {number}`mode_connectivity.boxed.rift_dpo:.2f` nats and a Frankle barrier of {number}`mode_connectivity.frankle.boxed.rift_dpo:.2f`; of the held-out SFT loss, {number}`mode_connectivity.sft.rift_dpo:.3f` and {number}`mode_connectivity.frankle.sft.rift_dpo:.3f`. Where the second is large and the first is not, the ends differ and nothing stands between them.
+# - **Is a rise towards DPO special?** Ask how high the others are. The boxed answer's height between SFT and DPO is {number}`mode_connectivity.boxed.sft_dpo:.2f` nats, between SFT and Offline GRPO {number}`mode_connectivity.boxed.sft_offline_grpo:.2f`, SFT and DFT {number}`mode_connectivity.boxed.sft_dft:.2f`, SFT and the base {number}`mode_connectivity.boxed.base_sft:.2f`; between RIFT and the base, {number}`mode_connectivity.boxed.base_rift:.2f`. With {number}`mode_connectivity.problems` problems the intervals in the tables above are wide; where two of them overlap, the order of the heights is undecided.
 # - **A path from DPO is nearly a path from the base.** Where DPO moved little ([norms](cosine)) and its curves look like those of the base, that is why.
 # - **The metric decides.** The boxed answer directly after the prompt is a question that none of the models was trained on. It punishes a model for wanting to reason first.
-# - **A straight path is one of many.** A barrier on it does not show that no other path is flat.
+# - **A straight path is one of many.** A rise on it does not show that no other path is flat.
 #
 # ## Exercise
 #
 # ```{exercise}
 # :label: ex-connectivity
 #
-# Let the loss be exactly quadratic along a path, $L(\alpha) = p + q\alpha + s\alpha^2$. For which $s$ is there a barrier, where does it stand, and how high is it?
+# Let the loss be exactly quadratic along a path, $L(\alpha) = p + q\alpha + s\alpha^2$. For which $s$ is there a height above 0, where does it stand, and how high is it? What is Frankle's barrier for $s = 0$?
 #
 # *Hint.* Subtract the line through the two ends.
 # ```
@@ -264,9 +335,9 @@ this_run.record(
 # :label: sol-connectivity
 # :class: dropdown
 #
-# The line through the ends is $p + (q + s)\alpha$, so the rise above it is $-s\,\alpha(1 - \alpha)$. For $s \ge 0$, a valley, it is never positive and the barrier is 0. For $s < 0$ the barrier is $-s/4$ and stands at $\alpha = \tfrac12$, whatever $p$ and $q$ are: also where the curve is monotone.
+# The line through the ends is $p + (q + s)\alpha$, so the rise above it is $-s\,\alpha(1 - \alpha)$. For $s \ge 0$, a valley or a slope, it is never positive and the height is 0. For $s < 0$ the height is $-s/4$ and stands at $\alpha = \tfrac12$, whatever $p$ and $q$ are: also where the curve is monotone. For $s = 0$ the largest loss is that of the worse end, $|q|/2$ above the mean of the two: Frankle's barrier is $|q|/2$, though nothing stands in the way.
 # ````
 #
 # ## Take-away
 #
-# Mix the changes, not their factors. Measure the rise above the line between the ends, for a loss that you can defend, and show how much of it a resampling of the prompts could have made.
+# Mix the changes, not their factors. Say which barrier you mean: where the ends differ, measure the rise above the line between them, for a loss that you can defend and that beats a blind guess, and show how much of it a resampling of the prompts could have made.

@@ -168,10 +168,22 @@ def rise(alphas: ArrayLike, loss: np.ndarray) -> np.ndarray:
 
 
 def barrier(alphas: ArrayLike, loss: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Height of the barrier and the alpha where it stands (Frankle et al. 2020, 1912.05671).
+    """The barrier of Frankle et al. (2020), 1912.05671, and the alpha of the largest loss.
 
-    The largest `rise` over alpha, never below 0 because the end points count. `loss` is
-    (..., alphas), a quantity that is better when lower.
+    The largest loss on the line, ends included, minus the mean of the two ends: how far the line
+    goes above its worse end plus half the gap between the ends, so never below 0. Made for two
+    runs of one training, whose ends are equally good. `loss` is (..., alphas), better when lower.
+    """
+    mean = (loss[..., 0] + loss[..., -1]) / 2
+    return loss.max(-1) - mean, np.asarray(alphas)[loss.argmax(-1)]
+
+
+def height(alphas: ArrayLike, loss: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Largest height above the straight line between the ends, and the alpha where it stands.
+
+    The barrier in the convention of Entezari et al. (2022), 2110.06296: the largest `rise`, never
+    below 0 because the ends count. Equal to `barrier` where the ends are equal; a loss that
+    changes evenly from one end to the other has none. `loss` is as for `barrier`.
     """
     above = rise(alphas, loss)
     return above.max(-1), np.asarray(alphas)[above.argmax(-1)]
@@ -185,21 +197,34 @@ def connectivity_table(
     confidence: float = 0.95,
     draws: int = 1000,
     seed: int = 0,
+    vocabulary: int | None = None,
 ) -> pd.DataFrame:
-    """Curves and barriers of all pairs of `names`; columns COLUMNS.
+    """Curves, heights and barriers of all pairs of `names`; columns COLUMNS.
 
     `quantity` is `curve`, the metric at each alpha; `rise`, of the loss above the straight line
-    between its ends; `barrier`, the largest rise (`alpha`: where it is); `midpoint`, the rise at
-    one half, which unlike the barrier can be negative; or `overshoot`, how far the loss goes above
-    its worse end, 0 for a monotone curve.
+    between its ends; `height`, the largest rise; `barrier`, Frankle's (see the functions; `alpha`:
+    where they are); `midpoint`, the rise at one half, which unlike the height can be negative; or
+    `overshoot`, how far the loss goes above its worse end, 0 for a monotone curve.
     For accuracy the loss is the error rate. low and high: percentile bootstrap over prompts, the
     same resampled prompts at every alpha, because all models share the prompts.
+
+    One row a model: `end`, the metric of model `a` itself (`b` is the base, `alpha` 0). Given
+    `vocabulary`, the number of tokens to choose from, one row for each cross-entropy: `blind`, the
+    log of that number, in nats: the cost of a guess that gives each token the same probability.
     """
     t = np.asarray(alphas, dtype=float)
     tail = [(1 - confidence) / 2, (1 + confidence) / 2]
     halfway = np.array([np.interp(0.5, t, line) for line in np.eye(len(t))])
     rng = np.random.default_rng(seed)
     rows: list[tuple[Any, ...]] = []
+
+    def row(
+        a: str, b: str, quantity: str, metric: str, alpha: float, values: np.ndarray
+    ) -> tuple[Any, ...]:
+        """A row of the table from the measured value, first, and the resampled ones."""
+        low, high = np.quantile(values[1:], tail)
+        return (a, b, "global", -1, quantity, metric, alpha, values[0], low, high)
+
     for metric in (field.name for field in fields(Score)):
         prompts = len(getattr(next(iter(scores.values())), metric)[0])
         # First line: every prompt once, the measured value; then the resampled ones.
@@ -212,17 +237,22 @@ def connectivity_table(
         for a, b in combinations(names, 2):
             curve = np.stack([resampled[point_on_line(a, b, x)] for x in t], -1)
             loss = 1 - curve if metric == "accuracy" else curve
-            height, where = barrier(t, loss)
+            frankle, highest = barrier(t, loss)
+            largest, where = height(t, loss)
             excess = rise(t, loss)
             above = loss.max(-1) - np.maximum(loss[:, 0], loss[:, -1])
             found = [("curve", x, curve[:, i]) for i, x in enumerate(t)]
             found += [("rise", x, excess[:, i]) for i, x in enumerate(t)]
             found += [
-                ("barrier", where[0], height),
+                ("height", where[0], largest),
+                ("barrier", highest[0], frankle),
                 ("midpoint", 0.5, excess @ halfway),
-                ("overshoot", t[loss[0].argmax()], above),
+                ("overshoot", highest[0], above),
             ]
-            for quantity, alpha, values in found:
-                low, high = np.quantile(values[1:], tail)
-                rows.append((a, b, "global", -1, quantity, metric, alpha, values[0], low, high))
+            rows += [row(a, b, quantity, metric, *rest) for quantity, *rest in found]
+        for name in names:
+            end = resampled[point_on_line(name, BASE, 0.0)]
+            rows.append(row(name, BASE, "end", metric, 0.0, end))
+        if vocabulary is not None and metric != "accuracy":
+            rows.append(row(BASE, BASE, "blind", metric, 0.0, np.full(2, np.log(vocabulary))))
     return pd.DataFrame(rows, columns=COLUMNS)

@@ -20,6 +20,7 @@ from finetune_geometry.palette import BASE, INK, colour, in_order, label, look, 
 VERDICT_COLOURS = {
     "reproduced": "#009E73",
     "direction only": "#56B4E9",
+    "undecided": "#F0E442",
     "not reproduced": "#D55E00",
     "not testable in this regime": "#BBBBBB",
 }
@@ -52,8 +53,9 @@ def accuracies(table: pd.DataFrame) -> Figure:
 def differences(table: pd.DataFrame) -> Figure:
     """One pair a row: difference in accuracy with its interval, and the margin as a band.
 
-    Filled: a difference is detected (`p_holm` below 0.05). Hollow: it is not. Black: the pair is
-    shown to be equivalent within the margin.
+    Filled: a difference is detected (`p_holm` below 0.05). Hollow: it is not. The thick part of a
+    bar is the narrower interval of the equivalence test; black where it lies within the margin,
+    which shows the pair to be equivalent.
 
     Args:
         table: rows of `statistics.mcnemar_table`.
@@ -66,7 +68,8 @@ def differences(table: pd.DataFrame) -> Figure:
     for place, row in enumerate(rows):
         hue = INK if row["equivalent"] else "#0072B2"
         fill = hue if row["p_holm"] < 0.05 else "white"
-        ax.plot([row["low"], row["high"]], [place, place], color=hue, lw=1.8)
+        ax.plot([row["low"], row["high"]], [place, place], color=hue, lw=1.2)
+        ax.plot([row["tost_low"], row["tost_high"]], [place, place], color=hue, lw=4)
         ax.plot(row["difference"], place, marker="o", color=hue, mfc=fill, ms=6.5, mew=1.6)
     ax.set_yticks(
         range(len(table)),
@@ -82,6 +85,8 @@ def differences(table: pd.DataFrame) -> Figure:
         Line2D([], [], label="difference detected", **mark),
         Line2D([], [], mfc="white", label="none detected", **mark),
         Line2D([], [], **{**mark, "color": INK, "mfc": "white"}, label="shown equivalent"),
+        Line2D([], [], color="#0072B2", lw=1.2, label="interval"),
+        Line2D([], [], color="#0072B2", lw=4, label="interval of the\nequivalence test"),
         Line2D([], [], color="#BDBDBD", lw=8, alpha=0.5, label="equivalence margin"),
     ]
     ax.legend(handles=handles, loc="upper left", bbox_to_anchor=(1.01, 1.0), borderaxespad=0.0)
@@ -107,6 +112,8 @@ def line_panels(
     The dashed line joins the two ends. The band is the interval of the curve's height above it,
     not of the curve itself: what all models share (hard prompts) does not count.
     """
+    # A model's own row names the base as its partner, whichever way round their line is.
+    table = table[table["quantity"].isin(["curve", "rise"])]
     columns = min(3, len(lines))
     high = -(-len(lines) // columns)
     fig, axes = plt.subplots(
@@ -143,18 +150,22 @@ def line_panels(
 
 
 def verdicts(table: pd.DataFrame) -> Figure:
-    """Every claim in the column of its verdict.
+    """Every claim in the column of its verdict; hollow, that by its first rule where it differs.
 
     Args:
-        table: rows of `claims.evaluate` with columns `claim`, `title`, `verdict`.
+        table: rows of `judging.judge_claims` with `claim`, `title`, `verdict`, `first_verdict`.
     """
     names = list(VERDICT_COLOURS)
-    fig, ax = plt.subplots(figsize=(9.0, 0.9 + 0.36 * len(table)))
+    fig, ax = plt.subplots(figsize=(9.6, 0.9 + 0.36 * len(table)))
     rows: list[dict[Any, Any]] = table.to_dict("records")
     for place, row in enumerate(rows):
-        column = names.index(row["verdict"])
-        ax.plot(column, place, "s", ms=17, color=VERDICT_COLOURS[row["verdict"]])
-        ax.text(column, place, row["claim"], ha="center", va="center", fontsize=8, color="black")
+        now, before = (names.index(row[key]) for key in ("verdict", "first_verdict"))
+        if before != now:
+            hue = VERDICT_COLOURS[row["first_verdict"]]
+            ax.plot([before, now], [place, place], color="#BBBBBB", lw=1.2, zorder=1)
+            ax.plot(before, place, "s", ms=13, mfc="white", mec=hue, mew=2.5, zorder=2)
+        ax.plot(now, place, "s", ms=17, color=VERDICT_COLOURS[row["verdict"]], zorder=2)
+        ax.text(now, place, row["claim"], ha="center", va="center", fontsize=8, color="black")
     headings = [name.removesuffix(" in this regime").replace(" ", "\n") for name in names]
     ax.set_xticks(range(len(names)), headings)
     ax.set_yticks(range(len(table)), table["title"], fontsize=10)
@@ -166,10 +177,11 @@ def verdicts(table: pd.DataFrame) -> Figure:
 
 
 def estimators(table: pd.DataFrame, names: Sequence[str]) -> Figure:
-    """Two estimators of one similarity by depth: values as lines, chance levels as bands.
+    """Two estimators of one similarity by depth: values with intervals, chance levels as bands.
 
     Args:
-        table: rows of one pair with `layer`, `quantity`, `value`, `chance_low`, `chance_high`.
+        table: rows of one pair with `layer`, `quantity`, `value`, `low`, `high`, `chance_low`,
+            `chance_high`.
         names: the two quantities, in the order of the panels.
     """
     fig, axes = plt.subplots(1, len(names), figsize=(8.6, 3.0), sharey=True)
@@ -179,6 +191,7 @@ def estimators(table: pd.DataFrame, names: Sequence[str]) -> Figure:
         ax.fill_between(
             rows["layer"], *band, color="#BDBDBD", alpha=0.8, lw=0, label="chance level"
         )
+        ax.fill_between(rows["layer"], rows["low"], rows["high"], color="#0072B2", alpha=0.22, lw=0)
         ax.plot(rows["layer"], rows["value"], color="#0072B2", marker="o", label="measured")
         ax.set_title(name.replace("_", " ").replace("cka", "CKA"), loc="left")
         ax.set(xlabel="layer", ylim=(-0.05, 1.03))

@@ -7,7 +7,7 @@ all that a paired comparison can know is in these two counts and in n.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import combinations
 
 import numpy as np
@@ -21,7 +21,7 @@ from finetune_geometry.profiles import UserError
 ACCURACY_COLUMNS = ["model", "n", "correct", "accuracy", "low", "high"]
 MCNEMAR_COLUMNS = [
     "a", "b", "n", "only_a", "only_b", "p_exact", "p_holm",
-    "difference", "low", "high", "margin", "p_tost", "equivalent",
+    "difference", "low", "high", "margin", "p_tost", "equivalent", "tost_low", "tost_high",
 ]  # fmt: skip
 
 
@@ -150,24 +150,36 @@ def accuracy_table(predictions: pd.DataFrame, confidence: float = 0.95) -> pd.Da
 
 
 def mcnemar_table(
-    predictions: pd.DataFrame, margin: float = 0.03, confidence: float = 0.95
+    predictions: pd.DataFrame,
+    margin: float = 0.03,
+    confidence: float = 0.95,
+    pairs: Iterable[tuple[str, str]] | None = None,
 ) -> pd.DataFrame:
-    """Every pair of models compared on the same problems; columns MCNEMAR_COLUMNS.
+    """Pairs of models compared on the same problems; columns MCNEMAR_COLUMNS.
 
-    `difference` is accuracy(a) - accuracy(b) with its score interval. `p_holm` adjusts the exact
-    p values over all pairs of this table, so pass only the models that are compared.
-    `equivalent` says that the equivalence test rejects a difference of `margin` or more at level
-    1 - confidence. It is NOT the negation of a small p_exact: both can be true, or neither.
+    `pairs` are those of one question, default all: `p_holm` adjusts the exact p values over the
+    pairs of this table, so a pair must not come back in the table of another question.
+    `difference` is accuracy(a) - accuracy(b) with its score interval. `equivalent` says that the
+    equivalence test rejects a difference of `margin` or more at level 1 - confidence. It is NOT
+    the negation of a small p_exact: both can be true, or neither. tost_low and tost_high: the score
+    interval of confidence 1 - 2 (1 - confidence), which lies within the margin exactly then.
+
+    Raises UserError for a name without predictions and for a pair that is given twice.
     """
     table = correct_matrix(predictions)
     n = len(table)
+    chosen = list(combinations(table.columns, 2)) if pairs is None else [*pairs]
+    _check_pairs(chosen, list(table.columns))
     rows = []
-    for a, b in combinations(table.columns, 2):
+    for a, b in chosen:
         only_a = int((table[a] & ~table[b]).sum())
         only_b = int((table[b] & ~table[a]).sum())
         difference, low, high = paired_difference(only_a, only_b, n, confidence)
+        inner = paired_difference(only_a, only_b, n, max(2 * confidence - 1, 0.0))[1:]
         p_exact, p_tost = mcnemar_exact(only_a, only_b), tost_paired(only_a, only_b, n, margin)
-        rows.append((a, b, n, only_a, only_b, p_exact, difference, low, high, margin, p_tost))
+        rows.append(
+            (a, b, n, only_a, only_b, p_exact, difference, low, high, margin, p_tost, *inner)
+        )
     result = pd.DataFrame(
         rows, columns=[c for c in MCNEMAR_COLUMNS if c not in ("p_holm", "equivalent")]
     )
@@ -179,6 +191,23 @@ def mcnemar_table(
 def p_text(p: float) -> str:
     """A p value to show: three decimals, never 0."""
     return "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def _check_pairs(pairs: Sequence[tuple[str, str]], names: Sequence[str]) -> None:
+    seen: set[frozenset[str]] = set()
+    for a, b in pairs:
+        for name in (a, b):
+            if name not in names:
+                raise UserError(
+                    f"no predictions of {name!r}: paired comparison of {a!r} and {b!r}: "
+                    f"choose among {', '.join(names)}"
+                )
+        if a == b or frozenset((a, b)) in seen:
+            raise UserError(
+                f"pair {a!r}, {b!r}: paired comparison: compare two models, and each pair once, "
+                "because every pair raises the corrected p values of all"
+            )
+        seen.add(frozenset((a, b)))
 
 
 def _check_counts(n: int, **counts: int) -> None:
