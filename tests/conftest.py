@@ -52,7 +52,11 @@ def started_run(
     with open(results / "said.txt", "wb") as said:
         process = subprocess.Popen(
             [*COMMAND, "--until", "numbers"],
-            env=os.environ | {"FINETUNE_GEOMETRY_RESULTS": str(results)},
+            env=os.environ
+            | {
+                "FINETUNE_GEOMETRY_RESULTS": str(results),
+                "FINETUNE_GEOMETRY_READS": str(results / "reads"),
+            },
             stdout=said,
             stderr=subprocess.STDOUT,
             cwd=ROOT,

@@ -14,7 +14,7 @@ import jupytext
 import pytest
 import yaml
 from conftest import ROOT, Workflow, execute, tracked_files
-from jobs import JOBS
+from jobs import JOBS, covers
 
 from finetune_geometry.profiles import METHODS
 
@@ -172,7 +172,19 @@ def test_every_figure_cell_shows_one_image(smoke_run: Path, job: Any) -> None:
 def test_all_that_a_notebook_promises_is_there(smoke_run: Path, job: Any) -> None:
     for name in job.outputs:
         assert (smoke_run / name).stat().st_size > 0
-    assert not list(smoke_run.rglob("*.partial"))
+    assert not list(smoke_run.rglob("*.partial")) + list(smoke_run.rglob("*.old"))
+
+
+@every_job
+def test_a_notebook_declares_what_it_reads_of_the_profile(smoke_run: Path, job: Any) -> None:
+    """A value read but not declared could change without the notebook being made again.
+
+    The other way round a section of which nothing is read makes it again for nothing. That asks no
+    more than one value of a section: some are read on a GPU, or of a hub's data, alone.
+    """
+    read = json.loads((smoke_run.parent / "reads" / f"{job.stem}.json").read_text(encoding="utf-8"))
+    assert not [key for key in read if not any(covers(part, key) for part in job.settings)]
+    assert not [part for part in job.settings if not any(covers(part, key) for key in read)]
 
 
 def test_a_run_touches_no_file_of_the_checkout(

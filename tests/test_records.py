@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import errno
 import json
-import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +12,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from finetune_geometry.files import HOST
 from finetune_geometry.profiles import UserError
-from finetune_geometry.records import (
-    Run,
-    atomic_directory,
-    atomic_write,
-    check_parameters,
-    project_root,
-)
+from finetune_geometry.records import Run, check_parameters, project_root
 
 
 @pytest.fixture
@@ -37,65 +32,22 @@ def test_project_root_is_the_checkout() -> None:
     assert (project_root() / "src" / "finetune_geometry" / "records.py").is_file()
 
 
-def test_a_file_appears_only_when_whole(tmp_path: Path) -> None:
-    path = tmp_path / "new" / "table.csv"
-    with atomic_write(path) as file:
-        file.write("half")
-        assert not path.exists()
-    assert path.read_text() == "half"
-    assert names(path.parent) == ["table.csv"]
-
-
-def test_an_interrupted_write_keeps_the_old_file(tmp_path: Path) -> None:
-    path = tmp_path / "table.csv"
-    path.write_text("old")
-    with pytest.raises(KeyboardInterrupt), atomic_write(path, "wb") as file:
-        file.write(b"new")
-        raise KeyboardInterrupt
-    assert path.read_text() == "old"
-    assert names(tmp_path) == ["table.csv"]
-
-
-def test_an_interrupted_folder_keeps_the_old_one(tmp_path: Path) -> None:
-    path = tmp_path / "adapter"
-    with atomic_directory(path) as folder:
-        (folder / "a").write_text("old")
-    with pytest.raises(RuntimeError), atomic_directory(path) as folder:
-        (folder / "a").write_text("new")
-        raise RuntimeError
-    assert (path / "a").read_text() == "old"
-    with atomic_directory(path) as folder:
-        (folder / "b").write_text("new")
-    assert names(path) == ["b"]
-    assert names(tmp_path) == ["adapter"]
-
-
-def test_a_full_disk_is_named_and_loses_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path = tmp_path / "adapter.safetensors"
-    path.write_text("old")
-
-    def full(descriptor: int) -> None:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(UserError, match="no space left") as caught, atomic_write(path) as file:
-        file.write("new")
-    assert str(path) in str(caught.value)
-    assert "MiB are left" in str(caught.value)
-    assert path.read_text() == "old"
-    assert names(tmp_path) == ["adapter.safetensors"]
-
-
-def test_other_errors_of_the_disk_pass_unchanged(tmp_path: Path) -> None:
-    with pytest.raises(OSError, match="read-only"), atomic_directory(tmp_path / "x"):
-        raise OSError(errno.EROFS, "read-only")
-
-
 @pytest.mark.parametrize("name", ["geometry/cosine.csv", "rollouts/rollouts.parquet"])
 def test_tables_come_back_exactly(run: Run, name: str) -> None:
     table = pd.DataFrame({"a": ["sft", "rft"], "value": [1 / 3, 2e-17], "layer": [0, 1]})
+    run.write_table(name, table)
+    pd.testing.assert_frame_equal(run.read_table(name), table, check_exact=True)
+
+
+@pytest.mark.parametrize("name", ["t.csv", "t.parquet"])
+def test_names_that_look_like_nothing_come_back(run: Run, name: str) -> None:
+    table = pd.DataFrame(
+        {
+            "a": ["NA", "None", "null", "nan", "1"],
+            "side": ["", "", "left", "", ""],
+            "low": [np.nan, 0.1, 1.0, np.nan, np.inf],
+        }
+    )
     run.write_table(name, table)
     pd.testing.assert_frame_equal(run.read_table(name), table, check_exact=True)
 
@@ -113,7 +65,9 @@ def test_lists_in_parquet_come_back(run: Run) -> None:
     [
         ("rollouts/rollouts.parquet", "notebooks/ingredients/rollouts"),
         ("adapters/dpo/card.json", "notebooks/methods/dpo"),
+        ("adapters/sft-order/card.json", "notebooks/controls/reshuffled"),
         ("geometry/cka.csv", "notebooks/geometry/cka"),
+        ("geometry/predicted_cosine.csv", "notebooks/geometry/cosine"),
         ("evaluation/mcnemar.csv", "notebooks/evaluation/accuracy"),
         ("claims.csv", "notebooks/evaluation/verdict"),
     ],
@@ -146,12 +100,29 @@ def test_recording_again_replaces_the_section(run: Run) -> None:
 
 
 def test_adapters_in_the_order_of_the_methods(run: Run) -> None:
-    for name in ("dpo-matched", "dpo", "rft", "sft", ".sft.1.partial"):
+    hidden = (".sft.1@here.partial", ".dft.1@here.old")
+    for name in ("dpo-matched", "dpo", "rft", "sft", *hidden):
         folder = run.adapter_dir(name)
         folder.mkdir(parents=True)
         (folder / "adapter_model.safetensors").touch()
     run.adapter_dir("dft").mkdir()  # begun, not finished
     assert run.adapter_names() == ["sft", "rft", "dpo", "dpo-matched"]
+
+
+def test_opening_a_run_clears_up_after_killed_processes(run: Run) -> None:
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+    adapters = run.dir / "adapters"
+    aside, half = (adapters / f".{n}.{process.pid}@{HOST}" for n in ("sft", "dpo"))
+    for folder in (Path(f"{aside}.old"), Path(f"{half}.partial")):
+        folder.mkdir(parents=True)
+        (folder / "adapter_model.safetensors").touch()
+    assert run.adapter_names() == []
+    left = run.path(f"geometry/.cka.csv.{process.pid}@{HOST}.partial")
+    left.touch()
+    assert Run.open("smoke", "here").adapter_names() == ["sft"]
+    assert names(adapters) == ["sft"]
+    assert not left.exists()
 
 
 def test_a_run_is_named_as_its_profile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

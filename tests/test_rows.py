@@ -83,6 +83,33 @@ def test_a_pair_is_the_first_right_and_the_first_wrong_rollout_of_a_mixed_group(
             assert list(pair.prompt_ids) == list(first["prompt_ids"])
 
 
+def test_a_pair_is_of_whole_rollouts_whatever_is_missing(pool):
+    """A value that one rollout lacks is not taken from the next one."""
+    spoilt = pool.assign(text=pool["text"].where(pool["sample"] > 1))
+    first = spoilt.index[(spoilt["group"] == 1) & (spoilt["sample"] == 0)]
+    spoilt.loc[first, ["completion_ids", "steps"]] = None
+    pair = preference_pairs(spoilt).set_index("group").loc[1]
+    assert pair["chosen_ids"] is None
+    assert list(pair["rejected_ids"]) == list(pool["completion_ids"][first[0] + 1])
+
+
+def test_graded_rewards_make_pairs_of_the_best_and_the_worst(pool):
+    graded = pool[pool["group"] < 4].copy()
+    graded["reward"] = [0.5, 1, 0, 1, 0.5, 0.5, 0, 0, 1, 0.5, 0.5, 1, 0.5, 0.5, 0.5, 0.5]
+    pairs = preference_pairs(graded)
+    assert pairs["group"].tolist() == [0, 1, 2]  # the fourth has no better and no worse one
+    chosen, rejected = [1, 4, 8], [2, 6, 9]
+    for pair, best, worst in zip(pairs.itertuples(), chosen, rejected, strict=True):
+        assert list(pair.chosen_ids) == list(graded["completion_ids"].iloc[best])
+        assert list(pair.rejected_ids) == list(graded["completion_ids"].iloc[worst])
+        assert list(pair.prompt_ids) == list(graded["prompt_ids"].iloc[best])
+
+
+def test_pairs_do_not_depend_on_the_labels_of_the_rows(pool):
+    relabelled = pool.set_axis(np.zeros(len(pool), dtype=int))
+    assert rows_hash(preference_pairs(relabelled)) == rows_hash(preference_pairs(pool))
+
+
 def test_one_rollout_a_prompt_is_refused_where_a_contrast_is_needed(pool):
     single = pool.groupby("group").head(1)
     with pytest.raises(UserError, match=r"K = 1.*offline_grpo.*rollouts\.k"):

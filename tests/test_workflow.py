@@ -13,11 +13,12 @@ import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
+import jobs
 import psutil
 import pytest
 import yaml
 from conftest import ROOT
-from jobs import CONTROLS, JOBS, modules_of
+from jobs import CONTROLS, JOBS, imports_of, modules_of
 from measure import main as measure
 from reference import normalise
 
@@ -268,6 +269,26 @@ def test_measure_writes_time_and_memory_and_passes_the_status(tmp_path: Path) ->
     assert not timing.exists()
 
 
+def test_measure_shows_a_failure_amid_bytes_that_are_no_text(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    code = "import os; os.write(1, b'\\xff\\xfe a picture\\n'); raise ValueError('the real fault')"
+    assert measure(str(tmp_path / "timing.json"), sys.executable, "-c", code) == 1
+    assert "the real fault" in capfd.readouterr().err
+
+
+def test_measure_knows_the_unit_of_memory_on_either_system(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """getrusage counts KiB, and bytes on macOS."""
+    peaks = {}
+    for system in ("linux", "darwin"):
+        monkeypatch.setattr("measure.sys.platform", system)
+        assert measure(str(tmp_path / "timing.json"), sys.executable, "-c", "") == 0
+        peaks[system] = yaml.safe_load((tmp_path / "timing.json").read_text())["peak_mib"]
+    assert peaks["linux"] == pytest.approx(1024 * peaks["darwin"], rel=0.2)
+
+
 def test_reference_notebooks_keep_nothing_of_the_machine() -> None:
     def notebook(stamp: str, address: str) -> dict:
         return {
@@ -309,18 +330,6 @@ def test_reference_notebooks_keep_nothing_of_the_machine() -> None:
 # What follows looks at the book's own table of notebooks.
 
 
-@pytest.mark.parametrize("job", JOBS, ids=lambda job: job.name)
-def test_a_notebook_reads_no_section_of_the_profile_that_it_does_not_declare(job) -> None:
-    """A value that is read but not declared could change without the notebook being re-run."""
-    text = job.source.read_text(encoding="utf-8")
-    profile = load_profile("tiny")
-    for section in re.findall(r"\bprofile\.([a-z_]+)\b", text):
-        if hasattr(profile, section) and section not in {"name", "description"}:
-            own = {part.partition(".")[0] for part in job.settings}
-            own |= {"training", "methods"} & own and {"training_of"}
-            assert section in own, f"{job.name} reads profile.{section}"
-
-
 def test_every_file_that_is_read_is_written_by_one_notebook() -> None:
     written = [name for job in JOBS for name in job.outputs]
     assert len(written) == len(set(written))
@@ -335,14 +344,47 @@ def test_only_dpo_depends_on_dpos_values() -> None:
     assert changed == ["methods/dpo", "controls/matched_rate", "evaluation/verdict"]
     other = load_profile("tiny", {"training.learning_rate": 1.0})
     changed = [job.name for job in JOBS if job.parameters(before) != job.parameters(other)]
-    trained = {f"methods/{method}" for method in METHODS} | {"ingredients/learning_rate"}
+    trained = {f"methods/{method}" for method in METHODS}
+    trained |= {"ingredients/learning_rate", "controls/reshuffled"}
     trained |= {f"controls/{control}" for control in CONTROLS}
     assert set(changed) == trained | {"evaluation/verdict"}
 
 
 def test_modules_are_found_through_one_another() -> None:
     names = {path.stem for path in modules_of(ROOT / "src/finetune_geometry/records.py")}
-    assert names == {"__init__", "profiles", "schema"}
+    assert names == {"__init__", "files", "profiles", "reads", "schema"}
+
+
+@pytest.mark.parametrize(
+    ("place", "line", "found"),
+    [
+        ("note.py", "import package.low.deep", {"low/__init__", "low/deep"}),
+        ("note.py", "import package.low.deep as d, os", {"low/__init__", "low/deep"}),
+        ("note.py", "from package.low.deep import value", {"low/__init__", "low/deep"}),
+        ("note.py", "from package.low import deep", {"low/__init__", "low/deep"}),
+        ("note.py", "from package import low", {"low/__init__"}),
+        ("note.py", "from package.top import value", {"top"}),
+        ("note.py", "from packages.top import value", None),
+        ("package/top.py", "from . import other", {"other"}),
+        ("package/top.py", "from .other import value", {"other"}),
+        ("package/top.py", "from .low.deep import value", {"low/__init__", "low/deep"}),
+        ("package/low/deep.py", "from ..other import value", {"other"}),
+        ("package/low/deep.py", "from .. import top", {"top"}),
+        ("package/low/deep.py", "def f():\n    from . import near", {"low/__init__", "low/near"}),
+        ("package/low/__init__.py", "from .near import value", {"low/__init__", "low/near"}),
+    ],
+)
+def test_imports_below_a_package_and_relative_ones_are_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str, line: str, found: set[str] | None
+) -> None:
+    package = tmp_path / "package"
+    (package / "low").mkdir(parents=True)
+    for name in ("__init__", "top", "other", "low/__init__", "low/deep", "low/near"):
+        (package / f"{name}.py").touch()
+    (tmp_path / place).write_text(line + "\n", encoding="utf-8")
+    monkeypatch.setattr(jobs, "PACKAGE", package)
+    expected = set() if found is None else {"__init__", *found}
+    assert imports_of(tmp_path / place) == {package / f"{name}.py" for name in expected}
 
 
 def test_planning_imports_nothing_heavy() -> None:

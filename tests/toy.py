@@ -61,6 +61,7 @@ def toy_pool(rewards: Sequence[Sequence[int]] = REWARDS, heldout: int = 1) -> pd
                     "text": text,
                     "answer": problem.answer,
                     "reward": float(reward),
+                    "unverifiable": False,
                 }
             )
     return pd.DataFrame(rows)

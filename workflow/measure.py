@@ -19,7 +19,13 @@ COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 
 def main(timing: str, *command: str) -> int:
     started = time.time()
-    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    done = subprocess.run(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        encoding="utf-8",
+        errors="replace",  # whatever a notebook prints, its traceback must be shown
+    )
     usage = resource.getrusage(resource.RUSAGE_CHILDREN)
     if done.returncode != 0:
         said = COLOURS.sub("", done.stdout)

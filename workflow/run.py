@@ -25,7 +25,7 @@ import psutil
 from jobs import JOBS
 
 from finetune_geometry.profiles import UserError, parse_overrides
-from finetune_geometry.records import Run
+from finetune_geometry.records import Run, atomic_write
 
 HERE = Path(__file__).resolve().parent
 
@@ -105,13 +105,11 @@ def timing(folder: Path) -> list[dict[str, float | str]]:
         path = folder / "timing" / f"{job.stem}.json"
         if path.is_file():
             rows.append({"notebook": job.name, **json.loads(path.read_text(encoding="utf-8"))})
-    partial = folder / ".timing.csv.partial"
-    with open(partial, "w", newline="", encoding="utf-8") as file:
+    with atomic_write(folder / "timing.csv") as file:
         columns = ["notebook", "started", "seconds", "cpu_seconds", "peak_mib"]
         writer = csv.DictWriter(file, columns, lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
-    partial.replace(folder / "timing.csv")
     return rows
 
 

@@ -1,25 +1,31 @@
 """Runs and what they leave behind: folders, atomic writes, tables, and the numbers of the prose.
 
 All outputs of a run lie under `results/<run>/`, so that a run never touches a tracked file. A file
-appears under its name only when it is whole: it is written beside it, flushed, then renamed.
+appears under its name only when it is whole (see `files`).
 """
 
 from __future__ import annotations
 
-import errno
 import json
 import math
 import os
-import shutil
 import tomllib
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from finetune_geometry import reads
+from finetune_geometry.files import (
+    atomic_directory,
+    atomic_write,
+    explain_full_disk,
+    read_csv,
+    sweep,
+    write_csv,
+)
 from finetune_geometry.profiles import (
     METHODS,
     Profile,
@@ -61,63 +67,6 @@ def results_root() -> Path:
     return Path(chosen).resolve() if chosen else project_root() / "results"
 
 
-@contextmanager
-def atomic_write(path: str | Path, mode: str = "w") -> Iterator[IO[Any]]:
-    """Open a file that appears at `path` whole or not at all (makes the folders above it).
-
-    On any exception the old file, if there was one, stays as it was. A full disk raises `UserError`
-    with the path and the space left.
-    """
-    path = Path(path)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        text = "b" not in mode
-        with open(
-            partial, mode, encoding="utf-8" if text else None, newline="\n" if text else None
-        ) as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
-    except BaseException as error:
-        partial.unlink(missing_ok=True)
-        explain_full_disk(error, path)
-        raise
-
-
-@contextmanager
-def atomic_directory(path: str | Path) -> Iterator[Path]:
-    """A folder to fill; it takes the name `path` (replacing what is there) when the block ends."""
-    path = Path(path)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
-        yield partial
-        shutil.rmtree(path, ignore_errors=True)
-        os.replace(partial, path)
-    except BaseException as error:
-        shutil.rmtree(partial, ignore_errors=True)
-        explain_full_disk(error, path)
-        raise
-
-
-def explain_full_disk(error: BaseException, path: Path) -> None:
-    """Raise `UserError` if writing to `path` failed for want of space; any other error passes."""
-    folder = next(parent for parent in path.absolute().parents if parent.exists())
-    free = shutil.disk_usage(folder).free / 2**20
-    if (
-        (isinstance(error, OSError) and error.errno == errno.ENOSPC)
-        or "No space left on device" in str(error)  # safetensors: a class of its own
-        or (isinstance(error, RuntimeError) and free < 1)  # torch.save: does not say why
-    ):
-        raise UserError(
-            f"no space left on the disk: {path}: free some of it ({free:.0f} MiB are left), "
-            "then run the same command again; nothing that was whole is lost"
-        ) from error
-
-
 class Run:
     """One run of the project: a profile and the folder that its outputs go to."""
 
@@ -134,6 +83,8 @@ class Run:
 
         `overrides` are dotted names, {"methods.dpo.learning_rate": 1e-3}; one that is None means
         the profile's own value. $FINETUNE_GEOMETRY_SET holds those of the whole workflow.
+
+        What killed processes left in the run's folder is cleared up (`files.sweep`).
         """
         chosen: dict[str, Any] = dict(parse_overrides(os.environ.get("FINETUNE_GEOMETRY_SET", "")))
         chosen |= {key: value for key, value in (overrides or {}).items() if value is not None}
@@ -154,7 +105,10 @@ class Run:
                 f"run {name!r} was made with profile {before!r}, not {loaded.name!r}: {directory}: "
                 "give that profile, or another name for the run"
             )
-        return cls(name, directory, loaded)
+        for folder, inside, _ in os.walk(directory):
+            sweep(Path(folder))
+            inside[:] = [name for name in inside if name != "html" and not name.startswith(".")]
+        return cls(name, directory, reads.watched(loaded))
 
     def path(self, relative: str | Path) -> Path:
         """A path inside the run's folder; the folders above it are made."""
@@ -163,19 +117,18 @@ class Run:
         return path
 
     def write_table(self, relative: str, table: pd.DataFrame) -> Path:
-        """Write a table, .csv or .parquet by its suffix; floats keep every digit."""
+        """Write a table, .csv or .parquet by its suffix; `read_table` gives it back exactly."""
         path = self.path(relative)
         if path.suffix == ".parquet":
             with atomic_write(path, "wb") as file:
                 table.to_parquet(file, index=False)
         else:
-            with atomic_write(path) as file:
-                table.to_csv(file, index=False, lineterminator="\n")
+            write_csv(path, table)
         return path
 
     def read_table(self, relative: str) -> pd.DataFrame:
         path = self._existing(relative)
-        return pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path)
+        return pd.read_parquet(path) if path.suffix == ".parquet" else read_csv(path)
 
     def write_json(self, relative: str, value: Any) -> Path:
         path = self.path(relative)
@@ -194,6 +147,7 @@ class Run:
         `section.cosine.sft_rft`. A value that is not finite is kept as null.
         """
         self.write_json(f"numbers/{section}.json", values)
+        reads.write(section)
 
     def merge_numbers(self) -> Path:
         """numbers.json: what every notebook recorded, and the profile as `profile.section.key`."""
@@ -232,6 +186,10 @@ def _maker(relative: str) -> str:
     """The notebook that writes a file of the run (the table of the design, read backwards)."""
     folder, _, rest = relative.partition("/")
     stem = Path(relative).stem
+    if relative.startswith("adapters/sft-order/"):
+        return "controls/reshuffled"
+    if stem == "predicted_cosine":
+        return "geometry/cosine"
     makers = {
         "rollouts": "ingredients/rollouts",
         "adapters": f"methods/{rest.partition('/')[0]}",

@@ -47,27 +47,32 @@ def advantage(rows: pd.DataFrame, formula: Any, bias: float) -> np.ndarray:
 
 
 def preference_pairs(rows: pd.DataFrame) -> pd.DataFrame:
-    """DPO's pairs: the first right and the first wrong rollout of each mixed group.
+    """DPO's pairs: of each group the first rollout of highest and the first of lowest reward.
 
-    Columns: group, prompt_ids, chosen_ids, rejected_ids.
+    With rewards 0 and 1 these are the first right and the first wrong one.  A group whose rewards
+    are all the same is not mixed and gives no pair.  Columns: group (in ascending order),
+    prompt_ids, chosen_ids, rejected_ids.  Raises `UserError` if no group is mixed.
     """
     if rows.groupby("group").size().max() == 1:
         raise UserError(
             "every group has one rollout (K = 1), so no prompt has a right and a wrong one: dpo: "
             "set rollouts.k to 2 or more and sample again"
         )
-    right = rows[rows["reward"] == 1].groupby("group").first()
-    wrong = rows[rows["reward"] == 0].groupby("group").first()
-    both = right.merge(wrong, on="group", suffixes=("", "_wrong"))
-    if both.empty:
+    rows = rows.reset_index(drop=True)
+    rewards = rows.groupby("group")["reward"]
+    mixed = rewards.max() > rewards.min()
+    best = rows.loc[rewards.idxmax()[mixed]]
+    worst = rows.loc[rewards.idxmin()[mixed]]
+    if best.empty:
         raise UserError(
             f"none of the {rows['group'].nunique()} groups is mixed, so there is no pair: dpo: "
             "raise rollouts.temperature, rollouts.k or rollouts.prompts and sample again"
         )
-    names = {"completion_ids": "chosen_ids", "completion_ids_wrong": "rejected_ids"}
-    return both.reset_index().rename(columns=names)[
-        ["group", "prompt_ids", "chosen_ids", "rejected_ids"]
-    ]
+    pairs = best[["group", "prompt_ids"]].reset_index(drop=True)
+    return pairs.assign(
+        chosen_ids=best["completion_ids"].to_numpy(),
+        rejected_ids=worst["completion_ids"].to_numpy(),
+    )
 
 
 def unpaired_rows(rows: pd.DataFrame, method: str, settings: Method) -> pd.DataFrame:
