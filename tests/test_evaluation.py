@@ -1,5 +1,6 @@
 """Answers are kept per model and made again exactly when something that decides them changes."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -28,6 +29,13 @@ def save_adapter(folder, value: float) -> None:
     )
 
 
+def run_of(folder, **changes) -> Run:
+    """The run of the models in `folder`; `evaluation__batch_size=1` changes a value."""
+    models = {f"model.{name}": str(folder / "models" / name) for name in ("base", "teacher")}
+    changed = {key.replace("__", "."): value for key, value in changes.items()}
+    return Run.open("smoke", "answers", models | changed)
+
+
 @pytest.fixture
 def asked(monkeypatch, tmp_path):
     """A run with two adapters, on a model of one linear layer that answers at once."""
@@ -53,7 +61,10 @@ def asked(monkeypatch, tmp_path):
     monkeypatch.setattr(evaluation, "load_model", load_model)
     monkeypatch.setattr(evaluation, "predict", predict)
     monkeypatch.setattr(evaluation, "load_problems", lambda profile, split: PROBLEMS)
-    run = Run.open("smoke")
+    for name in ("base", "teacher"):
+        (tmp_path / "models" / name).mkdir(parents=True)
+        (tmp_path / "models" / name / "model.safetensors").write_text(f"the {name}")
+    run = run_of(tmp_path)
     save_adapter(run.adapter_dir("sft"), 1.0)
     save_adapter(run.adapter_dir("dpo"), 2.0)
     return run, answered
@@ -83,6 +94,51 @@ def test_answers_are_kept_until_weights_or_problems_change(asked, monkeypatch):
     del answered[:]
     monkeypatch.setattr(evaluation, "load_problems", lambda profile, split: PROBLEMS[:3])
     assert len(evaluate_models(run, ["sft"])) == 3 * 3
+    assert [name for name, _ in answered] == ["base", "sft", "teacher"]
+
+
+@pytest.mark.parametrize(
+    ("changed", "again"),
+    [("base", ["base", "sft", "dpo"]), ("teacher", ["teacher"])],
+)
+@pytest.mark.parametrize("file", ["model.safetensors", "chat_template.jinja"])
+def test_each_model_s_answers_hang_on_its_own_files(asked, tmp_path, changed, again, file):
+    run, answered = asked
+    evaluate_models(run, ["sft", "dpo"])
+    (tmp_path / "models" / changed / file).write_text("another")
+    del answered[:]
+    evaluate_models(run, ["sft", "dpo"])
+    assert [name for name, _ in answered] == again
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"evaluation__max_new_tokens": 50},
+        {"evaluation__batch_size": 3},
+        {"model__dtype": "bfloat16"},
+        {"model__attention": "sdpa"},
+    ],
+    ids=str,
+)
+def test_answers_are_made_again_under_other_settings(asked, tmp_path, changes):
+    run, answered = asked
+    evaluate_models(run, ["sft"])
+    del answered[:]
+    evaluate_models(run_of(tmp_path, evaluation__confidence=0.5), ["sft"])
+    assert answered == []
+    evaluate_models(run_of(tmp_path, **changes), ["sft"])
+    assert [name for name, _ in answered] == ["base", "sft", "teacher"]
+
+
+@pytest.mark.parametrize("field", ["question", "answer"])
+def test_a_problem_that_was_reworded_is_answered_again(asked, monkeypatch, field):
+    run, answered = asked
+    evaluate_models(run, ["sft"])
+    del answered[:]
+    other = [dataclasses.replace(PROBLEMS[0], **{field: "77"}), *PROBLEMS[1:]]
+    monkeypatch.setattr(evaluation, "load_problems", lambda profile, split: other)
+    evaluate_models(run, ["sft"])
     assert [name for name, _ in answered] == ["base", "sft", "teacher"]
 
 

@@ -203,3 +203,23 @@ def test_equal_prompts_are_read_once_and_completed_alike(model, tokenizer, promp
     assert tripled[:count] == alone
     assert tripled[count : 2 * count] == alone[::-1]
     assert tripled[2 * count :] == alone
+
+
+def test_a_model_with_windows_is_refused_and_not_misread(model, tokenizer, prompts):
+    """Its tokens would be those of another model: transformers heeds the windows."""
+    torch.manual_seed(0)
+    window = type(model.config)(
+        **{
+            **model.config.to_dict(),
+            "use_sliding_window": True,
+            "sliding_window": 4,
+            "max_window_layers": 1,
+            "layer_types": None,
+        }
+    )
+    narrow = type(model)(window).eval()
+    narrow.load_state_dict(model.state_dict())
+    narrow.generation_config = model.generation_config
+    assert reference(narrow, tokenizer, prompts) != reference(model, tokenizer, prompts)
+    with pytest.raises(UserError, match=r"does not see the whole text.*sliding_attention"):
+        generate(narrow, tokenizer, prompts, max_new_tokens=NEW)

@@ -2,14 +2,17 @@
 
 import json
 import shutil
+from types import SimpleNamespace
 
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file, save_file
 from toy import save_toy_model
+from transformers import Gemma2Config, LlamaConfig, MistralConfig, Qwen3Config
 
 from finetune_geometry.models import (
+    CHAT_TEMPLATE,
     build_config,
     build_tokenizer,
     load_adapted,
@@ -17,6 +20,7 @@ from finetune_geometry.models import (
     lora_a_sha256,
     packed_linears,
     peak_memory_mb,
+    require_full_attention,
     versions,
 )
 from finetune_geometry.profiles import UserError, load_profile
@@ -104,6 +108,27 @@ def test_adapters_act_one_at_a_time_as_their_delta_says(profile, adapters):
             )
 
 
+def test_base_and_teacher_are_the_models_of_the_profile(toy_model, tmp_path):
+    other = save_toy_model(tmp_path / "other")
+    weights = load_file(other / "model.safetensors")
+    save_file(
+        {name: tensor + 1 for name, tensor in weights.items()},
+        other / "model.safetensors",
+        metadata={"format": "pt"},
+    )
+    (other / "chat_template.jinja").write_text("another")
+    names = {"model.base": str(toy_model), "model.teacher": str(other)}
+    profile = load_profile("tiny", names)
+    for role, folder, template in (
+        ("base", toy_model, CHAT_TEMPLATE),
+        ("teacher", other, "another"),
+    ):
+        model, tokenizer = load_model(profile, role)
+        held = load_file(folder / "model.safetensors")["model.embed_tokens.weight"]
+        assert torch.equal(model.model.embed_tokens.weight, held)
+        assert tokenizer.chat_template == template
+
+
 def test_packed_linear_layers_compute_the_same(profile, adapters):
     adapted, tokenizer = load_adapted(profile, adapters)
     ids = tokenizer("Tom has 12 apples.", return_tensors="pt").input_ids
@@ -156,8 +181,39 @@ def test_a_foreign_adapter_is_refused(profile, adapters, tmp_path, fault, positi
 
 
 def test_card_entries_are_measured():
-    assert peak_memory_mb()["resident"] > 50
+    assert 50 < peak_memory_mb()["resident"] < 2**20
     assert {"torch", "transformers", "peft", "trl", "python"} <= versions().keys()
+
+
+@pytest.mark.parametrize(("platform", "unit"), [("linux", 2**10), ("darwin", 1)])
+def test_peak_memory_is_in_mib_on_every_system(monkeypatch, platform, unit):
+    """The system counts in KiB, on macOS in bytes."""
+    usage = SimpleNamespace(ru_maxrss=300 * 2**20 // unit)
+    monkeypatch.setattr("sys.platform", platform)
+    monkeypatch.setattr("resource.getrusage", lambda who: usage)
+    assert peak_memory_mb()["resident"] == 300
+
+
+@pytest.mark.parametrize(
+    ("config", "reason"),
+    [
+        (Qwen3Config(), None),
+        (Qwen3Config(sliding_window=8), None),  # not used: the switch is off
+        (LlamaConfig(), None),
+        (MistralConfig(sliding_window=None), None),
+        (Qwen3Config(use_sliding_window=True, sliding_window=8), "a window of 8 tokens, sliding_"),
+        (MistralConfig(sliding_window=64), "a window of 64 tokens"),
+        (Gemma2Config(), "sliding_attention"),
+        (Qwen3Config(layer_types=["full_attention"] * 31 + ["chunked_attention"]), "chunked_"),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_only_full_attention_in_every_layer_passes(config, reason):
+    if reason is None:
+        require_full_attention(config)
+        return
+    with pytest.raises(UserError, match=f"a layer does not see the whole text.*{reason}"):
+        require_full_attention(config)
 
 
 def test_the_toy_model_is_the_same_every_time(toy_model, tmp_path):

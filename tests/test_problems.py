@@ -26,6 +26,7 @@ from finetune_geometry.problems import (
     read_problem,
 )
 from finetune_geometry.profiles import UserError, load_profile
+from finetune_geometry.rewards import is_correct
 
 ALL_NAMES = {name for names in NAMES.values() for name in names}
 
@@ -277,3 +278,60 @@ def test_rows_of_real_datasets_are_read():
     )  # fmt: skip
     with pytest.raises(UserError, match=r"columns \['text'\] are not a problem: x/3"):
         read_problem({"text": "?"}, "x/3")
+
+
+@pytest.mark.parametrize(
+    ("gold", "kept"),
+    [("1,234", "1234"), ("-12,345,678", "-12345678"), ("1,23", "1,23"), ("(1,234)", "(1,234)"),
+     ("7", "7")],
+)  # fmt: skip
+def test_gsm8k_s_separators_of_thousands_are_stripped_and_nothing_else(gold, kept):
+    assert read_problem({"question": "Q?", "answer": f"So.\n#### {gold}"}, "gsm8k/0").answer == kept
+
+
+@pytest.mark.parametrize(
+    ("gold", "another"),
+    [("(1,2)", "(12)"), ("[0,1)", "[0,2)"), ("10{,}000", "10"), ("1,234", "1235"), ("1,2", "12")],
+)
+def test_a_gold_answer_with_commas_verifies_against_its_own_text(gold, another):
+    problem = read_problem({"problem": "P?", "answer": gold, "solution": ""}, "d/0")
+    assert problem.answer == gold
+    assert is_correct(f"It is \\boxed{{{gold}}}.", problem.answer)
+    assert not is_correct(f"It is \\boxed{{{another}}}.", problem.answer)
+
+
+@pytest.fixture
+def hub(monkeypatch):
+    """Ten problems behind every hub id; the names, configurations and splits that are asked for."""
+    asked = []
+
+    def load_dataset(name, configuration, *, split):
+        asked.append((name, configuration, split))
+        return [{"question": f"{split} {i}?", "answer": f"#### {i}"} for i in range(10)]
+
+    monkeypatch.setattr("datasets.load_dataset", load_dataset)
+    return asked
+
+
+def from_hub(rollouts: int, validation: int, seed: int = 0):
+    names = {"rollout_dataset": "openai/gsm8k", "test_dataset": "some/test", "source": "hub"}
+    counts = {"rollouts": rollouts, "validation": validation, "test": 4, "seed": seed}
+    changes = {f"problems.{key}": value for key, value in {**names, **counts}.items()}
+    return load_profile("smoke", changes)
+
+
+def test_a_hub_s_prompts_for_rollouts_and_validation_are_disjoint(hub):
+    profile = from_hub(6, 4)
+    parts = [{p.id for p in load_problems(profile, split)} for split in ("rollouts", "validation")]
+    assert [len(part) for part in parts] == [6, 4]
+    assert len(parts[0] | parts[1]) == 10
+    assert {p.question for p in load_problems(profile, "test")} == {f"test {i}?" for i in range(4)}
+    assert set(hub) == {("openai/gsm8k", "main", "train"), ("some/test", None, "test")}
+    assert load_problems(from_hub(6, 0), "validation") == []
+    assert load_problems(from_hub(6, 4, seed=1), "rollouts") != load_problems(profile, "rollouts")
+
+
+def test_a_hub_dataset_that_is_too_small_for_disjoint_parts_is_refused(hub):
+    for split in ("rollouts", "validation"):
+        with pytest.raises(UserError, match="11 problems asked for, 10 there: openai/gsm8k"):
+            load_problems(from_hub(7, 4), split)

@@ -1,5 +1,8 @@
 """The pool of rollouts: groups, rewards, splits, its card, and going on after a kill."""
 
+import dataclasses
+import shutil
+
 import numpy as np
 import pytest
 
@@ -8,7 +11,7 @@ from finetune_geometry.models import build_tokenizer
 from finetune_geometry.problems import load_problems
 from finetune_geometry.profiles import UserError
 from finetune_geometry.records import Run
-from finetune_geometry.rewards import is_correct
+from finetune_geometry.rewards import RIGHT, UNVERIFIABLE, WRONG, is_correct
 from finetune_geometry.rollouts import describe, load_rollouts, predict, sample_rollouts
 
 SETTINGS = {
@@ -106,6 +109,39 @@ def test_the_card_by_hand():
     assert card["mean_reward"] == sum(map(sum, REWARDS)) / 24
 
 
+def test_checks_that_were_given_up_earn_nothing_and_are_counted_apart(run, teacher, monkeypatch):
+    def judge(text, answer):
+        if "boxed{9" in text:  # how the teacher errs
+            return UNVERIFIABLE
+        return RIGHT if is_correct(text, answer) else WRONG
+
+    plain = sample_rollouts(run)
+    rewards = run.read_table(rollouts.POOL)["reward"]
+    shutil.rmtree(run.dir / "rollouts")
+    monkeypatch.setattr(rollouts, "judge", judge)
+    card = sample_rollouts(run)
+    pool = run.read_table(rollouts.POOL)
+    given_up = pool["text"].str.contains("boxed{9", regex=False)
+    assert pool["unverifiable"].dtype == bool
+    assert pool["unverifiable"].equals(given_up)
+    assert pool["reward"].equals(rewards)
+    assert card["unverifiable"] == given_up[pool["split"] == "train"].sum() > 0
+    assert plain["unverifiable"] == 0
+    assert given_up.sum() > card["unverifiable"]  # held-out ones are not the card's
+
+
+def test_duplicates_within_a_group_are_counted():
+    from toy import toy_pool
+
+    pool = toy_pool([[1, 1, 1, 1], [1, 0, 1, 1], [0, 0, 0, 0]])
+    pool.loc[pool["split"] == "train", "text"] = [*"aaaa", *"abab", *"abcd"]
+    card = describe(pool)
+    assert card["repeated"] == 5 / 12  # three of aaaa, two of abab: the first of each is new
+    assert card["identical"] == 1 / 3
+    other = describe(pool.assign(text=[*"abcd", *"abcd", *"abcd", *"xx"]))  # not across groups
+    assert (other["repeated"], other["identical"]) == (0, 0)  # nor of held-out ones
+
+
 def test_a_killed_sampling_goes_on_where_it_was(run, teacher, monkeypatch, tmp_path):
     whole = sample_rollouts(Run.open("smoke", "whole", SETTINGS | {"rollouts.seed": 0}))
     assert teacher.prompts == 14 * 3
@@ -142,6 +178,25 @@ def test_other_settings_do_not_reuse_the_shards(run, teacher):
     assert teacher.prompts == 14 * 3
 
 
+def test_a_retrained_teacher_or_another_wording_is_asked_anew(run, teacher, tmp_path, monkeypatch):
+    folder = tmp_path / "model"
+    folder.mkdir()
+    run = Run.open("smoke", "pool", SETTINGS | {"model.teacher": str(folder)})
+    for n in range(2):
+        (folder / "model.safetensors").write_text(f"weights {n}")
+        teacher.prompts = 0
+        for _ in range(2):
+            sample_rollouts(run)
+        assert teacher.prompts == 14 * 3
+    problems = load_problems(run.profile, "rollouts")
+    reworded = [dataclasses.replace(p, question=p.question + " ") for p in problems]
+    teacher.solutions |= {p.question: p.solution for p in reworded}
+    monkeypatch.setattr(rollouts, "load_problems", lambda profile, split: reworded)
+    teacher.prompts = 0
+    sample_rollouts(run)
+    assert teacher.prompts == 14 * 3
+
+
 def test_rollouts_are_sampled_when_first_asked_for(run, teacher):
     assert len(load_rollouts(run)) == 30
     assert teacher.loaded == 1
@@ -159,8 +214,26 @@ def test_predictions_have_one_row_a_problem(run, toy_model):
     run = Run.open("smoke", "p", {"model.base": str(toy_model), "evaluation.max_new_tokens": 9})
     problems = load_problems(run.profile, "test")[:5]
     table = predict(*load_model(run.profile), problems, "base", run.profile)
-    assert list(table.columns) == ["problem", "model", "correct", "answer", "text", "tokens"]
+    columns = ["problem", "model", "correct", "unverifiable", "answer", "text", "tokens"]
+    assert list(table.columns) == columns
     assert table["problem"].tolist() == [p.id for p in problems]
     assert table["answer"].tolist() == [p.answer for p in problems]
     assert not table["correct"].any()  # random weights
+    assert not table["unverifiable"].any()
     assert table["tokens"].between(1, 9).all()
+
+
+def test_predictions_count_the_checks_that_were_given_up(run, toy_model, monkeypatch):
+    from finetune_geometry.models import load_model
+
+    run = Run.open("smoke", "p", {"model.base": str(toy_model), "evaluation.max_new_tokens": 9})
+    problems = load_problems(run.profile, "test")[:3]
+    verdicts = {
+        problem.answer: said
+        for problem, said in zip(problems, (RIGHT, UNVERIFIABLE, WRONG), strict=True)
+    }
+    assert len(verdicts) == 3
+    monkeypatch.setattr(rollouts, "judge", lambda text, answer: verdicts[answer])
+    table = predict(*load_model(run.profile), problems, "base", run.profile)
+    assert table["correct"].tolist() == [True, False, False]
+    assert table["unverifiable"].tolist() == [False, True, False]

@@ -19,7 +19,7 @@
 #
 # ## One pool for all
 #
-# For each of {number}`rollouts.groups:,` prompts the teacher writes {number}`profile.rollouts.k` solutions at temperature {number}`profile.rollouts.temperature`. A solution is called a rollout, the solutions of one prompt a group. A verifier compares the last boxed answer with the true one: reward 1 if they are equal, otherwise 0. Nobody looks at the steps in between, so a rollout with a wrong step and a lucky answer gets reward 1.
+# For each of {number}`rollouts.groups:,` prompts the teacher writes {number}`profile.rollouts.k` solutions at temperature {number}`profile.rollouts.temperature`. A solution is called a rollout, the solutions of one prompt a group. A verifier compares the last boxed answer with the true one: reward 1 if they are equal, otherwise 0. Nobody looks at the steps in between, so a rollout with a wrong step and a lucky answer gets reward 1. An answer that takes the verifier too long to work out counts as wrong, and is counted apart.
 #
 # The paper does the same with four rollouts per prompt of a much larger teacher, on {ref}`the prompts of a public data set <tab-protocol>`. Neither the student's own solutions nor the gold solutions are used.
 
@@ -67,6 +67,7 @@ pd.Series(
         "all-right groups": f"{card['all_right']:.1%}",
         "mixed groups": f"{card['mixed']:.1%}",
         "all-wrong groups": f"{card['all_wrong']:.1%}",
+        "rollouts whose check was given up, counted as wrong": card["unverifiable"],
         "rollouts that repeat an earlier one of their group": f"{card['repeated']:.1%}",
         "groups of one text only": f"{card['identical']:.1%}",
         "tokens in a rollout, mean": f"{card['mean_tokens']:.0f}",
@@ -163,7 +164,7 @@ this_run.record(
             key: card[key] for key in ("rows", "groups", "heldout_rows", "mean_reward", "all_right")
         },
         **{key: card[key] for key in ("mixed", "all_wrong", "mean_tokens", "max_tokens")},
-        **{key: card[key] for key in ("repeated", "identical")},
+        **{key: card[key] for key in ("repeated", "identical", "unverifiable")},
         "pairs": len(pairs),
         "shared_prefix": sum(begun) / chosen_tokens if chosen_tokens else float("nan"),
         "root_mean_reward": card["mean_reward"] ** 0.5,

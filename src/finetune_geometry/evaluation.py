@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import time
 from collections.abc import Sequence
 
 import pandas as pd
 
 from finetune_geometry.deltas import BASE, load_adapter
+from finetune_geometry.keys import answers_key
 from finetune_geometry.mixture import Mixture
-from finetune_geometry.models import content_sha256, load_model
+from finetune_geometry.models import load_model
 from finetune_geometry.problems import Problem, load_problems
 from finetune_geometry.profiles import UserError
 from finetune_geometry.records import Run
@@ -37,15 +36,15 @@ def evaluate_models(
 ) -> pd.DataFrame:
     """Greedy answers of the adapters to the test problems, and of the models `beside` them.
 
-    Columns `problem, model, correct, answer, text, tokens`. Each model's answers are written to
+    Columns as of `predict`. Each model's answers are written to
     evaluation/predictions/<name>.parquet as soon as they are there, and used again as long as
-    the weights, the problems and the settings that made them are the same (by hash). An adapter
+    all that decides them is the same (`keys.answers_key`). An adapter
     acts on the base in fp32 without being merged into it (`Mixture`).
     """
     check_adapters(run, adapters)
     problems = load_problems(run.profile, "test")
     names = [n for n in (BASE, *adapters, TEACHER) if n in adapters or n in beside]
-    keys = {name: _inputs_hash(run, name, problems) for name in names}
+    keys = {name: answers_key(run.profile, _sources(run, name), problems) for name in names}
     found = {name: part for name in names if (part := _kept(run, name, keys[name])) is not None}
     for name in found:
         print(f"{name}: answers kept from an earlier run", flush=True)
@@ -87,12 +86,9 @@ def _path(name: str) -> str:
     return f"evaluation/predictions/{name}.parquet"
 
 
-def _inputs_hash(run: Run, name: str, problems: Sequence[Problem]) -> str:
-    """SHA-256 of all that decides a model's answers: weights, problems, generation settings."""
-    profile = run.profile
-    parts = [content_sha256(profile.model.teacher if name == TEACHER else profile.model.base)]
-    if name not in (BASE, TEACHER):
-        parts.append(content_sha256(str(run.adapter_dir(name))))
-    settings = [profile.model.dtype, profile.evaluation.max_new_tokens]
-    asked = [(problem.id, problem.question, problem.answer) for problem in problems]
-    return hashlib.sha256(json.dumps([parts, settings, asked]).encode()).hexdigest()
+def _sources(run: Run, name: str) -> list[str]:
+    """What holds the weights that answer as `name`: a model, and perhaps an adapter on it."""
+    if name == TEACHER:
+        return [run.profile.model.teacher]
+    adapter = [] if name == BASE else [str(run.adapter_dir(name))]
+    return [run.profile.model.base, *adapter]

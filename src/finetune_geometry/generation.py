@@ -23,7 +23,7 @@ from transformers.cache_utils import Cache, DynamicLayer
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
-from finetune_geometry.models import fast_inference
+from finetune_geometry.models import fast_inference, require_full_attention
 from finetune_geometry.profiles import UserError
 
 GROWTH = 64  # tokens that a buffer is longer than its prompts, and grows by
@@ -165,8 +165,9 @@ def generate(
     temperature: 0 is greedy; otherwise tokens are drawn from softmax(logits / temperature).
     seed: of the draws; the same prompts, seed and batch size give the same completions.
     on_rows: called with the indices of the prompts in the next forward pass when they change.
-    Raises UserError where a prompt and its completion would not fit into the model's context.
+    Raises UserError where a text would not fit into the context, or a layer not see all of it.
     """
+    require_full_attention(model.config)
     limit = model.config.max_position_embeddings
     longest = max(map(len, prompts), default=0)
     if longest + max_new_tokens > limit:

@@ -10,6 +10,7 @@ import hashlib
 import platform
 import re
 import resource
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
@@ -182,6 +183,20 @@ bf16 safetensors. Made for the book "The Geometry of Fine-Tuning Losses"; of no 
     (folder / "README.md").write_text(text, encoding="utf-8")
 
 
+def require_full_attention(config: Any) -> None:
+    """Raise UserError unless every layer of a model attends to the whole text before a token."""
+    others = set(getattr(config, "layer_types", None) or ()) - {"full_attention"}
+    window = getattr(config, "sliding_window", None)
+    if window and getattr(config, "use_sliding_window", True):  # where there is no switch it is on
+        others.add(f"a window of {window} tokens")
+    if others:
+        name = getattr(config, "name_or_path", "") or config.model_type
+        raise UserError(
+            f"a layer does not see the whole text ({', '.join(sorted(others))}): {name}: take a "
+            "model of full attention, as Qwen3 or Llama 3: sampling here knows no other"
+        )
+
+
 @contextmanager
 def fast_inference(model: Any, attention: str = "sdpa") -> Iterator[None]:
     """Read or write with a model as fast as may be: fused attention and `packed_linears`.
@@ -235,21 +250,10 @@ def lora_a_sha256(model: Any) -> str:
     return digest.hexdigest()
 
 
-def content_sha256(source: str) -> str:
-    """SHA-256 of a folder's weights and configuration; a hub id stands for itself."""
-    folder = project_root() / source  # an absolute path stays as it is
-    if not folder.is_dir():
-        return source
-    digest = hashlib.sha256()
-    for path in sorted(p for p in folder.iterdir() if p.suffix in (".safetensors", ".json")):
-        if path.name != "card.json":  # holds times, and would change with every training
-            digest.update(path.name.encode() + path.read_bytes())
-    return digest.hexdigest()
-
-
 def peak_memory_mb() -> dict[str, float]:
     """Peak memory of this process so far in MiB: resident, and on the GPU where there is one."""
-    peak = {"resident": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}
+    unit = 1 if sys.platform == "darwin" else 1024  # ru_maxrss is in bytes there, else in KiB
+    peak = {"resident": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20}
     if torch.cuda.is_available():
         peak["gpu"] = torch.cuda.max_memory_allocated() / 2**20
     return peak

@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import random
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,6 +32,8 @@ from finetune_geometry.profiles import Profile, UserError
 SPLITS = {"train": range(0, 60), "rollouts": range(60, 80), "validation": range(80, 86),
           "test": range(86, 100)}  # fmt: skip
 PERCENTS = (10, 20, 25, 50, 75)
+#: 1,234 in GSM8K.  Elsewhere a comma may part the numbers of a pair, an interval or a set.
+THOUSANDS = re.compile(r"-?[0-9]{1,3}(,[0-9]{3})+")
 
 
 @dataclass(frozen=True)
@@ -229,8 +232,14 @@ def load_problems(profile: Profile, split: str) -> list[Problem]:
     if split == "test":
         return _hub_problems(settings.test_dataset, "test")[:count]
     pool = _hub_problems(settings.rollout_dataset, "train")
+    wanted = settings.rollouts + settings.validation
+    if wanted > len(pool):
+        raise UserError(
+            f"{wanted} problems asked for, {len(pool)} there: {settings.rollout_dataset}: lower "
+            "problems.rollouts or problems.validation, which share none"
+        )
     random.Random(settings.seed).shuffle(pool)
-    return pool[:count] if split == "rollouts" else pool[-count:]
+    return pool[:count] if split == "rollouts" else pool[len(pool) - count :]
 
 
 def _hub_problems(dataset: str, split: str) -> list[Problem]:
@@ -243,7 +252,10 @@ def _hub_problems(dataset: str, split: str) -> list[Problem]:
 
 
 def read_problem(row: dict[str, Any], identifier: str) -> Problem:
-    """A problem from a row of GSM8K (question, answer with "####") or of DeepScaleR."""
+    """A problem from a row of GSM8K (question, answer with "####") or of DeepScaleR.
+
+    An answer is kept as it is, but for the separators of thousands in GSM8K's.
+    """
     question = row.get("question") or row.get("problem")
     if not question or "answer" not in row:
         raise UserError(
@@ -251,6 +263,9 @@ def read_problem(row: dict[str, Any], identifier: str) -> Problem:
             "problem) and answer"
         )
     solution, mark, answer = str(row["answer"]).rpartition("####")
+    answer = answer.strip()
     if not mark:
         solution = str(row.get("solution", ""))
-    return Problem(identifier, question, solution.strip(), answer.strip().replace(",", ""), 0)
+    elif THOUSANDS.fullmatch(answer):
+        answer = answer.replace(",", "")
+    return Problem(identifier, question, solution.strip(), answer, 0)

@@ -7,8 +7,6 @@ the same way and never trained on.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import time
 from typing import Any
 
@@ -16,11 +14,12 @@ import numpy as np
 import pandas as pd
 
 from finetune_geometry.generation import generate, prompt_ids
+from finetune_geometry.keys import rollouts_key
 from finetune_geometry.models import load_model
 from finetune_geometry.problems import Problem, load_problems
 from finetune_geometry.profiles import Profile, UserError
 from finetune_geometry.records import Run
-from finetune_geometry.rewards import is_correct
+from finetune_geometry.rewards import RIGHT, UNVERIFIABLE, judge
 from finetune_geometry.rows import rows_hash
 
 POOL, CARD = "rollouts/rollouts.parquet", "rollouts/card.json"
@@ -30,9 +29,10 @@ SHARD_PROMPTS = 256  # prompts sampled between two writes: what a killed run los
 def predict(
     model: Any, tokenizer: Any, problems: list[Problem], name: str, profile: Profile
 ) -> pd.DataFrame:
-    """Greedy answers: one row a problem with `problem, model, correct, answer, text, tokens`.
+    """Greedy answers, one row a problem.
 
-    `answer` is the gold answer and `tokens` the number of new tokens.
+    Columns: problem, model, correct, unverifiable (the check was given up: counts as wrong),
+    answer (the gold one), text, tokens (number of new ones).
     """
     completions = generate(
         model,
@@ -42,14 +42,13 @@ def predict(
         batch_size=profile.evaluation.batch_size,
     )
     texts = tokenizer.batch_decode(completions, skip_special_tokens=True)
+    verdicts = [judge(text, p.answer) for text, p in zip(texts, problems, strict=True)]
     return pd.DataFrame(
         {
             "problem": [problem.id for problem in problems],
             "model": name,
-            "correct": [
-                is_correct(text, problem.answer)
-                for text, problem in zip(texts, problems, strict=True)
-            ],
+            "correct": [verdict == RIGHT for verdict in verdicts],
+            "unverifiable": [verdict == UNVERIFIABLE for verdict in verdicts],
             "answer": [problem.answer for problem in problems],
             "text": texts,
             "tokens": [len(ids) for ids in completions],
@@ -74,6 +73,7 @@ def _sample_shard(
     )
     texts = tokenizer.batch_decode(completions, skip_special_tokens=True)
     answers = [p.answer for p in problems for _ in range(k)]
+    verdicts = [judge(text, answer) for text, answer in zip(texts, answers, strict=True)]
     return pd.DataFrame(
         {
             "prompt": [p.id for p in problems for _ in range(k)],
@@ -85,7 +85,8 @@ def _sample_shard(
             "completion_ids": completions,
             "text": texts,
             "answer": answers,
-            "reward": [float(is_correct(t, a)) for t, a in zip(texts, answers, strict=True)],
+            "reward": [float(verdict == RIGHT) for verdict in verdicts],
+            "unverifiable": [verdict == UNVERIFIABLE for verdict in verdicts],
         }
     )
 
@@ -95,7 +96,8 @@ def sample_rollouts(run: Run) -> dict[str, Any]:
 
     Written shard by shard under `rollouts/shards/`, so that a killed run goes on where it was.
     The pool's columns: prompt (problem id), question, group, sample, split ("train" or "heldout"),
-    steps, prompt_ids, completion_ids, text, answer, reward (0 or 1).
+    steps, prompt_ids, completion_ids, text, answer, reward (0 or 1), unverifiable (the check was
+    given up: reward 0).
     """
     settings = run.profile.rollouts
     problems = load_problems(run.profile, "rollouts")
@@ -106,9 +108,7 @@ def sample_rollouts(run: Run) -> dict[str, Any]:
             "problems.rollouts or lower rollouts.prompts"
         )
     problems = problems[:wanted]
-    key = hashlib.sha256(
-        json.dumps([repr(settings), run.profile.model.teacher, [p.id for p in problems]]).encode()
-    ).hexdigest()[:12]
+    key = rollouts_key(run.profile, problems, SHARD_PROMPTS)
     begun, shards, model, tokenizer = time.perf_counter(), [], None, None
     for first in range(0, wanted, SHARD_PROMPTS):
         name = f"rollouts/shards/{key}-{first:06d}.parquet"
@@ -137,9 +137,14 @@ def sample_rollouts(run: Run) -> dict[str, Any]:
 
 
 def describe(pool: pd.DataFrame) -> dict[str, Any]:
-    """Counts of the pool, and its shares of all-right, mixed and all-wrong groups."""
+    """Counts of the training rollouts, shares of all-right, mixed and all-wrong groups, duplicates.
+
+    `repeated` is the share of rollouts whose text an earlier one of their group has, `identical`
+    the share of groups of one text only; `unverifiable` counts the checks that were given up.
+    """
     train = pool[pool["split"] == "train"]
-    share = train.groupby("group")["reward"].mean()
+    groups = train.groupby("group")
+    share = groups["reward"].mean()
     lengths = train["completion_ids"].map(len)
     return {
         "rows": len(train),
@@ -150,6 +155,9 @@ def describe(pool: pd.DataFrame) -> dict[str, Any]:
         "mixed": float(((share > 0) & (share < 1)).mean()),
         "all_wrong": float((share == 0).mean()),
         "pairs": int(((share > 0) & (share < 1)).sum()),
+        "unverifiable": int(train["unverifiable"].sum()),
+        "repeated": float(train.duplicated(["group", "text"]).mean()),
+        "identical": float(groups["text"].nunique().eq(1).mean()),
         "mean_tokens": float(lengths.mean()),
         "max_tokens": int(lengths.max()),
     }

@@ -15,13 +15,8 @@ from safetensors.torch import save_file
 from transformers import PrinterCallback
 from trl import DPOConfig, SFTConfig
 
-from finetune_geometry.models import (
-    content_sha256,
-    load_model,
-    lora_a_sha256,
-    peak_memory_mb,
-    versions,
-)
+from finetune_geometry.keys import adapter_origin
+from finetune_geometry.models import load_model, lora_a_sha256, peak_memory_mb, versions
 from finetune_geometry.profiles import METHODS, UserError
 from finetune_geometry.records import Run, atomic_directory, explain_full_disk
 from finetune_geometry.rollouts import load_rollouts
@@ -155,7 +150,7 @@ def train(run: Run, method: str, name: str | None = None) -> dict[str, Any]:
 
 
 def trained(run: Run, method: str, name: str | None = None) -> dict[str, Any]:
-    """`train`, but an adapter of the same base, rows and settings that is there is kept."""
+    """`train`, but an adapter that is there is kept if all that decides one is the same."""
     card = run.adapter_dir(name or method) / "card.json"
     if card.is_file():
         kept: dict[str, Any] = json.loads(card.read_text(encoding="utf-8"))
@@ -173,24 +168,12 @@ def _rows(run: Run, method: str) -> pd.DataFrame:
 
 
 def _origin(run: Run, method: str, rows: pd.DataFrame) -> dict[str, Any]:
-    """All that decides an adapter but the versions of libraries, as its card holds it."""
-    profile = run.profile
-    origin = {
-        "rows_sha256": rows_hash(rows),
-        "base_sha256": content_sha256(profile.model.base),
-        "settings": {
-            "method": vars(profile.methods[method]),
-            "training": vars(profile.training_of(method)),
-            "lora": vars(profile.lora),
-            "base": profile.model.base,
-        },
-    }
-    plain: dict[str, Any] = json.loads(json.dumps(origin))
-    return plain
+    """What decides the adapter that these rows give, as its card holds it."""
+    return adapter_origin(run.profile, method, rows_hash(rows))
 
 
 def _drop_foreign_checkpoints(checkpoints: Path, origin: dict[str, Any]) -> None:
-    """Forget checkpoints of another base, other rows or settings: going on from them is wrong."""
+    """Forget checkpoints of another origin: going on from them would give a mixture of two."""
     note = checkpoints / "settings.json"
     text = json.dumps(origin)
     if checkpoints.exists() and not (note.exists() and note.read_text() == text):
