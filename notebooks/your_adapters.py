@@ -41,7 +41,7 @@ profile: str = "tiny"  # which profile: smoke, tiny, qwen3-0.6b, qwen3-4b, llama
 run: str = ""  # folder under results/; empty: the profile's name
 adapters: str = ""  # names and sources, as in the text above; empty: the adapters of the run
 reference: str = ""  # the adapter that others are compared with; empty: the first
-k: int | None = None  # dimension of the subspaces; None: 10, or half of the rank if that is less
+k: int | None = None  # dimension of the subspaces; None: half of the rank, at most 10
 intersection: bool = False  # compare the modules that all adapters have
 any_base: bool = False  # the adapters' base models have different names, but are one and the same
 
@@ -49,8 +49,9 @@ any_base: bool = False  # the adapters' base models have different names, but ar
 from finetune_geometry import plots
 from finetune_geometry.compare import compare, load_named
 from finetune_geometry.deltas import load_run
+from finetune_geometry.findings import LIMITS, base_text, words
 from finetune_geometry.records import Run, check_parameters
-from finetune_geometry.report import LIMITS, base_text, figures, words
+from finetune_geometry.report import figures
 
 check_parameters(globals())
 plots.set_style()
@@ -66,6 +67,8 @@ for adapter in chosen:
 # Any adapter whose change of the weights is $s\,BA$: LoRA and rsLoRA, with rank and alpha patterns, on any linear layers or embeddings, of different ranks, in fp64, fp32, fp16 or bf16, in one file or in shards. Refused by name: methods of another form (DoRA, IA3, VeRA, prompt tuning and others), starts that alter the base (PiSSA, OLoRA), pickles, broken files, and adapters whose modules or shapes do not fit together. The base model itself is not needed and not loaded.
 #
 # ## In short
+#
+# One sentence a pair. LoRA starts from a random $A$ and from $B = 0$, and training moves $A$ little, so the factors as saved tell whether two adapters started from one $A$. The sentence says so, because the chance level hangs on it: adapters that share $A$ write into the same few input directions, and their cosines scatter far more. A cosine counts as more than chance only if it still does when all pairs are looked at together (Holm's correction). The smallest left angle follows with its own chance level. It does not depend on where $A$ started.
 
 # %%
 settings = this_run.profile.geometry
@@ -89,22 +92,22 @@ print("\n".join(words(result)))
 import matplotlib.pyplot as plt
 
 drawn = {name: figure for name, figure, _, _ in figures(result)}
-plt.close("all")  # shown one by one below
+plt.close("all")  # shown one by one below; without a direction to measure from, some are missing
 
 # %% mystnb={"figure": {"name": "fig-yours-cosine", "caption": "Do the adapters move the weights in the same direction? Global cosine of every pair: 1 is the same direction, 0 a right angle. The base has no direction. Length plays no part."}, "image": {"alt": "Matrix of global cosines between the adapters."}} tags=["hide-input"]
-drawn["cosine"]
+drawn.get("cosine")
 
 # %% mystnb={"figure": {"name": "fig-yours-distance", "caption": "How far apart did they end, and how far from the base? Frobenius norm of the difference; the base's column is the length of each change."}, "image": {"alt": "Matrix of distances between the base and the adapters."}} tags=["hide-input"]
 drawn["distance"]
 
-# %% mystnb={"figure": {"name": "fig-yours-depth", "caption": "In which layers do they part from the reference? Cosine with the reference by layer; grey: chance for one layer."}, "image": {"alt": "Cosine with the reference by layer, one line an adapter."}} tags=["hide-input"]
-drawn["depth"]
+# %% mystnb={"figure": {"name": "fig-yours-depth", "caption": "In which layers do they part from the reference? Cosine with the reference by layer; grey: chance for one layer, at the layer and the pair where it is widest."}, "image": {"alt": "Cosine with the reference by layer, one line an adapter."}} tags=["hide-input"]
+drawn.get("depth")
 
-# %% mystnb={"figure": {"name": "fig-yours-angles", "caption": "Do they use the same directions as the reference? Smallest, median and largest principal angle, left and right, median over modules; grey: chance if all started from one A. Trust the left side."}, "image": {"alt": "Smallest, median and largest angle with the reference, left and right."}} tags=["hide-input"]
-drawn["angles"]
+# %% mystnb={"figure": {"name": "fig-yours-angles", "caption": "Do they use the same directions as the reference? Smallest, median and largest principal angle, left and right, median over modules; grey: chance. On the right, chance supposes one A if the reference shares its A with any of them; the left side does not depend on that."}, "image": {"alt": "Smallest, median and largest angle with the reference, left and right."}} tags=["hide-input"]
+drawn.get("angles")
 
-# %% mystnb={"figure": {"name": "fig-yours-outside", "caption": "How much of each change does the reference not explain? Shares of the norm (filled) and of the energy (hollow) outside its direction and outside its output subspace; dashed: chance."}, "image": {"alt": "Share of each change outside the reference's direction and subspace."}} tags=["hide-input"]
-drawn["outside"]
+# %% mystnb={"figure": {"name": "fig-yours-outside", "caption": "How much of each change does the reference not explain? Shares of the norm (markers) and of the energy (strokes) outside its direction and outside its output subspace; dashed: chance."}, "image": {"alt": "Share of each change outside the reference's direction and subspace."}} tags=["hide-input"]
+drawn.get("outside")
 
 # %% [markdown]
 # ## What the numbers do not say
@@ -124,12 +127,12 @@ print("\n".join(f"- {limit}" for limit in LIMITS))
 # ````{solution} ex-yours
 # :class: dropdown
 #
-# With different initial $A$ even one and the same gradient gives a cosine of about $r/d$, so 0.02 says nothing about the losses. Look at the *left* angles with their chance level, and at the lengths. Ask for loss X with the seed of Y: it differs from the first X in the seed alone and from Y in the loss alone.
+# With different initial $A$ even the first step by one and the same gradient gives a cosine of about $r/d$, so a cosine as small as 0.02 says nothing about the losses. (A large one would mean something.) Look at the *left* angles with their chance level, and at the lengths. Ask for loss X with the seed of Y: it differs from the first X in the seed alone and from Y in the loss alone.
 # ````
 #
 # ## Take-away
 #
-# One command compares anybody's LoRA adapters. Read lengths first, then cosines if the start was shared, then left angles, each beside its chance level.
+# One command compares anybody's LoRA adapters. Read lengths first, then whether $A$ was shared, then cosines and left angles, each beside its chance level. A small cosine says little if each adapter had an $A$ of its own.
 
 # %% tags=["remove-cell"]
 this_run.record("your_adapters", {"adapters": len(chosen), "modules": len(result.shapes)})

@@ -129,7 +129,7 @@ def test_unchanged_checkpoint_is_a_zero_delta(models):
 
 def test_checkpoints_of_other_models_and_pickles_are_refused(models, tmp_path, rng):
     other = save(tmp_path / "other", {f"{Q}.weight": rng.standard_normal((24, 21))})
-    with pytest.raises(UserError, match=r"1 tensors in one only.*1 of different shapes"):
+    with pytest.raises(UserError, match=r"tensors: 1 in one only.*1 of different shapes"):
         load_checkpoint(other, models["base"])
     pickled = tmp_path / "pickled"
     pickled.mkdir()
@@ -143,3 +143,52 @@ def test_checkpoints_of_other_models_and_pickles_are_refused(models, tmp_path, r
     assert not is_checkpoint(models["lora"])
     with pytest.raises(UserError, match=r"no model\.safetensors"):
         load_checkpoint(models["lora"], models["base"])
+
+
+@pytest.mark.parametrize(
+    ("dtype", "modules_with_angles", "words"),
+    [
+        (torch.float32, 3, "(k = 10, not defined in 1 of 4 modules)"),
+        # Without rounding the rank is 6, that of the factors.
+        (torch.float64, 0, "No module has k = 10 directions in both: a smaller k gives angles."),
+    ],
+)
+def test_two_merged_adapters_compare_though_the_first_matrix_is_unchanged(
+    tmp_path, capsys, rng, dtype, modules_with_angles, words
+):
+    """The way out that refusals name: merge, and compare with --base-model."""
+    modules = [f"model.layers.{i}.self_attn.q_proj" for i in range(3)]
+    base = {f"{m}.weight": rng.standard_normal((40, 30)) for m in modules}
+    base["model.embed_tokens.weight"] = rng.standard_normal((50, 30))
+    sources = []
+    for name in ("one", "two"):
+        merged = dict(base)
+        for m in modules:
+            b, a = rng.standard_normal((40, 6)), rng.standard_normal((6, 30))
+            merged[f"{m}.weight"] = base[f"{m}.weight"] + b @ a
+        sources.append(f"{name}={save(tmp_path / name, merged, dtype=dtype)}")
+    folder = save(tmp_path / "base", base, dtype=dtype)
+    command = ["compare", *sources, "--base-model", str(folder), "--draws", "5"]
+    assert main([*command, "--json", "--out", str(tmp_path / "report")]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["modules"] == 4
+    assert found["k"] == 10
+    (pair,) = found["pairs"]
+    assert (pair["initial_a"], pair["shared_a"], pair["cosine_of_a"]) == ("no A", None, None)
+    assert pair["angle_modules"] == modules_with_angles
+    assert main(command) == 0
+    said = capsys.readouterr().out
+    assert "with these input directions" in said
+    assert words in said
+
+
+def test_ranks_are_0_where_a_matrix_did_not_change(models, tmp_path, rng):
+    adapter = load_checkpoint(models["full"], models["base"], rank=7)
+    assert adapter.rank(Q) == 7
+    # The same numbers in another type are no change.
+    base = {f"{Q}.weight": np.float32(rng.standard_normal((24, 20)).astype(np.float16))}
+    single = save(tmp_path / "single", base)
+    half = save(tmp_path / "half", base, dtype=torch.float16)
+    adapter = load_checkpoint(half, single)
+    assert adapter.rank(Q) == 0
+    assert adapter[Q].r == 0

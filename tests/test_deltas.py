@@ -2,6 +2,9 @@
 
 import json
 import math
+import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -9,14 +12,14 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from synthetic import dense, module_name, random_delta, write_adapter
 
-from finetune_geometry.cores import common_modules
 from finetune_geometry.deltas import (
     Adapter,
     LowRankDelta,
     adapter_from,
+    common_modules,
     kind_of,
     layer_of,
     load_adapter,
@@ -24,6 +27,7 @@ from finetune_geometry.deltas import (
     zero_adapter,
     zero_delta,
 )
+from finetune_geometry.depth import depth_order, layers_of, stack_ranges
 from finetune_geometry.profiles import UserError
 from finetune_geometry.records import Run
 
@@ -110,6 +114,61 @@ def test_wrong_shapes_are_refused(rng):
 )
 def test_layer_and_kind_are_read_from_the_name(module, layer, kind):
     assert (layer_of(module), kind_of(module)) == (layer, kind)
+
+
+def test_one_stack_keeps_its_own_numbers():
+    modules = [f"model.layers.{i}.{m}" for i in (3, 10) for m in ("q", "mlp.experts.7.up", "o")]
+    layers = layers_of(["lm_head", *modules])
+    assert layers == {m: layer_of(m) for m in ["lm_head", *modules]}
+    assert set(layers.values()) == {-1, 3, 10}
+    assert stack_ranges(modules) == {"model.layers": (3, 10)}
+
+
+@pytest.mark.parametrize(
+    "blocks",
+    [  # each network's blocks from input to output, with the modules of each
+        [
+            [f"encoder.block.{i}.layer.{j}.{m}" for j, m in ((0, "SelfAttention.q"), (1, "wi"))]
+            for i in range(3)
+        ]
+        + [
+            [f"decoder.block.{i}.layer.{j}.{m}" for j, m in ((0, "Self.q"), (1, "EncDec.q"))]
+            for i in range(3)
+        ],
+        [
+            ["down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_q",
+             "down_blocks.0.attentions.0.transformer_blocks.0.attn2.to_out.0"],
+            ["down_blocks.0.attentions.1.transformer_blocks.0.attn1.to_q"],
+            ["down_blocks.1.attentions.0.transformer_blocks.0.attn1.to_q"],
+            ["mid_block.attentions.0.transformer_blocks.0.ff.net.0.proj",
+             "mid_block.attentions.0.transformer_blocks.0.ff.net.2"],
+            ["up_blocks.0.attentions.0.transformer_blocks.0.attn1.to_q"],
+        ],
+        [
+            [f"convnext.encoder.stages.{s}.layers.{i}.{m}" for m in ("pwconv1", "pwconv2")]
+            for s, depth in enumerate((3, 3, 11)) for i in range(depth)
+        ],
+        [["visual.blocks.0.qkv"], ["visual.blocks.1.qkv"], ["model.layers.0.q"]],
+        [["bert.encoder.layer.0.q"], ["bert.encoder.layer.1.q"], ["classifier.0"]],
+        [["encoder.block.0.1.q"], ["encoder.block.1.0.q"], ["encoder.block.1.1.q"]],
+    ],
+    ids=["t5", "unet", "convnext", "vision-language", "head", "numbers-in-a-row"],
+)  # fmt: skip
+def test_every_block_of_several_stacks_is_a_layer(blocks):
+    wanted = {module: i for i, block in enumerate(blocks) for module in block}
+    backwards = list(wanted)[::-1]
+    assert layers_of(backwards) == wanted
+    assert [wanted[m] for m in depth_order(backwards)] == sorted(wanted.values())
+
+
+def test_stacks_are_named_with_their_layers():
+    names = [
+        "down_blocks.0.attentions.0.q",
+        "down_blocks.1.attentions.0.q",
+        "mid_block.0.q",
+        "head",
+    ]
+    assert stack_ranges(names) == {"down_blocks": (0, 1), "mid_block": (2, 2)}
 
 
 # --- loading what is right -------------------------------------------------------------------
@@ -226,6 +285,20 @@ def test_only_the_module_asked_for_is_read(tmp_path, factors):
     assert adapter[Q].norm() > 0
     with pytest.raises(UserError, match=r"NaN in .*layers\.1\..*diverged"):
         adapter[module_name(1)]
+
+
+def test_ranks_are_known_without_reading(tmp_path, rng):
+    factors = {
+        "layers.0.q": (rng.standard_normal((6, 2)), rng.standard_normal((2, 5))),
+        "layers.1.q": (rng.standard_normal((3, 4)), rng.standard_normal((4, 5))),
+    }
+    factors["layers.0.q"][0][0, 0] = np.nan  # reading it would raise
+    adapter = load_adapter(write_adapter(tmp_path, factors, r=4, rank_pattern={"layers.0.q": 2}))
+    assert [adapter.rank(m) for m in adapter] == [2, 3]  # r, or the narrower side
+    assert zero_adapter(adapter).rank("layers.0.q") == 0
+    made = adapter_from("made", {"q": random_delta(rng, r=5)})
+    assert made.rank("q") == 5
+    assert Adapter("other", made.shapes, made.__getitem__).rank("q") == 5
 
 
 def test_the_base_is_an_adapter_whose_deltas_are_zero(tmp_path, factors):
@@ -365,6 +438,12 @@ def pickle_only(folder):
     weights(folder).rename(folder / "adapter_model.bin")
 
 
+def git_lfs_pointer(folder):
+    weights(folder).write_text(
+        "version https://git-lfs.github.com/spec/v1\noid sha256:0123456789abcdef\nsize 77\n"
+    )
+
+
 def no_config(folder):
     (folder / "adapter_config.json").unlink()
 
@@ -415,6 +494,7 @@ def missing_bare_shard(folder):
 @pytest.mark.parametrize(
     ("damage", "words"),
     [
+        (git_lfs_pointer, "fetch them: git lfs pull"),
         (truncate, "not a whole safetensors file"),
         (truncate_header, "not a whole safetensors file"),
         (empty_file, "not a whole safetensors file"),
@@ -439,6 +519,27 @@ def test_broken_folders_are_refused(tmp_path, factors, damage, words):
     folder = write_adapter(tmp_path / "a", factors)
     damage(folder)
     assert words in refusal(folder)
+
+
+def test_the_printed_conversion_of_a_pickle_works_for_tensors_of_a_gpu(
+    tmp_path, factors, monkeypatch
+):
+    """Where there is no GPU, too: the tensors are moved as they are read."""
+    folder = write_adapter(tmp_path / "a", factors)
+    wanted = {m: dense(delta) for m, delta in load_adapter(folder).items()}
+    with monkeypatch.context() as patch:
+        patch.setattr("torch.serialization.location_tag", lambda storage: "cuda:0")
+        torch.save(load_file(weights(folder)), folder / "adapter_model.bin")
+    weights(folder).unlink()
+    with pytest.raises(RuntimeError, match="CUDA"):
+        torch.load(folder / "adapter_model.bin", weights_only=True)
+    message = refusal(folder)
+    assert "in that folder" in message
+    command = shlex.split(message.partition("in that folder: ")[2])
+    subprocess.run([sys.executable, *command[1:]], cwd=folder, check=True, timeout=120)
+    assert command[0] == "python"
+    for module, delta in load_adapter(folder).items():
+        assert np.array_equal(dense(delta), wanted[module])
 
 
 @pytest.mark.parametrize(

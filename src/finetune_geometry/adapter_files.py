@@ -164,9 +164,10 @@ def weight_files(folder: Path) -> list[Path]:
         return shards
     if (folder / "adapter_model.bin").is_file():
         raise UserError(
-            f"adapter_model.bin is a pickle: {folder}: if you trust it, convert it: python -c "
-            '"import torch, safetensors.torch as s; s.save_file(torch.load('
-            "'adapter_model.bin', weights_only=True), 'adapter_model.safetensors')\""
+            f"adapter_model.bin is a pickle: {folder}: if you trust it, convert it, in that "
+            'folder: python -c "import torch, safetensors.torch as s; s.save_file(torch.load('
+            "'adapter_model.bin', map_location='cpu', weights_only=True), "
+            "'adapter_model.safetensors')\""
         )
     raise UserError(f"no {WEIGHTS}: {folder}: save the adapter with model.save_pretrained(folder)")
 
@@ -200,6 +201,10 @@ class TensorFiles:
                 handle = safe_open(path, framework="pt")
                 names = list(handle.keys())
             except (SafetensorError, OSError) as error:
+                if _is_pointer(path):
+                    raise UserError(
+                        f"a Git LFS pointer, not the weights: {path}: fetch them: git lfs pull"
+                    ) from None
                 raise UserError(
                     f"not a whole safetensors file: {path}: {_line(error)}; fetch or save it again"
                 ) from None
@@ -226,6 +231,19 @@ class TensorFiles:
             bad = "NaN" if np.isnan(values).any() else "inf"
             raise UserError(f"{bad} in {name}: {path}: the training diverged or the file is broken")
         return values
+
+    def equal(self, name: str, other: TensorFiles) -> bool:
+        """Whether a tensor holds the same numbers in `other`, be it in another type."""
+        one, two = (files._where[name][0].get_tensor(name) for files in (self, other))
+        if one.dtype != two.dtype:
+            one, two = one.double(), two.double()
+        return bool(one.equal(two))
+
+
+def _is_pointer(path: Path) -> bool:
+    """Whether a file is the note of three lines that Git LFS keeps in place of a large file."""
+    with path.open("rb") as file:
+        return file.read(64).startswith(b"version https://git-lfs")
 
 
 def _line(error: BaseException) -> str:

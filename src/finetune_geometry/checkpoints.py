@@ -54,7 +54,8 @@ def load_checkpoint(
         source, base: folders or hub ids of two checkpoints of one architecture.
         rank: singular vectors kept of every matrix; a smaller matrix is kept whole.
 
-    Vectors (norms, biases) are no part of it; those that changed are named in `extras`.
+    Vectors (norms, biases) are no part of it; those that changed are named in `extras`. Both
+    checkpoints are read once at once, to know which of their tensors differ.
     """
     folder, base_folder = locate(source), locate(base)
     tuned, before = (TensorFiles(checkpoint_files(path)) for path in (folder, base_folder))
@@ -63,14 +64,15 @@ def load_checkpoint(
     if only_one or unlike:
         listed = "; ".join(
             f"{len(names)} {what} ({names[0]}, ...)"
-            for names, what in ((only_one, "tensors in one only"), (unlike, "of different shapes"))
+            for names, what in ((only_one, "in one only"), (unlike, "of different shapes"))
             if names
         )
-        raise UserError(f"no checkpoints of one model: {folder}, {base_folder}: {listed}")
+        raise UserError(f"no checkpoints of one model: {folder}, {base_folder}: tensors: {listed}")
     matrices = [n for n in tuned if len(tuned.shapes[n]) == 2]
     if not matrices:
         raise UserError(f"no weight matrices: {folder}: give the folder of a whole model")
-    others = [n for n in tuned if n not in matrices and _changed(tuned, before, n)]
+    changed = {name for name in tuned if not tuned.equal(name, before)}
+    others = sorted(changed.difference(matrices))
     keys = {key.removesuffix(".weight"): key for key in matrices}
 
     def read(module: str) -> LowRankDelta:
@@ -78,16 +80,15 @@ def load_checkpoint(
         return leading_part(tuned.read(key) - before.read(key), rank)
 
     shapes = {module: (tuned.shapes[key][0], tuned.shapes[key][1]) for module, key in keys.items()}
-    return Adapter(name or folder.resolve().name, shapes, read, extras=others)
-
-
-def _changed(tuned: TensorFiles, before: TensorFiles, name: str) -> bool:
-    return not np.array_equal(tuned.read(name), before.read(name))
+    ranks = {module: rank if key in changed else 0 for module, key in keys.items()}
+    return Adapter(name or folder.resolve().name, shapes, read, extras=others, ranks=ranks)
 
 
 def leading_part(matrix: Array, rank: int, seed: int = 0) -> LowRankDelta:
     """A matrix with its `rank` leading singular triplets as factors, and itself as `full`."""
     d_out, d_in = matrix.shape
+    if not matrix.any():
+        return LowRankDelta(np.zeros((d_out, 0)), np.zeros((0, d_in)), full=matrix)
     if min(d_out, d_in) <= rank + OVERSAMPLING:
         u, s, vt = np.linalg.svd(matrix, full_matrices=False)
     else:

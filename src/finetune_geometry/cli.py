@@ -40,7 +40,9 @@ def parser() -> argparse.ArgumentParser:
     compare.add_argument("--out", type=Path, help="folder of the report (made, or replaced)")
     compare.add_argument("--json", action="store_true", help="print the main numbers as JSON")
     compare.add_argument("--reference", help="whose direction the others are split by [the first]")
-    compare.add_argument("--k", type=int, help="dimension of the subspaces [10, or half the rank]")
+    compare.add_argument(
+        "--k", type=int, help="dimension of the subspaces [half the rank, at most 10]"
+    )
     compare.add_argument("--draws", type=int, default=200, help="of the chance levels [200]")
     compare.add_argument("--seed", type=int, default=0, help="of the chance levels [0]")
     compare.add_argument(
@@ -58,8 +60,9 @@ def run_compare(args: argparse.Namespace) -> None:
     import matplotlib as mpl
 
     mpl.use("agg")
-    from finetune_geometry.compare import compare, load_named, summary
-    from finetune_geometry.report import words, write_report
+    from finetune_geometry.compare import compare, load_named
+    from finetune_geometry.findings import summary, words
+    from finetune_geometry.report import write_report
 
     if args.draws < 1:
         raise UserError(f"--draws {args.draws}: chance levels: use at least 1")

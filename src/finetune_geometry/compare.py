@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import combinations
+from functools import cached_property
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from finetune_geometry.checkpoints import is_checkpoint, load_checkpoint
-from finetune_geometry.cores import ModuleCores, common_modules, map_modules
-from finetune_geometry.deltas import BASE, Adapter, load_adapter, zero_adapter
+from finetune_geometry.cores import ModuleCores, map_modules
+from finetune_geometry.deltas import BASE, Adapter, common_modules, load_adapter, zero_adapter
 from finetune_geometry.nulls import chance_table
+from finetune_geometry.pairs import pair_moments, tabulate_pairs
 from finetune_geometry.profiles import UserError
 from finetune_geometry.similarity import (
     chance_outside,
@@ -32,6 +35,7 @@ from finetune_geometry.subspaces import (
 )
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
+LARGEST_K = 10  # the paper's
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,44 +44,81 @@ class Comparison:
 
     Attributes:
         names: the adapters, in the order given; the base is not among them.
+        base_models: adapter -> the base model that it names, "" if it names none.
         tables: "cosine", "principal_angles", "orthogonal_fraction", "spectra" (laid out as
-            `similarity` says) and "chance", with the column `shared_a`: was A drawn once for both
-            adapters of the random pairs, or independently?
+            `similarity` says), "pairs" (see `pairs.tabulate_pairs`), and "chance": that of angles,
+            with the column `shared_a`: was A drawn once for both adapters of the random pairs, or
+            independently?
         shapes: (d_out, d_in) of each module compared.
-        k: dimension of the subspaces; r: LoRA rank assumed by the chance levels.
+        k: dimension of the subspaces.
+        ranks: lowest and highest rank of a module that was changed.
         outside: norm fraction of a random delta outside a k-dimensional left subspace.
-        extras: adapter -> number of its tensors that are no LoRA factors and were not compared.
+        extras: adapter -> its tensors that are no LoRA factors and were not compared.
+        left_out: adapter -> number of its modules that others lack and that were not compared.
     """
 
     names: tuple[str, ...]
     reference: str
-    base_model: str
+    base_models: Mapping[str, str]
     tables: Mapping[str, pd.DataFrame]
     shapes: Mapping[str, tuple[int, int]]
     k: int
-    r: int
+    ranks: tuple[int, int]
     outside: float
-    extras: Mapping[str, int]
+    extras: Mapping[str, tuple[str, ...]]
+    left_out: Mapping[str, int]
 
-    def value(self, table: str, quantity: str, a: str, b: str, **where: Any) -> float | None:
-        """One number of a pair, in either order (default: of all modules); None if undefined."""
-        rows = self.tables[table]
-        rows = rows[rows["quantity"] == quantity]
-        for column, wanted in ({"module": "global"} | where).items():
-            rows = rows[rows[column] == wanted]
-        straight = (rows["a"] == a) & (rows["b"] == b)
-        rows = rows[straight | ((rows["a"] == b) & (rows["b"] == a))]
-        return float(rows["value"].iloc[0]) if len(rows) else None
+    @cached_property
+    def _pooled(self) -> dict[tuple[Any, ...], float]:
+        """The rows of all modules together, by what `value` is asked for."""
+        found = {}
+        for name, table in self.tables.items():
+            if name != "chance":
+                rows = table[table["module"].isin(["global", "mean", "median"])]
+                rows = rows.assign(**{c: d for c, d in (("side", ""), ("k", 0)) if c not in rows})
+                columns = (rows[c] for c in ("a", "b", "quantity", "module", "side", "k", "value"))
+                for a, b, *where, value in zip(*columns, strict=True):
+                    found[name, frozenset({a, b}), *where] = float(value)
+        return found
 
-    def chance(self, quantity: str, pooled: str, *, side: str = "", shared_a: bool = True) -> Any:
-        """The row `low`, `value`, `high` of a chance level at this comparison's k, or None."""
+    def value(
+        self,
+        table: str,
+        quantity: str,
+        a: str,
+        b: str,
+        *,
+        module: str = "global",
+        side: str = "",
+        k: int = 0,
+    ) -> float | None:
+        """One number of a pair, in either order, over all modules; None if undefined."""
+        return self._pooled.get((table, frozenset({a, b}), quantity, module, side, k))
+
+    def angle_modules(self, a: str, b: str) -> int:
+        """In how many modules the pair has angles at this comparison's k."""
+        return self._angle_modules.get(frozenset({a, b}), 0)
+
+    @cached_property
+    def _angle_modules(self) -> dict[frozenset[str], int]:
+        rows = self.tables["principal_angles"]
+        rows = rows[
+            (rows["quantity"] == "angle_smallest")
+            & (rows["side"] == "left")
+            & (rows["k"] == self.k)
+            & ~rows["module"].isin(["mean", "median"])
+        ]
+        pairs = zip(rows["a"], rows["b"], strict=True)
+        return dict(Counter(frozenset(pair) for pair in pairs))
+
+    def chance(self, quantity: str, pooled: str, *, side: str, shared_a: bool = True) -> Any:
+        """The row `low`, `value`, `high` of an angle's chance level at this k, or None."""
         rows = self.tables["chance"]
-        k = self.k if quantity.startswith("angle_") else 0
         rows = rows[
             (rows["quantity"] == quantity)
             & (rows["pooled"] == pooled)
             & (rows["side"] == side)
-            & (rows["k"] == k)
+            & (rows["k"] == self.k)
             & (rows["shared_a"] == shared_a)
         ]
         return rows.iloc[0] if len(rows) else None
@@ -133,7 +174,7 @@ def compare(
 
     Args:
         adapters: two or more.
-        k: dimension of the subspaces; default: 10, or half of the smallest rank if less.
+        k: dimension of the subspaces; default: see `choose_k`.
         reference: whose direction the others are split by; default: the first adapter.
         draws, seed: of the chance levels.
         intersection, any_base, progress: see `cores.map_modules`.
@@ -143,12 +184,13 @@ def compare(
     names = [check_name(adapter.name) for adapter in adapters]
     modules = common_modules(adapters, intersection=intersection, any_base=any_base)
     shapes = {module: adapters[0].shapes[module] for module in modules}
-    r = min(adapter[modules[0]].r for adapter in adapters)
-    k = max(1, min(10, r // 2)) if k is None else k
-    check_ks([k])
-    if k > r:
-        raise UserError(f"k = {k}: above the rank {r}: choose k between 1 and {r}")
+    ranks = {m: sorted(r for a in adapters if (r := a.rank(m))) for m in modules}
+    k = choose_k(ranks, k)
     chosen = reference or names[0]
+    if chosen not in names:
+        raise UserError(
+            f"no reference {reference!r}: adapters: it must be one of {', '.join(names)}"
+        )
     ks = sorted({1, k})
 
     def measure(cores: ModuleCores) -> tuple[Any, ...]:
@@ -156,6 +198,7 @@ def compare(
             rejections(cores, chosen, [k]),
             angle_rows(cores, ks),
             spectrum_rows(cores),
+            pair_moments(cores),
             inner_products(cores),  # last: from the frame that the others have formed
         )
 
@@ -163,79 +206,56 @@ def compare(
     parts = map_modules(
         measure, with_base, intersection=intersection, any_base=any_base, progress=progress
     )
-    off, angles, spectra, products = zip(*parts, strict=True)
-    chance = [
-        chance_table(shapes, ks, r=r, draws=draws, seed=seed, shared_a=shared).assign(
-            shared_a=shared
-        )
-        for shared in (True, False)
-    ]
+    off, angles, spectra, moments, products = zip(*parts, strict=True)
+    lowest = {module: found[0] if found else 1 for module, found in ranks.items()}
+    chance = pd.concat(
+        [
+            chance_table(shapes, ks, r=lowest, draws=draws, seed=seed, shared_a=shared).assign(
+                shared_a=shared
+            )
+            for shared in (True, False)
+        ],
+        ignore_index=True,
+    )
+    everything = [r for found in ranks.values() for r in found] or [0]
     return Comparison(
         names=tuple(names),
         reference=chosen,
-        base_model=next((a.base_model for a in adapters if a.base_model), ""),
+        base_models={adapter.name: adapter.base_model for adapter in adapters},
         tables={
             "cosine": tabulate_cosines(products),
             "principal_angles": tabulate_angles(angles),
             "orthogonal_fraction": tabulate_rejections(off, chosen),
             "spectra": tabulate_spectra(spectra),
-            "chance": pd.concat(chance, ignore_index=True),
+            "pairs": tabulate_pairs(moments),
+            # Of cosines "pairs" knows more: these draws give every module the same energy.
+            "chance": chance[chance["side"] != ""],
         },
         shapes=shapes,
         k=k,
-        r=r,
+        ranks=(min(everything), max(everything)),
         outside=chance_outside(shapes, k, side="left"),
-        extras={adapter.name: len(adapter.extras) for adapter in adapters},
+        extras={adapter.name: adapter.extras for adapter in adapters},
+        left_out={adapter.name: len(adapter) - len(modules) for adapter in adapters},
     )
 
 
-def summary(comparison: Comparison) -> dict[str, Any]:
-    """The main numbers as plain data, for `--json` and for the report."""
-    c = comparison
-    level = c.chance("cosine", "global")
-    angle = c.chance("angle_smallest", "median", side="left")
-    pairs = []
-    for a, b in combinations(c.names, 2):
-        at_k = {"module": "median", "k": c.k}
-        pairs.append(
-            {
-                "a": a,
-                "b": b,
-                "cosine": c.value("cosine", "cosine", a, b),
-                "cosine_median": c.value("cosine", "cosine", a, b, module="median"),
-                "distance": c.value("cosine", "distance", a, b),
-                "angle_smallest_left": c.value(
-                    "principal_angles", "angle_smallest", a, b, side="left", **at_k
-                ),
-                "angle_smallest_right": c.value(
-                    "principal_angles", "angle_smallest", a, b, side="right", **at_k
-                ),
-            }
-        )
-    return {
-        "base_model": c.base_model,
-        "modules": len(c.shapes),
-        "reference": c.reference,
-        "k": c.k,
-        "r": c.r,
-        "adapters": {
-            name: {
-                "norm": c.value("cosine", "norm", name, BASE),
-                "entropy_rank": c.value("spectra", "entropy_rank", name, BASE, module="mean"),
-                "stable_rank": c.value("spectra", "stable_rank", name, BASE, module="mean"),
-                "outside_reference_norm": c.value(
-                    "orthogonal_fraction", "outside_direction_norm", name, c.reference
-                ),
-                "tensors_not_compared": c.extras[name],
-            }
-            for name in c.names
-        },
-        "pairs": pairs,
-        "chance": {
-            "cosine": [float(level["low"]), float(level["high"])],
-            "angle_smallest_left": None
-            if angle is None
-            else [float(angle["low"]), float(angle["high"])],
-            "outside_subspace_norm": c.outside,
-        },
-    }
+def choose_k(ranks: Mapping[str, Sequence[int]], k: int | None = None) -> int:
+    """The dimension of the subspaces: `k` if it can be had, or a default.
+
+    Args:
+        ranks: module -> ranks of the adapters that change it, rising.
+
+    The default is half of the median, over the modules, of the lowest rank there; at least 1 and at
+    most 10. Modules of a rank below k have no angles, and the tables name them. `UserError` if no
+    module has two adapters of rank k.
+    """
+    changed = [found for found in ranks.values() if found]
+    if k is None:
+        middle = float(np.median([found[0] for found in changed])) if changed else 1.0
+        return max(1, min(LARGEST_K, int(middle / 2)))
+    check_ks([k])
+    most = max((found[-2:][0] for found in changed), default=1)
+    if k > most:
+        raise UserError(f"k = {k}: above the rank of two adapters: choose k between 1 and {most}")
+    return k

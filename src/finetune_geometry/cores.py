@@ -22,7 +22,8 @@ import numpy as np
 from scipy.linalg.lapack import dgeqrf
 from threadpoolctl import threadpool_limits
 
-from finetune_geometry.deltas import Adapter, Array, LowRankDelta, kind_of, layer_of
+from finetune_geometry.deltas import Adapter, Array, LowRankDelta, common_modules
+from finetune_geometry.depth import kind_of, layer_of, layers_of
 from finetune_geometry.profiles import UserError
 
 T = TypeVar("T")
@@ -55,17 +56,15 @@ class ModuleCores:
     The frame is formed when something first asks for it: `gram` alone does without.
 
     Attributes:
+        layer: of the module, -1 if it lies outside of any block (see `depth.layers_of`).
         names: the M adapters, in the order of every other attribute.
         deltas: their M deltas, all of one shape.
     """
 
     module: str
+    layer: int
     names: tuple[str, ...]
     deltas: tuple[LowRankDelta, ...]
-
-    @property
-    def layer(self) -> int:
-        return layer_of(self.module)
 
     @property
     def kind(self) -> str:
@@ -131,6 +130,9 @@ class ModuleCores:
         for i, j in combinations(range(len(flat)), 2):
             # Not |a|^2 + |b|^2 - 2<a, b>, which loses the distance of two nearly equal deltas.
             distance2[i, j] = distance2[j, i] = np.sum((flat[i] - flat[j]) ** 2)
+            # Equal factors leave the frame with unequal rounding; their distance is 0 all the same.
+            if 0 < distance2[i, j] < 1e-20 * inner[i, i] and _equal(self.deltas[i], self.deltas[j]):
+                distance2[i, j] = distance2[j, i] = 0.0
         return inner, distance2
 
     @once
@@ -170,13 +172,27 @@ class ModuleCores:
         return np.asarray(vectors[index][:, :k])
 
 
-def compress(module: str, names: Sequence[str], deltas: Sequence[LowRankDelta]) -> ModuleCores:
-    """The deltas of one module, to be compared. The frame costs d (M r)^2 for each side."""
+def compress(
+    module: str,
+    names: Sequence[str],
+    deltas: Sequence[LowRankDelta],
+    layer: int | None = None,
+) -> ModuleCores:
+    """The deltas of one module, to be compared. The frame costs d (M r)^2 for each side.
+
+    layer: of the module; default: the first number in its name.
+    """
     shapes = {delta.shape for delta in deltas}
     if len(shapes) != 1:
         listed = ", ".join(f"{n}: {d.shape}" for n, d in zip(names, deltas, strict=True))
         raise UserError(f"different shapes: {module}: {listed}")
-    return ModuleCores(module, tuple(names), tuple(deltas))
+    layer = layer_of(module) if layer is None else layer
+    return ModuleCores(module, layer, tuple(names), tuple(deltas))
+
+
+def _equal(one: LowRankDelta, two: LowRankDelta) -> bool:
+    same = np.array_equal(one.A, two.A) and np.array_equal(one.B, two.B)
+    return same and one.scale == two.scale
 
 
 def _gram_of_factors(deltas: Sequence[LowRankDelta]) -> tuple[Array, Array] | None:
@@ -216,51 +232,6 @@ def _r_factor(rows: Array) -> Array:
     return np.triu(factored[: min(rows.shape)])
 
 
-def common_modules(
-    adapters: Sequence[Adapter], *, intersection: bool = False, any_base: bool = False
-) -> list[str]:
-    """The modules that all adapters change, in order of depth.
-
-    Raises `UserError`, listing the differences, unless all adapters change the same modules
-    (or `intersection`: then those in common count) of the same shapes and name the same base
-    model (or `any_base`).
-    """
-    if not adapters:
-        raise UserError("no adapters: nothing to compare: give at least one")
-    names = [adapter.name for adapter in adapters]
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
-        raise UserError(f"two adapters are called {twice[0]!r}: {', '.join(names)}: rename one")
-    bases = {a.base_model: a.name for a in adapters if a.base_model}
-    if len(bases) > 1 and not any_base:
-        listed = ", ".join(f"{name}: {base}" for base, name in bases.items())
-        raise UserError(
-            f"different base models: {listed}: deltas of different bases cannot be compared; "
-            "allow it (any_base) if these names mean one and the same model"
-        )
-    first = adapters[0]
-    shared = [m for m in first.shapes if all(m in a.shapes for a in adapters)]
-    missing = [
-        f"{a.name} lacks {len(lacking)} ({lacking[0]}, ...)"
-        for a in adapters
-        if (lacking := sorted({m for b in adapters for m in b.shapes} - a.shapes.keys()))
-    ]
-    if not shared:
-        raise UserError(f"no module in common: {', '.join(names)}: {'; '.join(missing)}")
-    if missing and not intersection:
-        raise UserError(
-            f"different modules: {'; '.join(missing)}: compare those in common (intersection)"
-        )
-    for module in shared:
-        shapes = {a.shapes[module]: a.name for a in adapters}
-        if len(shapes) > 1:
-            listed = ", ".join(f"{name}: {shape}" for shape, name in shapes.items())
-            raise UserError(
-                f"different shapes: {module}: {listed}: these adapters are not of one base model"
-            )
-    return shared
-
-
 def map_modules(
     measure: Callable[[ModuleCores], T],
     adapters: Sequence[Adapter],
@@ -277,10 +248,11 @@ def map_modules(
     thread each, because its own would compete with them. `progress` is called with (done, all).
     """
     modules = common_modules(adapters, intersection=intersection, any_base=any_base)
-    names = [adapter.name for adapter in adapters]
+    names, layers = [adapter.name for adapter in adapters], layers_of(modules)
 
     def one(module: str) -> T:
-        return measure(compress(module, names, [adapter[module] for adapter in adapters]))
+        deltas = [adapter[module] for adapter in adapters]
+        return measure(compress(module, names, deltas, layers[module]))
 
     results = []
     with threadpool_limits(1), ThreadPoolExecutor(workers or os.cpu_count() or 1) as pool:

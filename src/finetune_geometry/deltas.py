@@ -12,6 +12,7 @@ from finetune_geometry.adapter_files import (
     read_settings,
     weight_files,
 )
+from finetune_geometry.depth import depth_order, kind_of, layer_of
 from finetune_geometry.lowrank import Array, LowRankDelta, zero_delta
 from finetune_geometry.profiles import METHODS, UserError
 from finetune_geometry.records import Run
@@ -23,6 +24,7 @@ __all__ = [
     "Array",
     "LowRankDelta",
     "adapter_from",
+    "common_modules",
     "kind_of",
     "layer_of",
     "load_adapter",
@@ -39,6 +41,8 @@ _FACTOR = re.compile(
 _FOREIGN = re.compile(
     r"lora_magnitude_vector|ia3_|vera_lambda|prompt_embeddings|prompt_encoder|hada_w|lokr_w|lora_E"
 )
+# Weights of the base that PEFT saves beside the factors as they were: no change of the model.
+_COPY = re.compile(r"\.base_layer\.weight$|\.original_module\.")
 
 
 class Adapter(Mapping[str, LowRankDelta]):
@@ -48,8 +52,9 @@ class Adapter(Mapping[str, LowRankDelta]):
         name: as it appears in tables.
         shapes: (d_out, d_in) of each module, in the order of depth.
         base_model: what the adapter says it was trained on, "" if it does not say.
-        extras: names of saved tensors that are no LoRA factors (embeddings, norms, biases): they
-            change the model too, and no measure of this project sees them.
+        extras: names of saved tensors that are neither LoRA factors nor copies of the base (heads,
+            embeddings, norms, biases): what was trained there changes the model, too, and no
+            measure of this project sees it.
     """
 
     def __init__(
@@ -60,17 +65,27 @@ class Adapter(Mapping[str, LowRankDelta]):
         *,
         base_model: str = "",
         extras: Sequence[str] = (),
+        ranks: Mapping[str, int] | None = None,
     ) -> None:
         self.name = name
-        self.shapes = {module: shapes[module] for module in sorted(shapes, key=_depth_order)}
+        self.shapes = {module: shapes[module] for module in depth_order(shapes)}
         self.base_model = base_model
         self.extras = tuple(extras)
         self._read = read
+        self._ranks = ranks
 
     def __getitem__(self, module: str) -> LowRankDelta:
         if module not in self.shapes:
             raise KeyError(module)
         return self._read(module)
+
+    def rank(self, module: str) -> int:
+        """Rank that a module's change can have: r, or the narrower side if that is less.
+
+        0 if it is known to be unchanged. From the file's header, where there is a file.
+        """
+        r = self[module].r if self._ranks is None else self._ranks[module]
+        return min(r, *self.shapes[module])
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.shapes)
@@ -85,13 +100,18 @@ class Adapter(Mapping[str, LowRankDelta]):
 def adapter_from(name: str, deltas: Mapping[str, LowRankDelta], base_model: str = "") -> Adapter:
     """An adapter of deltas that are in memory already."""
     shapes = {module: delta.shape for module, delta in deltas.items()}
-    return Adapter(name, shapes, deltas.__getitem__, base_model=base_model)
+    ranks = {module: delta.r for module, delta in deltas.items()}
+    return Adapter(name, shapes, deltas.__getitem__, base_model=base_model, ranks=ranks)
 
 
 def zero_adapter(like: Adapter, name: str = BASE) -> Adapter:
     """The base model itself, as an adapter: the same modules, every delta 0."""
     return Adapter(
-        name, like.shapes, lambda m: zero_delta(like.shapes[m]), base_model=like.base_model
+        name,
+        like.shapes,
+        lambda m: zero_delta(like.shapes[m]),
+        base_model=like.base_model,
+        ranks=dict.fromkeys(like.shapes, 0),
     )
 
 
@@ -121,7 +141,12 @@ def load_adapter(source: str | Path, name: str | None = None) -> Adapter:
         return LowRankDelta(b, a, scale)
 
     return Adapter(
-        name or folder.resolve().name, shapes, read, base_model=settings.base_model, extras=extras
+        name or folder.resolve().name,
+        shapes,
+        read,
+        base_model=settings.base_model,
+        extras=extras,
+        ranks={module: settings.rank(module) for module in shapes},
     )
 
 
@@ -147,10 +172,56 @@ def load_run(run: Run, others: str = "") -> list[Adapter]:
     return [zero_adapter(adapters[0]), *adapters]
 
 
+def common_modules(
+    adapters: Sequence[Adapter], *, intersection: bool = False, any_base: bool = False
+) -> list[str]:
+    """The modules that all adapters change, in order of depth.
+
+    Raises `UserError`, listing the differences, unless all adapters change the same modules
+    (or `intersection`: then those in common count) of the same shapes and name the same base
+    model (or `any_base`).
+    """
+    if not adapters:
+        raise UserError("no adapters: nothing to compare: give at least one")
+    names = [adapter.name for adapter in adapters]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise UserError(f"two adapters are called {twice[0]!r}: {', '.join(names)}: rename one")
+    bases = {a.base_model: a.name for a in adapters if a.base_model}
+    if len(bases) > 1 and not any_base:
+        listed = ", ".join(f"{name}: {base}" for base, name in bases.items())
+        raise UserError(
+            f"different base models: {listed}: deltas of different bases cannot be compared; if "
+            "these names mean one and the same model, allow it: --any-base (any_base=True)"
+        )
+    first = adapters[0]
+    shared = [m for m in first.shapes if all(m in a.shapes for a in adapters)]
+    missing = [
+        f"{a.name} lacks {len(lacking)} ({lacking[0]}, ...)"
+        for a in adapters
+        if (lacking := sorted({m for b in adapters for m in b.shapes} - a.shapes.keys()))
+    ]
+    if not shared:
+        raise UserError(f"no module in common: {', '.join(names)}: {'; '.join(missing)}")
+    if missing and not intersection:
+        raise UserError(
+            f"different modules: {'; '.join(missing)}: compare those in common: --intersection "
+            "(intersection=True)"
+        )
+    for module in shared:
+        shapes = {a.shapes[module]: a.name for a in adapters}
+        if len(shapes) > 1:
+            listed = ", ".join(f"{name}: {shape}" for shape, name in shapes.items())
+            raise UserError(
+                f"different shapes: {module}: {listed}: these adapters are not of one base model"
+            )
+    return shared
+
+
 def _pair_factors(
     tensors: TensorFiles, folder: Path
 ) -> tuple[dict[str, tuple[str, str]], list[str]]:
-    """Module -> names of its A and B tensors; and the tensors that are no LoRA factors."""
+    """Module -> names of its A and B tensors; and the other tensors, but for copies of the base."""
     sides: dict[str, dict[str, str]] = {}
     extras = []
     for key in tensors:
@@ -161,7 +232,8 @@ def _pair_factors(
             )
         match = _FACTOR.match(key)
         if match is None:
-            extras.append(key)
+            if not _COPY.search(key):
+                extras.append(key)
             continue
         pair = sides.setdefault(match["module"], {})
         if match["side"] in pair:
@@ -196,19 +268,3 @@ def _checked_shape(
         )
     shape = shape_b[0], shape_a[1]
     return shape[::-1] if "lora_embedding_A" in a else shape
-
-
-def layer_of(module: str) -> int:
-    """Index of the block that a module belongs to: the first number in its name; -1 if none."""
-    number = re.search(r"(?:^|\.)(\d+)(?:\.|$)", module)
-    return int(number.group(1)) if number else -1
-
-
-def kind_of(module: str) -> str:
-    """Last part of a module's name, its place in the block: "q_proj"."""
-    return module.rpartition(".")[2]
-
-
-def _depth_order(module: str) -> tuple[int, list[tuple[int, str]]]:
-    parts = [(int(p), "") if p.isdigit() else (-1, p) for p in module.split(".")]
-    return layer_of(module), parts

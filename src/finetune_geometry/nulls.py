@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from finetune_geometry.deltas import Array, LowRankDelta, layer_of
+from finetune_geometry.deltas import Array, LowRankDelta
+from finetune_geometry.depth import layers_of
 from finetune_geometry.profiles import UserError
 from finetune_geometry.subspaces import SIDES, picked_angles, principal_angles
 
@@ -82,7 +83,7 @@ def chance_table(
     shapes: Mapping[str, tuple[int, int]],
     ks: Sequence[int],
     *,
-    r: int,
+    r: int | Mapping[str, int],
     draws: int,
     seed: int,
     shared_a: bool = True,
@@ -92,7 +93,8 @@ def chance_table(
 
     Two adapters with independent random B; `shared_a` gives both the same A, as a shared
     initialisation that training hardly moves would. `draws` such pairs are made for each shape
-    that occurs; an adapter pair is a random choice among them for every module.
+    that occurs; an adapter pair is a random choice among them for every module. `r` is the rank of
+    all modules, or of each. Modules narrower than a k have no angle there and enter no average.
 
     Returns:
         Columns `pooled`, `side`, `k`, `quantity`, `low`, `value` (the median over the draws),
@@ -101,18 +103,17 @@ def chance_table(
         for the cosine of the modules of one layer, and of all, stacked. Angles in degrees.
     """
     rng = np.random.default_rng(seed)
+    sizes = [(shape, r[m] if isinstance(r, Mapping) else r) for m, shape in shapes.items()]
     pools = {
-        shape: [_measures(shape, r, ks, rng, shared_a) for _ in range(draws)]
-        for shape in dict.fromkeys(shapes.values())
+        size: [_measures(*size, ks, rng, shared_a) for _ in range(draws)]
+        for size in dict.fromkeys(sizes)
     }
-    keys = list(next(iter(pools.values()))[0])
-    values = np.stack(
-        [
-            np.array([list(drawn.values()) for drawn in pools[shape]])[rng.permutation(draws)]
-            for shape in shapes.values()
-        ]
-    )  # (modules, draws, quantities)
-    inner, norm1, norm2 = (values[:, :, keys.index(key)] for key in _SUMS)
+    modules = [[pools[size][draw] for draw in rng.permutation(draws)] for size in sizes]
+    values = {
+        key: np.array([[found[key] for found in drawn] for drawn in modules if key in drawn[0]])
+        for key in dict.fromkeys(key for pool in pools.values() for key in pool[0])
+    }  # quantity -> (modules, draws)
+    inner, norm1, norm2 = (values[key] for key in _SUMS)
 
     def stacked(members: list[int]) -> Array:
         """Cosines of these modules stacked, (draws,)."""
@@ -120,17 +121,16 @@ def chance_table(
         return np.asarray(inner[members].sum(axis=0) / np.sqrt(next(energies) * next(energies)))
 
     layers: dict[int, list[int]] = {}
-    for place, module in enumerate(shapes):
-        layers.setdefault(layer_of(module), []).append(place)
+    for place, layer in enumerate(layers_of(shapes).values()):
+        layers.setdefault(layer, []).append(place)
     tails = [(1 - confidence) / 2, 0.5, (1 + confidence) / 2]
     rows: list[tuple[Any, ...]] = [
         ("global", "", 0, "cosine", *np.quantile(stacked([*range(len(shapes))]), tails)),
         ("layer", "", 0, "cosine", *np.quantile([stacked(m) for m in layers.values()], tails)),
     ]
-    for place, key in enumerate(keys):
+    for key, sample in values.items():
         if key in _SUMS:
             continue
-        sample = values[:, :, place]
         for pooled, drawn in (
             ("module", sample),
             ("mean", sample.mean(axis=0)),

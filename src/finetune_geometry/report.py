@@ -10,6 +10,7 @@ import html
 import io
 import json
 from collections.abc import Iterator
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,12 @@ import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
 
 from finetune_geometry import plots
-from finetune_geometry.compare import Comparison, summary
+from finetune_geometry.compare import Comparison
 from finetune_geometry.deltas import BASE
+from finetune_geometry.depth import stack_ranges
+from finetune_geometry.findings import LIMITS, base_text, count, number, summary, words
 from finetune_geometry.geometry_plots import angle_panels, share_panels
+from finetune_geometry.pairs import CHANCE_OF, start_of
 from finetune_geometry.palette import introduce
 from finetune_geometry.records import atomic_directory, atomic_write
 from finetune_geometry.similarity import versus
@@ -44,36 +48,40 @@ code { font-size: .9em; overflow-wrap: anywhere; }
 """
 
 
-def base_text(name: str) -> str:
-    """The base model as a page names it: of a local path, which is nobody's business, the end."""
-    path = Path(name)
-    return "/".join(path.parts[-2:]) if path.is_absolute() else name
-
-
 def figures(c: Comparison) -> Iterator[tuple[str, Figure, str, str]]:
-    """(file name, figure, caption, what a screen reader says) of each figure."""
+    """(file name, figure, caption, what a screen reader says) of each figure that has something.
+
+    Where the reference changes nothing, or no two adapters change anything, some have not.
+    """
     introduce(c.names)  # one colour each, in every figure
-    cosines, angles = c.tables["cosine"], c.tables["principal_angles"]
-    with_base = [BASE, *c.names]
+    cosines = c.tables["cosine"]
     pooled = cosines[cosines["module"] == "global"]
-    low, high = (f"{c.chance('cosine', 'global')[end]:.3f}" for end in ("low", "high"))
-    least = min(0.0, float(pooled.loc[pooled["quantity"] == "cosine", "value"].min()))
-    yield (
-        "cosine",
-        plots.pair_heatmap(
-            pooled[pooled["quantity"] == "cosine"],
-            title="Global cosine",
-            names=with_base,
-            diagonal=1.0,
-            vmin=least,
-            vmax=1.0,
-        ),
-        "Do two fine-tunings move the weights in the same direction? 1: the same direction, 0: at "
-        "right angles; all modules count as one long vector. Of simulated unrelated adapters of "
-        f"these shapes with one initial A, 95 % lie between {low} and {high}. The base has no "
-        "direction: its change is zero. Length plays no part.",
-        "Matrix of global cosines between the adapters.",
-    )
+    pooled_cosines = pooled[pooled["quantity"] == "cosine"]
+    with_base = [BASE, *c.names]
+    if len(pooled_cosines):
+        bounds = sorted(
+            level for a, b in combinations(c.names, 2) if (level := _matching_chance(c, a, b))
+        )
+        near, far = number(bounds[0]), number(bounds[-1])
+        among = f"±{far}" if near == far else f"±{near} to ±{far}, depending on the pair"
+        yield (
+            "cosine",
+            plots.pair_heatmap(
+                # To what is shown, so that no cell reads -0.00.
+                pooled_cosines.assign(value=pooled_cosines["value"].round(2) + 0.0),
+                title="Global cosine",
+                names=with_base,
+                diagonal=1.0,
+                vmin=min(0.0, float(pooled_cosines["value"].min())),
+                vmax=1.0,
+                undefined="not defined: a delta is 0",
+            ),
+            "Do two fine-tunings move the weights in the same direction? 1: the same direction, 0: "
+            "at right angles; all modules count as one long vector. Of unrelated adapters of these "
+            f"shapes 95 % lie within {among}: wider if both started from one A. A change of zero, "
+            "such as the base's, has no direction. Length plays no part.",
+            "Matrix of global cosines between the adapters.",
+        )
     yield (
         "distance",
         plots.pair_heatmap(
@@ -88,114 +96,118 @@ def figures(c: Comparison) -> Iterator[tuple[str, Figure, str, str]]:
         "of each change. An adapter close to the base has changed little, whatever its direction.",
         "Matrix of distances between the base and the adapters.",
     )
-    to_reference = versus(cosines, c.reference, among=c.names)
-    band = c.chance("cosine", "layer")
+    yield from _against_reference(c)
+
+
+def _matching_chance(c: Comparison, a: str, b: str) -> float:
+    """|cosine| that 95 % of unrelated pairs stay below, if they started as this pair did.
+
+    0 where the pair has no cosine; the wider of both levels where the start is unknown.
+    """
+    start = start_of(c.value("pairs", "cosine_of_a", a, b, module="mean"))
+    return max(c.value("pairs", what, a, b) or 0.0 for what in CHANCE_OF[start])
+
+
+def _against_reference(c: Comparison) -> Iterator[tuple[str, Figure, str, str]]:
     who = plots.label(c.reference)
-    yield (
-        "depth",
-        plots.by_depth(
-            to_reference[
-                (to_reference["module"] == "layer") & (to_reference["quantity"] == "cosine")
-            ],
-            name="other",
-            ylabel=f"cosine with {who}",
-            chance=(float(band["low"]), float(band["high"])),
-            chance_label="chance, one layer",
-        ),
-        f"In which layers do they part from {c.reference}? The grey band holds 95 % of the values "
-        "of single layers for unrelated adapters.",
-        f"Cosine with {c.reference} by layer, one line an adapter.",
-    )
-    in_angles = versus(angles, c.reference, among=c.names)
-    null = c.tables["chance"]
-    yield (
-        "angles",
-        angle_panels(
-            in_angles[
-                (in_angles["module"] == "median")
-                & (in_angles["k"] == c.k)
-                & in_angles["quantity"].str.startswith("angle_")
-            ],
-            null[(null["pooled"] == "median") & (null["k"] == c.k) & null["shared_a"]],
-            title=f"Angles with {who}, k = {c.k}",
-        ),
-        f"Do they use the same directions? Principal angles between the {c.k} strongest output "
-        "(left) and input (right) directions, median over the modules, at the middle of each mark; "
-        "grey, from left to right: chance for smallest, median and largest. On the right it is "
-        "that of adapters with one A that never moved: an angle above it shows that A moved, or "
-        "was not the same. The left side does not depend on that.",
-        f"Smallest, median and largest angle with {c.reference}, left and right.",
-    )
-    parts = versus(c.tables["orthogonal_fraction"], c.reference, among=c.names)
-    yield (
-        "outside",
-        share_panels(
-            parts[(parts["module"] == "global") & parts["side"].isin(["", "left"])],
-            {"outside_direction": 1.0, "outside_subspace": c.outside},
-            titles={
-                "outside_direction": f"outside the direction of {who}",
-                "outside_subspace": f"outside its top-{c.k} output subspace",
-            },
-        ),
-        f"How much of each change lies outside that of {c.reference}? On the left outside its one "
-        f"direction, on the right outside its {c.k} strongest output directions. Filled: share of "
-        "the length; hollow: share of the energy, the squared length, and only energies add up to "
-        "1. Dashed: the share of the length that a random change would show.",
-        f"Share of each change outside that of {c.reference}.",
-    )
-
-
-def words(c: Comparison) -> list[str]:
-    """What the numbers say, one sentence a pair, the most alike first; then the lengths."""
-    facts = summary(c)
-    low, high = facts["chance"]["cosine"]
-    said = []
-    known = [p for p in facts["pairs"] if p["cosine"] is not None]
-    for pair in sorted(known, key=lambda p: -p["cosine"]):
-        cosine = pair["cosine"]
-        if low <= cosine <= high:
-            verdict = "no common direction overall; single layers and subspaces may share some"
-        elif cosine >= 0.95:
-            verdict = "nearly the same direction"
-        elif cosine <= -0.5:
-            verdict = "partly opposite directions"
-        elif cosine < low:
-            verdict = "slightly opposed, more than chance"
-        elif cosine >= 0.2:
-            verdict = "partly the same direction"
-        else:
-            verdict = "barely alike, though more than chance"
-        said.append(f"{pair['a']} and {pair['b']}: {verdict} (cosine {cosine:.3f}).")
-    for pair in facts["pairs"]:
-        if pair["cosine"] is None:
-            said.append(f"{pair['a']} and {pair['b']}: no cosine, as one of them changes nothing.")
-    norms = {name: values["norm"] for name, values in facts["adapters"].items()}
-    longest, shortest = max(norms, key=norms.__getitem__), min(norms, key=norms.__getitem__)
-    if norms[shortest] > 0 and norms[longest] > 3 * norms[shortest]:
-        said.append(
-            f"{shortest} moved the weights {norms[longest] / norms[shortest]:.1f} times less than "
-            f"{longest}. Compare directions of so unequal changes with care: a short change may "
-            "differ because it stopped early."
+    by_layer = versus(c.tables["cosine"], c.reference, among=c.names)
+    by_layer = by_layer[(by_layer["module"] == "layer") & (by_layer["quantity"] == "cosine")]
+    if len(by_layer):
+        yield (
+            "depth",
+            plots.by_depth(
+                by_layer,
+                name="other",
+                ylabel=f"cosine with {who}",
+                chance=_layer_chance(c),
+                chance_label="chance, one layer",
+            ),
+            f"In which layers do they part from {c.reference}? The grey band holds 95 % of the "
+            "values of single layers for unrelated adapters, at the layer and the pair where it "
+            f"is widest.{_stack_words(c)}",
+            f"Cosine with {c.reference} by layer, one line an adapter.",
         )
-    for name, values in facts["adapters"].items():
-        if count := values["tensors_not_compared"]:
-            said.append(
-                f"{name} holds {count} tensors that are no LoRA factors (embeddings, norms, "
-                "biases). They change the model, too, and are not part of any number here."
-            )
-    return said
+    angles = versus(c.tables["principal_angles"], c.reference, among=c.names)
+    angles = angles[
+        (angles["module"] == "median")
+        & (angles["k"] == c.k)
+        & angles["quantity"].str.startswith("angle_")
+    ]
+    if len(angles):
+        null = c.tables["chance"]
+        starts = {
+            start_of(c.value("pairs", "cosine_of_a", c.reference, other, module="mean"))
+            for other in angles["other"].unique()
+        }
+        shared = "shared" in starts
+        right = (
+            "On the right it is that of adapters with one A that never moved: an angle above it "
+            "shows that A moved, or was not the same."
+            if shared
+            else "It supposes input directions of each adapter's own."
+        )
+        yield (
+            "angles",
+            angle_panels(
+                angles,
+                null[
+                    (null["pooled"] == "median") & (null["k"] == c.k) & (null["shared_a"] == shared)
+                ],
+                title=f"Angles with {who}, k = {c.k}",
+            ),
+            f"Do they use the same directions? Principal angles between the {c.k} strongest output "
+            "(left) and input (right) directions, median over the modules, at the middle of each "
+            "mark; grey, from left to right: chance for smallest, median and largest. "
+            f"{right} The left side does not depend on that.",
+            f"Smallest, median and largest angle with {c.reference}, left and right.",
+        )
+    parts = versus(c.tables["orthogonal_fraction"], c.reference, among=c.names)
+    parts = parts[
+        (parts["module"] == "global")
+        & parts["side"].isin(["", "left"])
+        & parts["quantity"].str.startswith("outside_")
+    ]
+    if len(parts):
+        yield (
+            "outside",
+            share_panels(
+                parts,
+                {"outside_direction": 1.0, "outside_subspace": c.outside},
+                titles={
+                    "outside_direction": f"outside the direction of {who}",
+                    "outside_subspace": f"outside its top-{c.k} output subspace",
+                },
+            ),
+            f"How much of each change lies outside that of {c.reference}? On the left outside its "
+            f"one direction, on the right outside its {c.k} strongest output directions. Markers: "
+            "share of the length; strokes: share of the energy, the squared length, and only "
+            "energies add up to 1. Dashed: the share of the length that a random change would "
+            "show.",
+            f"Share of each change outside that of {c.reference}.",
+        )
 
 
-LIMITS = [
-    "They do not say whether the models answer differently. Weights can differ where outputs do "
-    "not, and the other way round.",
-    "They do not say why. Learning rate, number of steps, data and seed change a direction, too, "
-    "not only the loss. The comparison that helps most is the same training with another seed.",
-    "If the adapters were not started from the same random A, even the same training gives "
-    "cosines near zero. Then compare the left angles only.",
-    "An angle or a cosine means something only beside its chance level, which depends on the "
-    "sizes of the matrices.",
-]
+def _layer_chance(c: Comparison) -> tuple[float, float]:
+    """The widest chance band of one layer's cosine with the reference."""
+    pairs = versus(c.tables["pairs"], c.reference, among=c.names)
+    pairs = pairs[pairs["module"] == "layer"]
+    wide = 0.0
+    for other, rows in pairs.groupby("other", sort=False):
+        start = start_of(c.value("pairs", "cosine_of_a", c.reference, str(other), module="mean"))
+        wide = max(wide, float(rows.loc[rows["quantity"].isin(CHANCE_OF[start]), "value"].max()))
+    return -wide, wide
+
+
+def _stack_words(c: Comparison) -> str:
+    """Which layers are which, where blocks of several stacks are counted on."""
+    stacks = stack_ranges(c.shapes)
+    if len(stacks) < 2:
+        return ""
+    listed = (
+        f"{low} to {high}: {path or 'top'}" if high > low else f"{low}: {path or 'top'}"
+        for path, (low, high) in stacks.items()
+    )
+    return f" Layers count on from stack to stack ({'; '.join(listed)})."
 
 
 def page(c: Comparison, drawings: list[tuple[str, str, str]]) -> str:
@@ -220,31 +232,35 @@ def page(c: Comparison, drawings: list[tuple[str, str, str]]) -> str:
         f"<figcaption>{escape(caption)}</figcaption></figure>"
         for svg, caption, alt in drawings
     )
-    base = f" of <code>{escape(base_text(c.base_model))}</code>" if c.base_model else ""
+    bases = sorted({base_text(base) for base in c.base_models.values() if base})
+    base = f" of {', '.join(f'<code>{escape(name)}</code>' for name in bases)}" if bases else ""
+    low, high = c.ranks
+    ranks = f"{high}" if low == high else f"{low} to {high}, by module"
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<title>{escape(', '.join(c.names))}: weight changes compared</title>"
         f"<style>{STYLE}</style></head><body>"
         "<h1>How alike are these fine-tunings?</h1>"
-        f"<p>{len(c.names)} adapters{base}, {len(c.shapes)} modules. A fine-tuning moves the "
-        "weights from the base model to some other point. This page compares these moves: their "
-        "lengths, their directions, and the subspaces they use. It looks at weights only.</p>"
+        f"<p>{len(c.names)} adapters{base}, {count(len(c.shapes), 'module')}. A fine-tuning moves "
+        "the weights from the base model to some other point. This page compares these moves: "
+        "their lengths, their directions, and the subspaces they use. It looks at weights only.</p>"
         f"<h2>In short</h2><ul>{''.join(f'<li>{escape(s)}</li>' for s in words(c))}</ul>"
         "<h2>Each adapter</h2><table><tr>"
         + "".join(f"<th>{escape(h)}</th>" for h in head)
         + f"</tr>{body}</table>"
         f"<p>Norm: length of the change (Frobenius). Off {escape(c.reference)}: share of the "
         f"length at right angles to {escape(c.reference)}'s change. Entropy and stable rank: how "
-        "many directions a module's change uses, from 1 to the LoRA rank (here at least "
-        f"{c.r}), counted evenly or by strength; mean over modules.</p>"
+        f"many directions a module's change uses, from 1 to its rank (here {ranks}), counted "
+        "evenly or by strength; mean over modules.</p>"
         f"<h2>All pairs</h2>{figure_text}"
         "<h2>What these numbers do not say</h2><ul>"
         + "".join(f"<li>{escape(limit)}</li>" for limit in LIMITS)
         + "</ul><h2>Files</h2><p><code>cosine.csv</code>, <code>principal_angles.csv</code>, "
-        "<code>orthogonal_fraction.csv</code>, <code>spectra.csv</code>, <code>chance.csv</code> "
-        "hold every number by module and layer, <code>summary.json</code> the main ones; the "
-        "figures lie beside them as SVG.</p></body></html>\n"
+        "<code>orthogonal_fraction.csv</code>, <code>spectra.csv</code> hold every number by "
+        "module and layer, <code>pairs.csv</code> and <code>chance.csv</code> the chance levels of "
+        "cosines and angles, <code>summary.json</code> the main numbers; the figures lie beside "
+        "them as SVG.</p></body></html>\n"
     )
 
 
