@@ -123,6 +123,38 @@ def test_mistakes_are_told_in_one_line(name: str, overrides: dict, words: list[s
         assert word in message
 
 
+@pytest.mark.parametrize(
+    ("key", "least", "below", "words"),
+    [
+        ("rollouts.k", 1, 0, "at least 1"),
+        ("rollouts.prompts", 1, 0, "at least 1"),
+        ("rollouts.temperature", 0, -0.1, "at least 0"),
+        ("lora.r", 1, 0, "at least 1"),
+        ("lora.dropout", 0, -0.1, "at least 0 and below 1"),
+        ("lora.dropout", 0.99, 1, "at least 0 and below 1"),
+        ("evaluation.confidence", 0.01, 0, "between 0 and 1"),
+        ("evaluation.confidence", 0.99, 1, "between 0 and 1"),
+        ("evaluation.equivalence_margin", 0.01, 0, "above 0"),
+        ("geometry.k", 1, 0, "at least 1"),
+        ("geometry.lmc_alphas", 3, 2, "at least 3"),
+        ("geometry.lmc_answered", 1, 0, "at least 1"),
+        ("methods.dpo.steps", 1, 0, "at least 1"),
+        ("methods.dpo.micro_batch_size", 1, 0, "at least 1"),
+        ("methods.dpo.learning_rate", 1e-9, 0, "above 0"),
+        ("methods.dpo.batch_size", 16, 0, "at least 1"),
+        ("methods.dpo.batch_size", 16, 15, "a multiple of micro_batch_size"),
+        ("problems.source", "hub", "web", "generated or hub"),
+    ],
+)
+def test_limits_hold_at_their_edge(key: str, least: object, below: object, words: str) -> None:
+    sizes = {"training.batch_size": 16, "methods.dpo.micro_batch_size": 2} | {key: least}
+    load_profile("tiny", sizes)
+    with pytest.raises(UserError) as caught:
+        load_profile("tiny", sizes | {key: below})
+    wanted = f"{key} is out of range: {PROFILES / 'tiny.yaml'}: it must be {words}"
+    assert str(caught.value) == wanted
+
+
 def test_a_profile_of_ones_own(tmp_path: Path) -> None:
     path = tmp_path / "mine.yaml"
     path.write_text("extends: smoke\ntraining:\n  learning_rate: 2e-4\n", encoding="utf-8")
@@ -156,6 +188,7 @@ def test_overrides_as_text() -> None:
     text = "methods.dpo.learning_rate=1e-3  training.steps=20"
     assert parse_overrides(text) == {"methods.dpo.learning_rate": "1e-3", "training.steps": "20"}
     assert parse_overrides("") == {}
+    assert parse_overrides("model.base=a=b") == {"model.base": "a=b"}
     for wrong in ("training.steps", "=3", "training.steps="):
         with pytest.raises(UserError, match="key=value"):
             parse_overrides(wrong)

@@ -7,6 +7,7 @@ import tracemalloc
 import numpy as np
 import pandas as pd
 import pytest
+import scipy.stats
 from hypothesis import given
 from hypothesis import strategies as st
 from synthetic import dense, module_name, random_delta, rotation
@@ -17,6 +18,7 @@ from finetune_geometry.deltas import LowRankDelta, adapter_from, zero_adapter, z
 from finetune_geometry.profiles import UserError
 from finetune_geometry.similarity import (
     COLUMNS,
+    InnerProducts,
     bootstrap_averages,
     bootstrap_global_cosine,
     chance_outside,
@@ -313,6 +315,45 @@ def test_bootstrap_interval_holds_the_value_and_shrinks_when_modules_agree(rng):
     tight = bootstrap_global_cosine(same, draws=50)
     assert (tight["high"] - tight["low"]).max() < 1e-12
     assert len(table) == len(list(itertools.combinations(adapters, 2)))
+
+
+@pytest.mark.parametrize(("confidence", "wanted"), [(None, 0.95), (0.95, 0.95), (0.8, 0.8)])
+def test_bootstrap_intervals_are_those_of_the_binomial(confidence, wanted):
+    """Half of 100 modules agree fully, half not at all: a resample's mean is Binomial / 100."""
+    n = 100
+    agree = np.repeat([1.0, 0.0], n // 2)
+    parts = [
+        InnerProducts(f"m.{i}", -1, ("a", "b"), np.array([[1, c], [c, 1]]), np.zeros((2, 2)))
+        for i, c in enumerate(agree)
+    ]
+    options = {"draws": 4000} | ({} if confidence is None else {"confidence": confidence})
+    law = scipy.stats.binom(n, 0.5)
+    low, high = law.ppf((1 - wanted) / 2) / n, law.ppf((1 + wanted) / 2) / n
+    (whole,) = bootstrap_global_cosine(parts, **options).itertuples()
+    table = with_averages(
+        pd.DataFrame(
+            [("a", "b", p.module, -1, "cosine", c) for p, c in zip(parts, agree, strict=True)],
+            columns=COLUMNS,
+        )
+    )
+    averages = bootstrap_averages(table, **options).set_index("module")
+    for found in (whole, averages.loc["mean"]):
+        assert found.low == pytest.approx(low, abs=1.01 / n)
+        assert found.high == pytest.approx(high, abs=1.01 / n)
+
+
+@pytest.mark.parametrize(("confidence", "wanted"), [(None, 0.95), (0.8, 0.8)])
+def test_the_interval_of_a_median_is_that_of_the_order_statistics(confidence, wanted):
+    """The median of 99 draws is at most the k-th value if 50 of them are: Binomial(99, k / 99)."""
+    n = 99
+    rows = [("a", "b", f"m.{i}", -1, "angle", float(i)) for i in range(1, n + 1)]
+    table = with_averages(pd.DataFrame(rows, columns=COLUMNS))
+    options = {"draws": 4000} | ({} if confidence is None else {"confidence": confidence})
+    median = bootstrap_averages(table, **options).set_index("module").loc["median"]
+    ks = np.arange(1, n + 1)
+    at_most = scipy.stats.binom.sf(n // 2, n, ks / n)
+    for found, tail in ((median["low"], (1 - wanted) / 2), (median["high"], (1 + wanted) / 2)):
+        assert found == pytest.approx(ks[np.searchsorted(at_most, tail)], abs=1.01)
 
 
 # --- what the figures are drawn from ---------------------------------------------------------

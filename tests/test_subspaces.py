@@ -327,6 +327,22 @@ def test_chance_table_has_every_level_and_shared_a_only_moves_the_right_side():
     assert glob["low"].iloc[0] < 0 < glob["high"].iloc[0]
 
 
+@pytest.mark.parametrize("shared_a", [True, False])
+def test_modules_draw_their_chance_apart(shared_a):
+    """The spread of a mean of independent modules shrinks as 1 / sqrt(their number)."""
+
+    def spread(modules, pooled):
+        shapes = {f"model.layers.{i}.q_proj": (40, 30) for i in range(modules)}
+        table = chance_table(shapes, [1], r=4, draws=400, seed=0, shared_a=shared_a)
+        row = table.query("pooled == @pooled and quantity == 'cosine'").iloc[0]
+        return row["high"] - row["low"]
+
+    for pooled in ("global", "mean"):
+        assert spread(1, pooled) / spread(25, pooled) == pytest.approx(5, rel=0.2)
+    for pooled in ("module", "layer"):  # one module each
+        assert spread(1, pooled) / spread(25, pooled) == pytest.approx(1, rel=0.2)
+
+
 @pytest.mark.parametrize("k", [0, 9])
 def test_chance_needs_a_k_that_fits(k):
     with pytest.raises(UserError, match="k must lie between 1 and 8"):

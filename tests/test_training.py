@@ -1,6 +1,7 @@
 """Training: TRL's own trainers as oracles, determinism, going on after a kill, and clear errors."""
 
 import errno
+import gc
 import itertools
 import json
 import os
@@ -18,7 +19,7 @@ from toy import adapter, same, toy_pool, toy_run
 from transformers import TrainerCallback
 from trl import GRPOConfig, GRPOTrainer, SFTConfig, SFTTrainer
 
-from finetune_geometry import objectives, training
+from finetune_geometry import keys, objectives, training
 from finetune_geometry.models import load_model
 from finetune_geometry.profiles import METHODS, UserError
 from finetune_geometry.rollouts import load_rollouts
@@ -29,6 +30,15 @@ from finetune_geometry.training import summarise, train
 @pytest.fixture(autouse=True)
 def results_of_this_test(tmp_path, monkeypatch):
     monkeypatch.setenv("FINETUNE_GEOMETRY_RESULTS", str(tmp_path / "results"))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def libraries_out_of_the_way():
+    """Every training collects garbage once: half its time, were the libraries gone through too."""
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
 
 
 @pytest.fixture(scope="module")
@@ -203,6 +213,48 @@ def test_dpo_s_training_loss_is_the_closed_form(toy_model, monkeypatch):
     assert abs(seen[-1][1] - 0.6931) > 0.01  # it moved, so the check was of more than log 2
 
 
+def test_krafton_s_training_loss_is_the_closed_form_with_the_base_as_reference(
+    toy_model, monkeypatch
+):
+    """At every micro-batch: log-probabilities from plain logits, the base's without the adapter."""
+    run = toy_run(
+        toy_model,
+        training__bf16=False,
+        methods__offline_grpo__variant="krafton",
+        methods__offline_grpo__kl=1.0,
+    )
+    seen = []
+
+    class Checked(training.ObjectiveTrainer):
+        def compute_loss(self, model, inputs, *args, **kwargs):
+            ids, labels, weight = (inputs[key].clone() for key in ("input_ids", "labels", "weight"))
+            attention = inputs["attention_mask"].clone()
+            loss = super().compute_loss(model, inputs, *args, **kwargs)
+            mask = labels[:, 1:] != -100
+
+            def log_probs() -> torch.Tensor:
+                logits = model(input_ids=ids, attention_mask=attention).logits
+                return logits[:, :-1].log_softmax(-1).gather(-1, ids[:, 1:, None])[..., 0]
+
+            with torch.no_grad():
+                policy = log_probs()
+                with model.disable_adapter():
+                    base = log_probs()
+            apart = float((policy - base)[mask].abs().max())
+            closed = objectives.offline_grpo_krafton(policy, base, mask, weight, 1.0)
+            tokens = kwargs["num_items_in_batch"]
+            seen.append((float(loss.detach()), float(closed.sum() / tokens), apart))
+            return loss
+
+    monkeypatch.setattr(training, "ObjectiveTrainer", Checked)
+    train(run, "offline_grpo")
+    assert len(seen) == 4 * 2
+    for loss, closed, _ in seen:
+        assert loss == pytest.approx(closed, rel=1e-4, abs=1e-6)
+    assert seen[0][2] == 0  # the adapter is still zero
+    assert seen[-1][2] > 0.1  # it is not any more: policy and base can be told apart
+
+
 def test_precomputing_the_reference_leaves_dpo_s_weights_as_they_are(
     trained, toy_model, monkeypatch
 ):
@@ -227,6 +279,18 @@ def test_another_lora_seed_is_another_start(toy_model, trained):
     cards, _, _ = trained
     card = train(toy_run(toy_model, lora__seed=7, training__steps=1), "sft")
     assert card["lora_a_sha256"] != cards["sft"]["lora_a_sha256"]
+
+
+def test_the_dropout_of_the_settings_is_applied(trained, toy_model):
+    cards, adapters, _ = trained
+    run = toy_run(toy_model, lora__dropout=0.5)
+    card = train(run, "sft")
+    held = json.loads((run.adapter_dir("sft") / "adapter_config.json").read_text())
+    assert held["lora_dropout"] == 0.5
+    assert card["lora_a_sha256"] == cards["sft"]["lora_a_sha256"]
+    assert card["losses"][0] == cards["sft"]["losses"][0]  # B is 0: nothing to drop yet
+    assert card["gradient_norms"][0] != cards["sft"]["gradient_norms"][0]
+    assert not same(adapter(run, "sft"), adapters["sft"])
 
 
 @pytest.mark.parametrize(
@@ -397,7 +461,7 @@ def test_an_adapter_is_kept_while_all_that_made_it_is_the_same(toy_model, monkey
         with pytest.raises(KeyboardInterrupt):
             training.trained(toy_run(toy_model, pool=pool), "sft", "sft-lr")
         toy_run(toy_model)  # the first pool again
-        patch.setattr(training, "content_sha256", lambda source: "other weights")
+        patch.setattr(keys, "content_sha256", lambda source: "other weights")
         with pytest.raises(KeyboardInterrupt):
             training.trained(run, "sft", "sft-lr")
     assert train(changed, "sft", "sft-lr")["learning_rate"] == 1e-3

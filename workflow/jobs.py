@@ -26,7 +26,9 @@ class Job:
     name: str
     reads: tuple[str, ...]
     writes: tuple[str, ...]
-    settings: tuple[str, ...]  # sections or values of the profile; a change re-runs the notebook
+    # Sections or values of the profile; a change re-runs the notebook.  A test compares them with
+    # what the notebook reads in the smoke run.
+    settings: tuple[str, ...]
     files: tuple[str, ...] = ()  # globs of tracked files that it reads, relative to the checkout
     priority: int = 0  # what takes longest starts first
 
@@ -57,9 +59,14 @@ class Job:
         chosen = {
             key: value
             for key, value in profile.flat().items()
-            if any(f"{key}.".startswith(f"{section}.") for section in self.settings)
+            if any(covers(section, key) for section in self.settings)
         }
         return json.dumps(chosen, sort_keys=True)
+
+
+def covers(setting: str, key: str) -> bool:
+    """Whether a declared section or value takes in the value `key`: "lora" does "lora.r"."""
+    return f"{key}.".startswith(f"{setting}.")
 
 
 def modules_of(source: Path) -> list[Path]:
@@ -75,15 +82,24 @@ def modules_of(source: Path) -> list[Path]:
 
 @functools.cache
 def imports_of(source: Path) -> frozenset[Path]:
-    """Modules of this package that one file imports."""
+    """Modules of this package that one file imports, and the packages that they lie in."""
     names: list[str] = []
     for node in ast.walk(ast.parse(source.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             names += [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            names += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
-    inside = [name.partition(".")[2] for name in names if name.startswith(f"{PACKAGE.name}.")]
-    paths = [PACKAGE / f"{name}.py" for name in inside]
+        elif isinstance(node, ast.ImportFrom):
+            parts = [node.module] if node.module else []
+            if node.level:  # one dot is the folder that the file lies in
+                folder = source.parents[node.level - 1]
+                parts = [*folder.relative_to(PACKAGE.parent).parts, *parts]
+            names += [".".join([*parts, alias.name]) for alias in node.names]
+    paths: set[Path] = set()
+    for name in names:
+        first, *inside = name.split(".")
+        if first == PACKAGE.name:
+            for n in range(len(inside) + 1):  # importing a.b.c runs a and a.b, too
+                module = PACKAGE.joinpath(*inside[:n])
+                paths |= {module.with_name(f"{module.name}.py"), module / "__init__.py"}
     return frozenset(path for path in paths if path.is_file())
 
 
@@ -93,6 +109,9 @@ SECTIONS = (
 ROLLOUTS = ("rollouts/rollouts.parquet", "rollouts/card.json")
 ADAPTER_FILES = ("adapter_model.safetensors", "adapter_config.json", "card.json")
 ADAPTERS = tuple(f"adapters/{name}/{file}" for name in METHODS for file in ADAPTER_FILES)
+# SFT once more, its rows reshuffled: in every figure that is about direction.
+RESHUFFLED = tuple(f"adapters/sft-order/{file}" for file in ADAPTER_FILES)
+PREDICTED = ("geometry/predicted_cosine.csv",)
 PREDICTIONS = (
     "evaluation/predictions.parquet",
     "evaluation/accuracy.csv",
@@ -109,7 +128,7 @@ JOBS = [
         "ingredients/base_model",
         reads=(),
         writes=(),
-        settings=("model", "problems"),
+        settings=("model", "problems", "evaluation.max_new_tokens", "evaluation.batch_size"),
     ),
     Job(
         "ingredients/rollouts",
@@ -121,6 +140,8 @@ JOBS = [
             *("model", "problems", "rollouts", "training.steps", "training.batch_size"),
             *(f"methods.{method}.{key}" for method in METHODS for key in ("steps", "batch_size")),
             *("methods.rift.reward_lambda", "methods.offline_grpo.bias"),
+            # Which groups a training meets whole.
+            *("training.seed", "methods.offline_grpo.seed"),
         ),
         priority=100,
     ),
@@ -151,22 +172,29 @@ JOBS = [
     *(
         Job(
             f"geometry/{analysis}",
-            reads=ADAPTERS,
-            writes=(f"geometry/{analysis}.csv",),
-            settings=("geometry", "lora", "evaluation.confidence"),
+            reads=(*ADAPTERS, *RESHUFFLED, *reads),
+            writes=(f"geometry/{analysis}.csv", *writes),
+            settings=("geometry", "model.base", *chance),
             priority=10,
         )
-        for analysis in ("cosine", "principal_angles", "orthogonal_fraction")
+        for analysis, reads, writes, chance in (
+            ("cosine", ROLLOUTS, PREDICTED, ("lora.r", "lora.seed", "evaluation.confidence")),
+            ("principal_angles", (), (), ("lora.r", "evaluation.confidence")),
+            ("orthogonal_fraction", PREDICTED, (), ()),
+        )
     ),
     *(
         Job(
             f"geometry/{analysis}",
             reads=(*ROLLOUTS, *ADAPTERS),
             writes=(f"geometry/{analysis}.csv",),
-            settings=("model", "problems", "evaluation", "geometry", "training.threads"),
+            settings=("model", "geometry", "training.threads", *answers),
             priority=60 if analysis == "mode_connectivity" else 20,
         )
-        for analysis in ("mode_connectivity", "cka")
+        for analysis, answers in (
+            ("mode_connectivity", ("problems", "evaluation")),
+            ("cka", ("evaluation.confidence",)),
+        )
     ),
     Job(
         "evaluation/accuracy",
@@ -175,24 +203,31 @@ JOBS = [
         settings=("model", "problems", "evaluation", "training.threads"),
         priority=40,
     ),
+    Job(
+        "controls/reshuffled",
+        reads=ROLLOUTS,
+        writes=RESHUFFLED,
+        settings=("model", "lora", "training", "methods.sft"),
+        priority=50,
+    ),
     *(
         Job(
             f"controls/{control}",
-            reads=(*ROLLOUTS, *ADAPTERS),
+            reads=(*ROLLOUTS, *ADAPTERS, *(RESHUFFLED if control == "second_seed" else ())),
             writes=tuple(f"controls/{control}_{table}.csv" for table in tables),
             settings=(
                 *("model", "problems", "lora", "training", "methods.sft", "evaluation", "geometry"),
                 # Its prose puts DPO's rate beside SFT's; a changed adapter is seen by its files.
                 *(("methods.dpo.learning_rate",) if control == "matched_rate" else ()),
             ),
-            priority=55 if control == "second_seed" else 35,  # two trainings, one
+            priority=45 if control == "second_seed" else 35,
         )
         for control, tables in CONTROLS.items()
     ),
     Job(
         "evaluation/verdict",
         reads=(
-            *(*ROLLOUTS, *ADAPTERS, *PREDICTIONS),
+            *(*ROLLOUTS, *ADAPTERS, *RESHUFFLED, *PREDICTIONS),
             *(f"geometry/{analysis}.csv" for analysis in GEOMETRY),
             *(
                 f"controls/{name}_{table}.csv"
@@ -200,7 +235,9 @@ JOBS = [
                 for table in tables
             ),
         ),
-        writes=("claims.csv",),
+        writes=(
+            *("claims.csv", "evaluation/claims_rules.csv", "evaluation/claims_conditions.csv"),
+        ),
         settings=SECTIONS,
         files=("book/claims.yaml",),
     ),
@@ -208,6 +245,6 @@ JOBS = [
         "your_adapters",
         reads=ADAPTERS,
         writes=(),
-        settings=("geometry.null_draws", "geometry.seed"),
+        settings=("geometry.null_draws", "geometry.seed", "model.base"),
     ),
 ]

@@ -19,17 +19,17 @@
 #
 # ## The question
 #
-# The cosine chapter says how alike two losses are. Alike compared with what? The natural yardstick is one loss, trained twice. If SFT differs from SFT as much as it differs from RFT, then the geometry has not told the two losses apart.
+# A training draws at random twice: the initial matrix $A$ of every module, and the order of the rows. All six methods share the first, and the five that learn from single rollouts share the second. This chapter compares SFT with itself when one or both are drawn anew:
 #
-# A training draws at random twice: the initial matrix $A$ of every module, and the order of the rows. All six methods share the first, and the five that learn from single rollouts share the second. So this chapter trains SFT two more times:
+# - **SFT (reshuffled)**: the same initial $A$, the rows in another order, from [its own chapter](reshuffled). It is the yardstick of the geometry chapters;
+# - **SFT (seed)**: another initial $A$ and another order, trained here. This is the paper's second seed (claim C14).
 #
-# - **SFT (order)**: the same initial $A$, the rows in another order. A run makes {number}`sft.epochs:.2f` passes; below one it does not come to all the rows, so another order also means other rows;
-# - **SFT (seed)**: another initial $A$ and another order. This is the paper's second seed (claim C14).
+# Three questions. How does each method compare with the yardstick, by more measures than the cosine? What does a new $A$ add? And do the three runs of one loss answer equally well?
 
 # %% tags=["parameters"]
 profile: str = "tiny"  # which profile: smoke, tiny, qwen3-0.6b, qwen3-4b, llama-3.2-3b
 run: str = ""  # folder under results/; empty: the profile's name
-seed: int = 123  # the second seed, of the order of the rows and of the initial A
+seed: int = 123  # the second seed, of the initial A and of the order of the rows
 
 # %% tags=["hide-input", "remove-stderr"]
 import numpy as np
@@ -72,19 +72,22 @@ check_parameters(globals())
 set_style()
 this_run = Run.open(profile, run)
 settings, evaluation = this_run.profile.geometry, this_run.profile.evaluation
-controls = {
-    "sft-order": {"methods.sft.seed": seed},
-    "sft-seed": {"methods.sft.seed": seed, "lora.seed": seed},
-}
+controls = ["sft-order", "sft-seed"]
 
 # %% [markdown]
 # ## Train
 #
-# Nothing but the seeds differs from [the chapter on SFT](../methods/sft): the same pool of rows, learning rate and number of steps.
+# Nothing but the two seeds differs from [the chapter on SFT](../methods/sft): the same pool of rows, learning rate and number of steps. SFT (reshuffled) is there already.
 
 # %% tags=["hide-output"]
-for name, changes in controls.items():
-    trained(Run.open(profile, run, changes), "sft", name)
+changes = {"methods.sft.seed": seed, "lora.seed": seed}
+trained(Run.open(profile, run, changes), "sft", "sft-seed")
+
+# %%
+cards = {name: this_run.read_json(f"adapters/{name}/card.json") for name in ("sft", *controls)}
+drawn = [(name, card["seed"], card["lora_a_sha256"][:8]) for name, card in cards.items()]
+columns = ["adapter", "seed of the order", "initial A, start of its hash"]
+show_table(pd.DataFrame(drawn, columns=columns), {"adapter": label})
 
 # %% [markdown]
 # ## How alike are they?
@@ -104,7 +107,7 @@ angles = angles.query("module == 'mean'")
 for name, table in {"cosine": cosines, "angles": angles}.items():
     this_run.write_table(f"controls/second_seed_{name}.csv", table)
 
-# %% mystnb={"figure": {"name": "fig-second-seed", "caption": "Do two losses differ more than two runs of one? Likeness with SFT, by three measures: two more runs of SFT in the upper rows, the other methods below. A dot to the left of the dashed line differs from SFT by more than another order makes SFT differ from itself. Grey is chance: random deltas, with SFT's initial A shared in every row but that of SFT (seed), which is why the right panel starts higher for the others. The global cosine with SFT is {number}`second_seed.cosine.order:.3f` for another order, {number}`second_seed.cosine.seed:.3f` for another seed, {number}`second_seed.cosine.rft:.3f` for RFT and {number}`second_seed.cosine.dpo:.3f` for DPO. Bars are {number}`profile.evaluation.confidence:.0%` bootstrap intervals over modules; they are not intervals over seeds, for there is one run of each kind."}, "image": {"alt": "Three panels with one row for each of two more runs of SFT and five other methods: global cosine, agreement of first left and of first right singular vectors with those of SFT."}} tags=["hide-input"]
+# %% mystnb={"figure": {"name": "fig-second-seed", "caption": "Do two losses differ more than two runs of one? Likeness with SFT, by three measures: two more runs of SFT in the upper rows, the other methods below. The dashed line is SFT (reshuffled): a dot to the left of it differs from SFT by more than other rows make SFT differ from itself. Grey is chance: random deltas, with SFT's initial A shared in every row but that of SFT (seed), which is why the right panel starts higher for the others. The global cosine with SFT is {number}`second_seed.cosine.order:.3f` for SFT (reshuffled), {number}`second_seed.cosine.seed:.3f` for SFT (seed), {number}`second_seed.cosine.rft:.3f` for RFT, {number}`second_seed.cosine.offline_grpo:.3f` for Offline GRPO and {number}`second_seed.cosine.dpo:.3f` for DPO. Bars are {number}`profile.evaluation.confidence:.0%` bootstrap intervals over modules; they are not intervals over seeds, for there is one run of each kind."}, "image": {"alt": "Three panels with one row for each of two more runs of SFT and five other methods: global cosine, agreement of first left and of first right singular vectors with those of SFT."}} tags=["hide-input"]
 measures = {
     "global cosine": cosines,
     "first left vectors": angles.query("side == 'left'"),
@@ -133,7 +136,7 @@ levels = [
 ]
 alike["chance_low"] = [float(level["low"]) for level in levels]
 alike["chance_high"] = [float(level["high"]) for level in levels]
-likeness(alike, names, controls=list(controls), level="sft-order", reference="sft")
+likeness(alike, names, controls=controls, level="sft-order", reference="sft")
 # %%
 wide = alike.pivot_table(index="other", columns="measure", values="value", sort=False)
 show_table(
@@ -142,14 +145,18 @@ show_table(
 )
 
 # %% [markdown]
-# **The order of the rows.** With the same initial $A$, SFT and SFT in another order have a cosine of {number}`second_seed.cosine.order:.3f`; SFT and RFT have {number}`second_seed.cosine.rft:.3f`, SFT and RIFT {number}`second_seed.cosine.rift:.3f`. RFT and RIFT see the rows in SFT's own order. Where both are above that of the other order, SFT is closer to RFT and RIFT than to itself on other rows: "nearly collinear" then says less about the losses than about the shared rows. Where a cosine is clearly below it, with intervals apart, the loss makes more of a difference than this other order did. DFT has {number}`second_seed.cosine.dft:.3f`, Offline GRPO {number}`second_seed.cosine.offline_grpo:.3f`, DPO {number}`second_seed.cosine.dpo:.3f`.
+# **The order of the rows.** With the same initial $A$, SFT and SFT (reshuffled) have a cosine of {number}`second_seed.cosine.order:.3f` ({number}`second_seed.low.order:.3f` to {number}`second_seed.high.order:.3f`). Three readings of a method's cosine with SFT follow from it:
 #
-# **The initialisation.** With another $A$ *and* another order the cosine is {number}`second_seed.cosine.seed:.3f`. The step down from the order alone is what the new $A$ adds; no run here changes $A$ alone. A LoRA delta $B A$ reads only the inputs that its $A$ reads. If $A$ stayed where it started, two independent $A$ would read almost unrelated inputs, and the cosine would stay near $r / d_{\mathrm{in}}$, {number}`verdict.floor:.3f` here. Training turns $A$, so it has to be measured: the first right vectors agree to {number}`second_seed.right.seed:.3f`, the first left ones, which $A$ does not confine, to {number}`second_seed.left.seed:.3f`. In the paper it is 0.07 and 0.99.
+# - *Clearly above.* SFT and RFT have {number}`second_seed.cosine.rft:.3f`, SFT and RIFT {number}`second_seed.cosine.rift:.3f`. Both see SFT's own rows in SFT's order. Where they are above the yardstick, "nearly collinear" says less about the losses than about the shared rows; [the cosine chapter](../geometry/cosine) predicts such a number from the rows alone.
+# - *About equal.* SFT and Offline GRPO have {number}`second_seed.cosine.offline_grpo:.3f` ({number}`second_seed.low.offline_grpo:.3f` to {number}`second_seed.high.offline_grpo:.3f`). Where the two intervals meet, Offline GRPO is as far from SFT as SFT is from itself on other rows, and its "orthogonal part" is no mark of its loss.
+# - *Clearly below.* DFT has {number}`second_seed.cosine.dft:.3f`, DPO {number}`second_seed.cosine.dpo:.3f`. Where the intervals lie apart, the difference is more than this other order made. What made it, the loss, the rate or other rows (DPO has its own), is a further question.
+#
+# **The initialisation.** With another $A$ *and* another order, SFT (seed), the cosine is {number}`second_seed.cosine.seed:.3f`. The step down from the order alone is what the new $A$ adds; no run here changes $A$ alone. A LoRA delta $B A$ reads only the inputs that its $A$ reads. If $A$ stayed where it started, two independent $A$ would read almost unrelated inputs, and the cosine would stay near $r / d_{\mathrm{in}}$, {number}`verdict.floor:.3f` here. Training turns $A$, so it has to be measured: the first right vectors agree to {number}`second_seed.right.seed:.3f`, the first left ones, which $A$ does not confine, to {number}`second_seed.left.seed:.3f`. In the paper it is 0.07 and 0.99.
 
 # %% [markdown]
 # ## Are the two seeds connected, and equally good?
 #
-# Two more questions of claim C14 and of the accuracy chapter: does a barrier stand between two seeds, on the tasks of [](../geometry/mode_connectivity), and how far apart are their accuracies?
+# Two more questions of claim C14 and of the accuracy chapter: does the loss rise between two seeds, on the tasks of [](../geometry/mode_connectivity), and how far apart are their accuracies? Both conventions of that chapter are in the table: the height above the straight line between the ends, and Frankle's barrier.
 
 # %% tags=["remove-stderr"]
 torch.set_num_threads(this_run.profile.training.threads)
@@ -166,7 +173,7 @@ with Mixture(model, {n: load_adapter(this_run.adapter_dir(n), n) for n in ends})
     scores = score_points(mixture, tokenizer, tasks, line_points(ends, alphas))
 line = connectivity_table(scores, ends, alphas, **sampling)
 this_run.write_table("controls/second_seed_connectivity.csv", line)
-heights = line[line["quantity"].isin(["barrier", "midpoint"])]
+heights = line[line["quantity"].isin(["height", "barrier", "midpoint"])]
 show_table(
     heights[["metric", "quantity", "value", "low", "high"]],
     {"metric": METRICS.get, **dict.fromkeys(["value", "low", "high"], "{:.3f}")},
@@ -174,21 +181,24 @@ show_table(
 
 # %% tags=["hide-output"]
 answers = evaluate_models(this_run, ["sft", *controls], beside=())
+# A family of tests of its own: no pair of it is tested in another chapter.
+family = [("sft", "sft-order"), ("sft", "sft-seed"), ("sft-order", "sft-seed")]
 
 # %%
 accuracy = accuracy_table(answers, evaluation.confidence)
-pairs = mcnemar_table(answers, evaluation.equivalence_margin, evaluation.confidence)
+pairs = mcnemar_table(answers, evaluation.equivalence_margin, evaluation.confidence, pairs=family)
 show_table(accuracy, {"model": label, **dict.fromkeys(["accuracy", "low", "high"], "{:.1%}")})
 
 # %% [markdown]
-# The boxed answer has a barrier of {number}`second_seed.barrier.boxed_cross_entropy.value:.3f` nats per token ({number}`second_seed.barrier.boxed_cross_entropy.low:.3f` to {number}`second_seed.barrier.boxed_cross_entropy.high:.3f`) between the two seeds, on a curve of {number}`second_seed.boxed.least:.1f` to {number}`second_seed.boxed.largest:.1f` nats. At the midpoint it stands {number}`second_seed.midpoint.boxed_cross_entropy.value:.3f` above the straight line; the paper has 0.004. The barrier of the held-out SFT loss is {number}`second_seed.barrier.sft_cross_entropy.value:.3f`.
+# The loss of the boxed answer rises {number}`second_seed.height.boxed_cross_entropy.value:.3f` nats per token ({number}`second_seed.height.boxed_cross_entropy.low:.3f` to {number}`second_seed.height.boxed_cross_entropy.high:.3f`) above the straight line between the two seeds, on a curve of {number}`second_seed.boxed.least:.1f` to {number}`second_seed.boxed.largest:.1f` nats. At the midpoint it stands {number}`second_seed.midpoint.boxed_cross_entropy.value:.3f` above that line; the paper has 0.004. A blind guess costs {number}`mode_connectivity.blind:.1f` nats; above that, neither number says anything about the two models. The height of the held-out SFT loss is {number}`second_seed.height.sft_cross_entropy.value:.3f`, Frankle's barrier {number}`second_seed.barrier.sft_cross_entropy.value:.3f`.
 #
 # Three runs of one loss lie {number}`second_seed.spread:.1%` apart in accuracy, from worst to best; the smallest McNemar p of their three pairs, corrected, is {number}`second_seed.least_p:.2g`. A difference of this size between two methods, one run each, is no evidence that the methods differ. A larger one is not yet evidence that they do: three runs show a range, not its limit.
 #
 # ## How to read the figure, and how not to
 #
-# - **Compare the methods with the dashed line only.** Like them, SFT (order) shares SFT's $A$. SFT (seed) does not; its row belongs beside the paper's second seed.
-# - **One more run of each kind is not a distribution.** It is one example of what chance does, not how often or how far. For another draw, give this notebook another `seed` and a `run` of its own, because it replaces these adapters and the numbers of claim C14.
+# - **Compare the methods with the dashed line only.** Like them, SFT (reshuffled) shares SFT's $A$. SFT (seed) does not; its row belongs beside the paper's second seed.
+# - **One more run of each kind is not a distribution.** It is one example of what chance does, not how often or how far. For another draw, give this notebook another `seed` and a `run` of its own, because it replaces the adapter and the numbers of claim C14.
+# - **A cosine does not rank what models do.** It compares weights. Whether SFT (seed), with the lower cosine, also answers less like SFT than SFT (reshuffled) does is told by its answers only.
 # - **A test over problems does not see seeds.** McNemar's test asks whether *these two models* differ on problems like these. It cannot say whether the *methods* differ, because a method is all the models that it might have made.
 # - **A low cosine between two seeds is no sign of two solutions.** A new $A$ alone lowers it, even where one gradient makes both ([](../ingredients/lora_delta)). Compare left singular vectors, or what the models do.
 #
@@ -211,16 +221,16 @@ show_table(accuracy, {"model": label, **dict.fromkeys(["accuracy", "low", "high"
 #
 # ## Take-away
 #
-# A likeness between two losses needs the likeness of one loss with itself beside it. Sharing $A$ makes cosines comparable and hides one of the two draws of a training; the order of the rows is the other.
+# A likeness between two losses needs the likeness of one loss with itself beside it. Sharing $A$ makes cosines comparable and hides one of the two draws of a training; the order of the rows is the other, and SFT (reshuffled) shows it.
 
 # %% tags=["remove-cell"]
 
 
-def by_name(rows: pd.DataFrame) -> dict[str, float]:
+def by_name(rows: pd.DataFrame, column: str = "value") -> dict[str, float]:
     short = {name: name.partition("-")[2] for name in controls}
     return {
         short.get(other, other): float(value)
-        for other, value in zip(rows["other"], rows["value"], strict=True)
+        for other, value in zip(rows["other"], rows[column], strict=True)
     }
 
 
@@ -234,8 +244,11 @@ this_run.record(
     "second_seed",
     {
         "cosine": by_name(alike.query("measure == 'global cosine'")),
+        "low": by_name(alike.query("measure == 'global cosine'"), "low"),
+        "high": by_name(alike.query("measure == 'global cosine'"), "high"),
         "left": by_name(alike.query("measure == 'first left vectors'")),
         "right": by_name(alike.query("measure == 'first right vectors'")),
+        "height": along("height"),
         "barrier": along("barrier"),
         "midpoint": along("midpoint"),
         "boxed": {"least": float(boxed.min()), "largest": float(boxed.max())},

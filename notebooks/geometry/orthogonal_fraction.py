@@ -15,11 +15,11 @@
 # (geometry-orthogonal-fraction)=
 # # Orthogonal fraction: how much of a delta is not SFT?
 #
-# **What you will learn.** How to split a delta into a part that SFT explains and a part that it does not, why "67 % orthogonal" and "45 % orthogonal" can be one and the same delta, and where in the network the rest sits.
+# **What you will learn.** How to split a delta into a part that SFT explains and a part that it does not, why "67 % orthogonal" and "45 % orthogonal" can be one and the same delta, and how large that part is for SFT itself on other rows.
 #
 # ## The question
 #
-# The paper says that two thirds of Offline GRPO's delta are orthogonal to SFT's, most of all in the last blocks (claim C5). Two thirds of *what*, and orthogonal to *what*: to the one direction in which SFT moved, or to all directions that SFT uses?
+# The paper says that two thirds of Offline GRPO's delta are orthogonal to SFT's, most of all in the last blocks (claim C5). Two thirds of *what*, and orthogonal to *what*: to the one direction in which SFT moved, or to all directions that SFT uses? And two thirds compared with what? [SFT (reshuffled)](../controls/reshuffled), the same loss on other rows, has a part off SFT's direction, too. It is in every figure below, with hollow marks.
 
 # %% tags=["parameters"]
 profile: str = "tiny"  # which profile: smoke, tiny, qwen3-0.6b, qwen3-4b, llama-3.2-3b
@@ -33,16 +33,19 @@ import numpy as np
 
 from finetune_geometry import plots
 from finetune_geometry.deltas import LowRankDelta, adapter_from, load_run
-from finetune_geometry.geometry_plots import share_panels
+from finetune_geometry.geometry_plots import predictions, share_panels
+from finetune_geometry.prediction import outside_fractions
 from finetune_geometry.profiles import METHODS
 from finetune_geometry.records import Run, check_parameters
 from finetune_geometry.similarity import chance_outside, orthogonal_fraction_table, versus
+from finetune_geometry.tables import show_table
 
 check_parameters(globals())
 plots.set_style()
 this_run = Run.open(profile, run, {"geometry.k": k})
 k = this_run.profile.geometry.k
 ks = sorted({*this_run.profile.geometry.ks, k})
+control = "sft-order"
 
 # %% [markdown]
 # ## Definition
@@ -95,16 +98,15 @@ plots.toy(
 # The base has nothing to split: its delta is zero, and a share of nothing is not defined. It appears in the table as `undefined_fraction`.
 
 # %%
-adapters = load_run(this_run, others)
+adapters = load_run(this_run, f"{control},{others}")
 names = [a.name for a in adapters]
 table = orthogonal_fraction_table(adapters, reference=reference, ks=ks)
 this_run.write_table("geometry/orthogonal_fraction.csv", table)
-shown = [n for n in names if n in METHODS or n == "base"] if "sft" in names else names
-split = versus(table, reference, among=shown)
+split = versus(table, reference, among=names)
 modules = {m: adapters[0].shapes[m] for m in adapters[0]}
 chance = {side: chance_outside(modules, k, side=side) for side in ("left", "right")}
 
-# %% mystnb={"figure": {"name": "fig-fraction-global", "caption": "How much of each delta is not SFT? Shares outside SFT's direction (all modules stacked) and outside the span of its {number}`orthogonal_fraction.k` leading output directions. Offline GRPO: {number}`orthogonal_fraction.direction.norm.offline_grpo:.0%` of the norm, {number}`orthogonal_fraction.direction.energy.offline_grpo:.0%` of the energy outside the direction; outside the subspace {number}`orthogonal_fraction.subspace.norm.offline_grpo:.0%` and {number}`orthogonal_fraction.subspace.energy.offline_grpo:.0%`. DFT: {number}`orthogonal_fraction.direction.norm.dft:.0%` of the norm outside the direction, DPO {number}`orthogonal_fraction.direction.norm.dpo:.0%`. Dashed: chance. The base has no delta to split. An orthogonal part may be learning or noise; the figure cannot tell."}, "image": {"alt": "Two panels, outside the direction and outside the subspace of SFT: for each method the share of the norm and of the energy as two marks, with a dashed chance line."}} tags=["hide-input"]
+# %% mystnb={"figure": {"name": "fig-fraction-global", "caption": "How much of each delta is not SFT? Shares outside SFT's direction (all modules stacked) and outside the span of its {number}`orthogonal_fraction.k` leading output directions. SFT (reshuffled), one loss on other rows: {number}`orthogonal_fraction.direction.norm.reshuffled:.0%` of the norm, {number}`orthogonal_fraction.direction.energy.reshuffled:.0%` of the energy outside the direction, {number}`orthogonal_fraction.subspace.norm.reshuffled:.0%` of the norm outside the subspace. Offline GRPO: {number}`orthogonal_fraction.direction.norm.offline_grpo:.0%` of the norm, {number}`orthogonal_fraction.direction.energy.offline_grpo:.0%` of the energy outside the direction; outside the subspace {number}`orthogonal_fraction.subspace.norm.offline_grpo:.0%` and {number}`orthogonal_fraction.subspace.energy.offline_grpo:.0%`. DFT: {number}`orthogonal_fraction.direction.norm.dft:.0%` of the norm outside the direction, DPO {number}`orthogonal_fraction.direction.norm.dpo:.0%`. Dashed: chance, if nothing but $A$ were shared. The base has no delta to split. An orthogonal part may be a method's own, or what other rows would have done as well; only a part clearly larger than that of SFT (reshuffled) speaks for the first."}, "image": {"alt": "Two panels, outside the direction and outside the subspace of SFT: for each method and for SFT reshuffled the share of the norm as a dot and of the energy as a stroke, with a dashed chance line."}} tags=["hide-input"]
 share_panels(
     split.query("module == 'global' and side in ['', 'left'] and k in [0, @k]"),
     {"outside_direction": 1.0, "outside_subspace": chance["left"]},
@@ -118,7 +120,7 @@ share_panels(
 #
 # The paper finds the rest of Offline GRPO concentrated in the last blocks: 0.55 of the norm in the middle, 0.79 to 0.86 in the last five.
 
-# %% mystnb={"figure": {"name": "fig-fraction-depth", "caption": "In which layers does a method leave SFT's direction? Norm fraction outside the direction, the modules of a layer stacked and compared with SFT's delta in that layer. Offline GRPO has {number}`orthogonal_fraction.layers.first.offline_grpo:.2f` in the first layer, its highest, {number}`orthogonal_fraction.layers.highest:.2f`, in layer {number}`orthogonal_fraction.layers.highest_at`, and {number}`orthogonal_fraction.layers.last.offline_grpo:.2f` in the last. Dashed: chance. A large share in a layer with a small delta is a large share of little."}, "image": {"alt": "Norm fraction outside SFT's direction by layer, one line a method, with a dashed line at one for chance."}} tags=["hide-input"]
+# %% mystnb={"figure": {"name": "fig-fraction-depth", "caption": "In which layers does a method leave SFT's direction? Norm fraction outside the direction, the modules of a layer stacked and compared with SFT's delta in that layer. Offline GRPO has {number}`orthogonal_fraction.layers.first.offline_grpo:.2f` in the first layer, its highest, {number}`orthogonal_fraction.layers.highest:.2f`, in layer {number}`orthogonal_fraction.layers.highest_at`, and {number}`orthogonal_fraction.layers.last.offline_grpo:.2f` in the last; SFT (reshuffled), with hollow marks, has {number}`orthogonal_fraction.layers.first.reshuffled:.2f` and {number}`orthogonal_fraction.layers.last.reshuffled:.2f`. A rise that both have is no property of Offline GRPO. Dashed: chance. A large share in a layer with a small delta is a large share of little."}, "image": {"alt": "Norm fraction outside SFT's direction by layer, one line a method and one with hollow marks for SFT reshuffled, with a dashed line at one for chance."}} tags=["hide-input"]
 plots.by_depth(
     split.query("module == 'layer' and quantity == 'outside_direction_norm'"),
     name="other",
@@ -127,7 +129,7 @@ plots.by_depth(
     chance=1.0,
     chance_label="chance",
 )
-# %% mystnb={"figure": {"name": "fig-fraction-subspace", "caption": "In which layers does a method write into outputs that SFT does not use? Norm fraction outside the span of SFT's {number}`orthogonal_fraction.k` leading left singular vectors. Dashed: chance for the shapes of this run, {number}`orthogonal_fraction.chance.left:.3f`. A value near chance says that the method's outputs are unrelated to SFT's; the number of directions, k, decides how low a related method can go."}, "image": {"alt": "Norm fraction outside SFT's leading output subspace by layer, one line a method, with a dashed chance line just below one."}} tags=["hide-input"]
+# %% mystnb={"figure": {"name": "fig-fraction-subspace", "caption": "In which layers does a method write into outputs that SFT does not use? Norm fraction outside the span of SFT's {number}`orthogonal_fraction.k` leading left singular vectors. Dashed: chance for the shapes of this run, {number}`orthogonal_fraction.chance.left:.3f`. Hollow: SFT (reshuffled), {number}`orthogonal_fraction.subspace.norm.reshuffled:.2f` over all layers. A value near chance says that the method's outputs are unrelated to SFT's; the number of directions, k, decides how low a related method can go."}, "image": {"alt": "Norm fraction outside SFT's leading output subspace by layer, one line a method and one with hollow marks for SFT reshuffled, with a dashed chance line just below one."}} tags=["hide-input"]
 plots.by_depth(
     split.query(
         "module == 'layer' and quantity == 'outside_subspace_norm' and side == 'left' and k == @k"
@@ -142,13 +144,39 @@ plots.by_depth(
 # %% [markdown]
 # ## The chance level and controls
 #
-# A random delta is outside SFT's *direction* with all but nothing of its norm: its cosine is within the chance band of [the cosine chapter](cosine), so the fraction is 1 to three digits. A random delta is outside a $k$-dimensional *subspace* of $\R^{d}$ with an energy of $1 - k/d$ on average, exactly. For this run's shapes and $k =$ {number}`orthogonal_fraction.k` the norm fraction by chance is {number}`orthogonal_fraction.chance.left:.3f` on the left. On the right, chance has no such meaning: all methods share the initial $A$, and the right-hand rows of the table are low for that reason alone.
+# **Random $B$.** A random delta is outside SFT's *direction* with all but nothing of its norm: its cosine is within the chance band of [the cosine chapter](cosine), so the fraction is 1 to three digits. A random delta is outside a $k$-dimensional *subspace* of $\R^{d}$ with an energy of $1 - k/d$ on average, exactly. For this run's shapes and $k =$ {number}`orthogonal_fraction.k` the norm fraction by chance is {number}`orthogonal_fraction.chance.left:.3f` on the left. On the right, chance has no such meaning: all methods share the initial $A$, and the right-hand rows of the table are low for that reason alone.
 #
-# The subspace fraction lies between 0 and 1, and is 0 only if a method uses none but SFT's $k$ directions. SFT itself is the natural floor: outside its own top-{number}`orthogonal_fraction.k` subspace it still has the energy of its remaining singular values.
+# **The same loss.** SFT (reshuffled) is outside SFT's direction with {number}`orthogonal_fraction.direction.norm.reshuffled:.0%` of its norm, Offline GRPO with {number}`orthogonal_fraction.direction.norm.offline_grpo:.0%`. Where these are about equal, "orthogonal to SFT" says of Offline GRPO what it says of SFT on other rows, and nothing about its loss. The control answers one more objection: its orthogonal part is not noise, for it comes from the same loss on rows as good as SFT's. So an orthogonal part that improves a model would not show that a *new* thing was learnt.
+#
+# **The shared rows.** [The cosine chapter](cosine) predicts cosines from the weights on the rollouts alone. Each predicted cosine $c$ is a predicted fraction $\sqrt{1 - c^2}$.
+
+# %% mystnb={"figure": {"name": "fig-fraction-predicted", "caption": "How large an orthogonal part do the weights on the rollouts predict? Dots: norm fraction outside SFT's direction, with its interval over modules. Diamonds: predicted from how often, and with which weight, each rollout was seen. Triangles: the same with one common part, fitted on SFT (reshuffled). Dashed: chance, if nothing but $A$ were shared. Offline GRPO: {number}`orthogonal_fraction.predicted.offline_grpo:.2f` and {number}`orthogonal_fraction.predicted_common.offline_grpo:.2f` predicted, {number}`orthogonal_fraction.direction.norm.offline_grpo:.2f` trained; SFT (reshuffled): {number}`orthogonal_fraction.predicted.reshuffled:.2f` without the common part and {number}`orthogonal_fraction.direction.norm.reshuffled:.2f` trained. A part no larger than predicted needs no cause but the loss's weights; whether it changes answers is another question."}, "image": {"alt": "One row a method: a dot for the trained norm fraction outside SFT's direction, a diamond and a triangle for the two predictions, and a dashed chance line at one."}} tags=["hide-input"]
+cosines = this_run.read_table("geometry/predicted_cosine.csv")
+foreseen = outside_fractions(cosines[(cosines["a"] == reference) | (cosines["b"] == reference)])
+foreseen["other"] = foreseen["b"].where(foreseen["a"] == reference, foreseen["a"])
+predictions(
+    foreseen,
+    1.0,
+    xlabel=f"norm fraction outside the direction of {plots.label(reference)}",
+    names=[plots.label(name) for name in foreseen["other"].unique()],
+)
+# %%
+wide = foreseen.pivot_table(index="other", columns="quantity", values="value", sort=False)
+words = {"trained": "trained", "predicted": "predicted", "predicted_common": "with a common part"}
+show_table(
+    wide[list(words)].rename(columns=words).reset_index(names="outside the direction"),
+    {"outside the direction": plots.label, **dict.fromkeys(words.values(), "{:.3f}")},
+)
+
+# %% [markdown]
+# DFT has no row: its weights hang on the student's own probabilities, which are not known before the training. A trained fraction *below* its prediction means that the two deltas share more than the weights ask for, above it that they share less.
+#
+# **The floor of the subspace fraction.** It lies between 0 and 1, and is 0 only if a method uses none but SFT's $k$ directions. SFT itself is the natural floor: outside its own top-{number}`orthogonal_fraction.k` subspace it still has the energy of its remaining singular values.
 #
 # ## How to read the figures, and how not to
 #
 # - **Ask "norm or energy?"** The paper's 0.67 is a norm fraction. In energy it is 0.45. By the same formula its DFT is at 0.82 and its DPO at 0.998, although it singles out Offline GRPO.
+# - **Orthogonal to SFT's direction is not orthogonal to what SFT does.** SFT on other rows is off SFT's direction, too. Put the fraction of SFT (reshuffled) beside every "orthogonal".
 # - **The fraction is the cosine again.** Globally it carries no information beyond [the cosine](cosine); it only shows the range near 1 better. The subspace fraction and the profile over depth are new.
 # - **Orthogonal is not different in effect.** A delta of ten times the length of SFT's with a tenth of its energy outside moves further off than a short, fully orthogonal one. Multiply by the norm before you say "much".
 # - **Off SFT is not off everything.** Two methods can each be 80 % outside SFT and be close to each other.
@@ -174,7 +202,7 @@ plots.by_depth(
 #
 # ## Take-away
 #
-# Say norm or energy, direction or subspace. The orthogonal fraction shows what a cosine near 1 hides, and its profile over depth shows where two losses part.
+# Say norm or energy, direction or subspace, and say how large the part is for the same loss on other rows. The orthogonal fraction shows what a cosine near 1 hides, and its profile over depth shows where two losses part.
 
 
 # %% tags=["remove-cell"]
@@ -184,7 +212,14 @@ def of_each(quantity: str, module: str = "global", layer: int = -1, **more) -> d
     ]
     for column, value in more.items():
         rows = rows[rows[column] == value]
-    return dict(zip(rows["other"], rows["value"], strict=True))
+    return by_name(rows)
+
+
+def by_name(rows) -> dict[str, float]:
+    return {
+        "reshuffled" if name == control else name: float(value)
+        for name, value in zip(rows["other"], rows["value"], strict=True)
+    }
 
 
 layers = sorted(set(split["layer"]) - {-1})
@@ -208,5 +243,10 @@ this_run.record(
             "highest_at": int(grpo.idxmax()),
         },
         "chance": chance,
+        **{
+            name: dict.fromkeys(METHODS, float("nan")) | by_name(rows)
+            for name, rows in foreseen.groupby("quantity")
+            if name != "trained"
+        },
     },
 )

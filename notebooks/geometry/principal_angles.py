@@ -19,7 +19,7 @@
 #
 # ## The question
 #
-# A delta can be strong in a few directions and weak in the rest. Two methods may use the same few directions with different strengths. Their cosine is then low and yet they act through the same channels. Principal angles ask about the channels and ignore the strengths. In the paper they separate the methods in the same order as the cosine (claim C2), and DPO is said to be "orthogonal" to the rest (claim C7).
+# A delta can be strong in a few directions and weak in the rest. Two methods may use the same few directions with different strengths. Their cosine is then low and yet they act through the same channels. Principal angles ask about the channels and ignore the strengths. In the paper they separate the methods in the same order as the cosine (claim C2), and DPO is said to be "orthogonal" to the rest (claim C7). [SFT (reshuffled)](../controls/reshuffled), one loss on other rows, is in every figure with hollow marks: it shows how far apart the channels of SFT and of SFT are.
 
 # %% tags=["parameters"]
 profile: str = "tiny"  # which profile: smoke, tiny, qwen3-0.6b, qwen3-4b, llama-3.2-3b
@@ -36,7 +36,7 @@ import pandas as pd
 from finetune_geometry import plots
 from finetune_geometry.deltas import load_run
 from finetune_geometry.geometry_plots import angle_panels, by_k
-from finetune_geometry.nulls import chance_table, smallest_angle_limit
+from finetune_geometry.nulls import chance_angles, chance_table, smallest_angle_limit
 from finetune_geometry.profiles import METHODS
 from finetune_geometry.records import Run, check_parameters
 from finetune_geometry.similarity import versus
@@ -48,6 +48,7 @@ this_run = Run.open(profile, run, {"geometry.k": k, "geometry.null_draws": draws
 settings = this_run.profile.geometry
 k = settings.k
 ks = sorted({*settings.ks, k})
+control = "sft-order"
 
 # %% [markdown]
 # ## Definition
@@ -92,14 +93,13 @@ plots.toy(
 # For every module and both sides, all pairs. The base's delta is zero and spans nothing, so the base has no angle with anyone; the table names that (`undefined_angle`) and the matrix hatches it. The same table holds the effective ranks, which are properties of one delta.
 
 # %%
-adapters = load_run(this_run, others)
+adapters = load_run(this_run, f"{control},{others}")
 angles = principal_angle_table(adapters, ks=ks)
 spectra = spectrum_table(adapters)
 ranks = spectra.query("quantity != 'singular_value'").assign(side="both")
 this_run.write_table("geometry/principal_angles.csv", pd.concat([angles, ranks]))
 this_run.write_table("geometry/spectra.csv", spectra)
 names = [a.name for a in adapters]
-shown = [n for n in names if n in METHODS or n == "base"] if "sft" in names else names
 modules = {m: adapters[0].shapes[m] for m in adapters[0]}
 confidence = this_run.profile.evaluation.confidence
 chance = chance_table(
@@ -113,25 +113,25 @@ chance = chance_table(
 this_run.write_table("geometry/chance_angles.csv", chance)
 at_k = angles[angles["k"] == k]
 
-# %% mystnb={"figure": {"name": "fig-angles-pairs", "caption": "Which methods write into the same output directions? Smallest left principal angle at k = {number}`principal_angles.k`, median over the {number}`principal_angles.modules` modules, in degrees. Chance for this median is {number}`principal_angles.chance.left.smallest_low:.1f` to {number}`principal_angles.chance.left.smallest_high:.1f` degrees. Small means that the two methods share at least one output direction, not that they share all."}, "image": {"alt": "Lower-triangle matrix of smallest left principal angles between the six methods, with a hatched row for the base."}} tags=["hide-input"]
+# %% mystnb={"figure": {"name": "fig-angles-pairs", "caption": "How close do two methods' output directions come? Smallest left principal angle at k = {number}`principal_angles.k`, median over the {number}`principal_angles.modules` modules, in degrees. SFT and SFT (reshuffled), one loss on other rows, have {number}`principal_angles.left.smallest.sft_reshuffled:.1f`, SFT and RFT {number}`principal_angles.left.smallest.sft_rft:.1f`, SFT and Offline GRPO {number}`principal_angles.left.smallest.sft_offline_grpo:.1f`, SFT and DPO {number}`principal_angles.left.smallest.sft_dpo:.1f`. Chance for this median, if no output direction were shared, is {number}`principal_angles.chance.left.smallest_low:.1f` to {number}`principal_angles.chance.left.smallest_high:.1f` degrees. Small means that the two share at least one output direction, not that they share all."}, "image": {"alt": "Lower-triangle matrix of smallest left principal angles between the six methods and SFT reshuffled, with a hatched row for the base."}} tags=["hide-input"]
 plots.pair_heatmap(
     at_k.query("quantity == 'angle_smallest' and side == 'left' and module == 'median'"),
     title=f"Smallest left principal angle, k = {k}",
-    names=shown,
+    names=names,
     fmt=".1f",
     cmap="viridis_r",
     vmin=0,
     vmax=90,
     colorbar_label="degrees",
 )
-# %% mystnb={"figure": {"name": "fig-angles-sides", "caption": "Are outputs and inputs shared alike? Smallest, median and largest of the k = {number}`principal_angles.k` angles with SFT (median over modules), on the left and on the right. Grey, from left to right: chance for smallest, median and largest with one shared A. Grey on the right is chance if A had not moved at all. A right angle above it shows that A did move (smallest, SFT and DPO: {number}`principal_angles.right.smallest.sft_dpo:.1f` against {number}`principal_angles.chance.right.smallest:.1f` degrees); one inside or below it may be bought by the initialisation. The largest angle is near 90 degrees by chance and can show likeness, not unlikeness."}, "image": {"alt": "Two panels, left and right singular vectors: for each method three marks for smallest, median and largest angle with SFT, with grey chance intervals."}} tags=["hide-input"]
-compared = versus(at_k[at_k["quantity"].str.startswith("angle_")], reference, among=shown)
+# %% mystnb={"figure": {"name": "fig-angles-sides", "caption": "Are outputs and inputs shared alike? Smallest, median and largest of the k = {number}`principal_angles.k` angles with SFT (median over modules), on the left and on the right; hollow: SFT (reshuffled), whose smallest left angle is {number}`principal_angles.left.smallest.sft_reshuffled:.1f` degrees and whose largest is {number}`principal_angles.left.largest.sft_reshuffled:.1f`. Grey, from left to right: chance for smallest, median and largest with one shared A. Grey on the right is chance if A had not moved at all. A right angle above it shows that A did move (smallest, SFT and DPO: {number}`principal_angles.right.smallest.sft_dpo:.1f` against {number}`principal_angles.chance.right.smallest:.1f` degrees); one inside or below it may be bought by the initialisation. The largest angle is near 90 degrees by chance and can show likeness, not unlikeness."}, "image": {"alt": "Two panels, left and right singular vectors: for each method, and hollow for SFT reshuffled, three marks for smallest, median and largest angle with SFT, with grey chance intervals."}} tags=["hide-input"]
+compared = versus(at_k[at_k["quantity"].str.startswith("angle_")], reference, among=names)
 angle_panels(
     compared.query("module == 'median'"),
     chance[(chance["pooled"] == "median") & (chance["k"] == k)],
     title=f"Angles with {plots.label(reference)}, k = {k}",
 )
-# %% mystnb={"figure": {"name": "fig-angles-depth", "caption": "Do methods part in particular layers? Smallest left angle with SFT at k = {number}`principal_angles.k`: the median of the modules of a layer. The grey band is chance for a single module. A layer inside the band is one in which a method writes into directions that SFT does not use, as far as k directions can tell."}, "image": {"alt": "Smallest left angle with SFT by layer, one line a method, below a grey chance band."}} tags=["hide-input"]
+# %% mystnb={"figure": {"name": "fig-angles-depth", "caption": "Do methods part in particular layers? Smallest left angle with SFT at k = {number}`principal_angles.k`: the median of the modules of a layer. The grey band is chance for a single module. The line with hollow marks is SFT (reshuffled), {number}`principal_angles.left.smallest.sft_reshuffled:.1f` degrees over all modules: a method below it is closer to SFT than SFT on other rows. A layer inside the band is one in which a method writes into directions that SFT does not use, as far as k directions can tell."}, "image": {"alt": "Smallest left angle with SFT by layer, one line a method and one with hollow marks for SFT reshuffled, and a grey chance band."}} tags=["hide-input"]
 single = chance.query(
     "pooled == 'module' and side == 'left' and k == @k and quantity == 'angle_smallest'"
 )
@@ -149,11 +149,11 @@ plots.by_depth(
 #
 # The larger the subspaces, the likelier they meet somewhere: the smallest angle falls with $k$ by itself. So does its chance level.
 
-# %% mystnb={"figure": {"name": "fig-angles-k", "caption": "Does the order of the methods depend on k? Smallest left angle with SFT (median over modules) against the dimension k of the subspaces; grey crosses: chance for the same k. Angles at different k cannot be compared with each other, only each with its own chance level."}, "image": {"alt": "Smallest left angle with SFT against k, one line a method, and the chance level, all falling as k grows."}} tags=["hide-input"]
+# %% mystnb={"figure": {"name": "fig-angles-k", "caption": "Does the order of the methods depend on k? Smallest left angle with SFT (median over modules) against the dimension k of the subspaces; grey crosses: chance for the same k; hollow: SFT (reshuffled), at {number}`principal_angles.left.smallest.sft_reshuffled:.1f` degrees for k = {number}`principal_angles.k`. Angles at different k cannot be compared with each other, only each with its own chance level."}, "image": {"alt": "Smallest left angle with SFT against k, one line a method, one with hollow marks for SFT reshuffled, and the chance level."}} tags=["hide-input"]
 every_k = versus(
     angles.query("quantity == 'angle_smallest' and side == 'left' and module == 'median'"),
     reference,
-    among=shown,
+    among=names,
 )
 by_k(
     every_k,
@@ -165,16 +165,18 @@ by_k(
 #
 # Two definitions of effective rank are in use. The **entropy rank** is $\exp\big(-\sum_i p_i \log p_i\big)$ with $p_i = \sigma_i / \sum_j \sigma_j$ {cite}`roy2007effective`; the **stable rank** is $\sum_i \sigma_i^2 / \sigma_1^2$. Both are $r$ for a flat spectrum and 1 for a single direction; the stable rank is the stricter one. The paper does not say which it uses (claim C13); the book judges by the entropy rank.
 
-# %% mystnb={"figure": {"name": "fig-angles-rank", "caption": "How many directions does each delta use? Entropy rank of every module, of {number}`profile.lora.r` possible; bars are medians. Means: SFT {number}`principal_angles.entropy_rank.sft:.2f`, Offline GRPO {number}`principal_angles.entropy_rank.offline_grpo:.2f`, DPO {number}`principal_angles.entropy_rank.dpo:.2f`. By stable rank: {number}`principal_angles.stable_rank.sft:.2f`, {number}`principal_angles.stable_rank.offline_grpo:.2f`, {number}`principal_angles.stable_rank.dpo:.2f`. A high rank can mean rich learning or mere noise: a random delta has the highest."}, "image": {"alt": "Strips of dots, one dot a module and one strip a method: the entropy rank of the delta."}} tags=["hide-input"]
-own = spectra[spectra["module"].isin(list(modules)) & spectra["a"].isin(shown)]
+# %% mystnb={"figure": {"name": "fig-angles-rank", "caption": "How many directions does each delta use? Entropy rank of every module, of {number}`profile.lora.r` possible; bars are medians. Means: SFT {number}`principal_angles.entropy_rank.sft:.2f`, Offline GRPO {number}`principal_angles.entropy_rank.offline_grpo:.2f`, DPO {number}`principal_angles.entropy_rank.dpo:.2f`, SFT (reshuffled) {number}`principal_angles.entropy_rank.reshuffled:.2f`. By stable rank: {number}`principal_angles.stable_rank.sft:.2f`, {number}`principal_angles.stable_rank.offline_grpo:.2f`, {number}`principal_angles.stable_rank.dpo:.2f`. A high rank can mean rich learning or mere noise: a random delta has the highest."}, "image": {"alt": "Strips of dots, one dot a module and one strip a method: the entropy rank of the delta."}} tags=["hide-input"]
+own = spectra[spectra["module"].isin(list(modules))]
 plots.strips(own.query("quantity == 'entropy_rank'"), name="a", xlabel="entropy rank")
 
 # %% [markdown]
 # ## The chance level and controls
 #
-# The null: two adapters with the shapes and rank of this run's, independent random $B$, one shared random $A$. For each module shape {number}`profile.geometry.null_draws` pairs are drawn, exactly and in the compressed frame. On the left, where nothing is shared, the smallest of the $k$ angles is {number}`principal_angles.chance.left.smallest:.1f` degrees (median over modules), the largest {number}`principal_angles.chance.left.largest:.1f`. On the right, with one $A$ that does not move, they are {number}`principal_angles.chance.right.smallest:.1f` and {number}`principal_angles.chance.right.largest:.1f`: two unrelated trainings look alike there. At $k = r$ every right angle would be zero if $A$ did not move at all.
+# **Random $B$.** The null: two adapters with the shapes and rank of this run's, independent random $B$, one shared random $A$. For each module shape {number}`profile.geometry.null_draws` pairs are drawn, exactly and in the compressed frame. On the left, where nothing is shared, the smallest of the $k$ angles is {number}`principal_angles.chance.left.smallest:.1f` degrees (median over modules), the largest {number}`principal_angles.chance.left.largest:.1f`. On the right, with one $A$ that does not move, they are {number}`principal_angles.chance.right.smallest:.1f` and {number}`principal_angles.chance.right.largest:.1f`: two unrelated trainings look alike there. At $k = r$ every right angle would be zero if $A$ did not move at all.
 #
 # A check in closed form: for large $d$ at fixed $k/d$ the smallest angle of random subspaces tends to $\arccos 2\sqrt{q(1-q)}$ with $q = k/d$. For the widest output of this run that gives {number}`principal_angles.limit:.1f` degrees; finite $d$ comes out a little larger.
+#
+# **The same loss.** Losses that read the same rows will share more than random $B$ does. SFT (reshuffled) has read other rows and is the stricter level: {number}`principal_angles.left.smallest.sft_reshuffled:.1f` degrees from SFT for the smallest left angle, {number}`principal_angles.left.median.sft_reshuffled:.1f` for the median one and {number}`principal_angles.left.largest.sft_reshuffled:.1f` for the largest, against {number}`principal_angles.left.smallest.sft_offline_grpo:.1f`, {number}`principal_angles.left.median.sft_offline_grpo:.1f` and {number}`principal_angles.left.largest.sft_offline_grpo:.1f` for Offline GRPO. A method at these angles uses channels that are no more its own than those of SFT on other rows.
 #
 # For the paper's shapes and $k = 10$ chance is 80 to 85 degrees for the smallest angle and above 89 for the largest. So of its SFT–DPO pair the smallest angle, 54.6, is far *below* chance, and the largest is chance: the two subspaces are mostly unrelated and share something. "Orthogonal" overstates it.
 #
@@ -190,7 +192,7 @@ plots.strips(own.query("quantity == 'entropy_rank'"), name="a", xlabel="entropy 
 # ```{exercise} How small is small?
 # :label: ex-angles
 #
-# Someone compares two adapters of a model with $d = 1{,}024$ and reports: "smallest of ten principal angles: 80°. The methods are almost orthogonal." Someone else, with $d = 64$ and $k = 10$, reports 40° and concludes that the methods are alike. Use `chance_angles(d, k, draws=200, seed=0)` from `finetune_geometry.nulls` on both.
+# Someone compares two adapters of a model with $d = 1{,}024$ and reports: "smallest of ten principal angles: 80°. The methods are almost orthogonal." Someone else, with $d = 64$ and $k = 10$, reports 45° and concludes that the methods are alike. Use `chance_angles(d, k, draws=200, seed=0)` from `finetune_geometry.nulls` on both.
 # ```
 #
 # ````{solution} ex-angles
@@ -201,15 +203,16 @@ plots.strips(own.query("quantity == 'entropy_rank'"), name="a", xlabel="entropy 
 # ```python
 # from finetune_geometry.nulls import chance_angles
 # for d in (1024, 64):
-#     print(d, np.degrees(np.median(chance_angles(d, 10, draws=200, seed=0)[:, 0])))
+#     smallest = np.degrees(chance_angles(d, 10, draws=200, seed=0)[:, 0])
+#     print(d, np.quantile(smallest, [0.025, 0.5, 0.975]))
 # ```
 #
-# The first gives about 80 degrees, the second about 42. The first conclusion happens to be right for a wrong reason (*nothing* is shared, "almost" has no basis); the second is wrong.
+# By chance the smallest of the ten is {number}`principal_angles.exercise.wide.value:.0f` degrees in the first case ({number}`principal_angles.exercise.wide.low:.0f` to {number}`principal_angles.exercise.wide.high:.0f` in 95 % of draws) and {number}`principal_angles.exercise.narrow.value:.0f` in the second ({number}`principal_angles.exercise.narrow.low:.0f` to {number}`principal_angles.exercise.narrow.high:.0f`). The first conclusion happens to be right for a wrong reason (*nothing* is shared, "almost" has no basis); the second is wrong, for 45 degrees is what two unrelated subspaces of that size have.
 # ````
 #
 # ## Take-away
 #
-# Principal angles ask whether two trainings use the same directions, whatever their strengths. Give the side, the place in the list, $k$ and the chance level, or give no angle at all.
+# Principal angles ask whether two trainings use the same directions, whatever their strengths. Give the side, the place in the list, $k$, the chance level and the angle of one loss with itself, or give no angle at all.
 
 
 # %% tags=["remove-cell"]
@@ -220,14 +223,25 @@ def level(side: str, quantity: str, column: str = "value") -> float:
     return float(rows[column].iloc[0]) if len(rows) else float("nan")
 
 
+def key(*names: str) -> str:
+    return "_".join(names).replace(control, "reshuffled")
+
+
 def pair_values(side: str, quantity: str, pooled: str = "median", k: int = k) -> dict[str, float]:
     rows = angles.query("side == @side and quantity == @quantity and module == @pooled and k == @k")
-    return {f"{a}_{b}": v for a, b, v in zip(rows["a"], rows["b"], rows["value"], strict=True)}
+    return {key(a, b): v for a, b, v in zip(rows["a"], rows["b"], rows["value"], strict=True)}
 
 
 def of_each(quantity: str) -> dict[str, float]:
     rows = ranks[(ranks["quantity"] == quantity) & (ranks["module"] == "mean")]
-    return dict(zip(rows["a"], rows["value"], strict=True))
+    return {key(name): v for name, v in zip(rows["a"], rows["value"], strict=True)}
+
+
+def exercise(d: int) -> dict[str, float]:
+    """Chance of the smallest of ten angles in d dimensions, as the exercise asks for it."""
+    angles = np.degrees(chance_angles(d, 10, draws=200, seed=0)[:, 0])
+    low, value, high = np.quantile(angles, [0.025, 0.5, 0.975])
+    return {"low": low, "value": value, "high": high}
 
 
 def factor_distance(name: str) -> float:
@@ -261,6 +275,7 @@ this_run.record(
             for side in ("left", "right")
         },
         "a_apart": {f"sft_{name}": factor_distance(name) for name in METHODS if name != "sft"},
+        "exercise": {"wide": exercise(1024), "narrow": exercise(64)},
         "limit": float(np.degrees(smallest_angle_limit(widest, k))),
         "entropy_rank": of_each("entropy_rank"),
         "stable_rank": of_each("stable_rank"),

@@ -13,7 +13,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator
 
-from finetune_geometry.palette import INK, colour, in_order, label, look, marker
+from finetune_geometry.palette import INK, TOY_COLOURS, colour, in_order, label, look
 from finetune_geometry.plots import chance_band
 
 _PARTS = {"angle_smallest": "<", "angle_median": "|", "angle_largest": ">"}
@@ -52,11 +52,14 @@ def angle_panels(table: pd.DataFrame, chance: pd.DataFrame, *, title: str = "") 
         for row, who in enumerate(shown):
             rows = table[(table["other"] == who) & (table["side"] == side)]
             values = rows.set_index("quantity")["value"]
-            ax.plot([values.min(), values.max()], [row, row], color=colour(who, shown), lw=1.5)
+            style = look(who, shown)
+            ax.plot([values.min(), values.max()], [row, row], color=style["color"], lw=1.5)
             for quantity, mark in _PARTS.items():
                 if quantity in values.index:
-                    hue = colour(who, shown)
-                    ax.plot(float(values[quantity]), row, mark, color=hue, ms=9, mew=2)
+                    ax.plot(
+                        float(values[quantity]), row, ms=9, mew=2, ls="",
+                        marker=mark, color=style["color"], mfc=style["markerfacecolor"],
+                    )  # fmt: skip
         sense = "output" if side == "left" else "input"
         ax.set_title(f"{side} ({sense} directions)", loc="left", fontsize=10)
         ax.set(xlabel="angle (degrees)", xlim=(-2, 92))
@@ -86,8 +89,7 @@ def by_k(table: pd.DataFrame, chance: pd.DataFrame, *, ylabel: str) -> Figure:
     ax.plot(null["k"], null["value"], color="#555555", ls=":", marker="x", label="chance")
     for who in shown:
         rows = table[table["other"] == who].sort_values("k")
-        hue, mark = colour(who, shown), marker(who, shown)
-        ax.plot(rows["k"], rows["value"], label=label(who), color=hue, marker=mark)
+        ax.plot(rows["k"], rows["value"], label=label(who), **look(who, shown))
     ks = sorted({*table["k"], *null["k"]})
     ax.set_xscale("log")
     ax.xaxis.set_major_locator(FixedLocator(ks))
@@ -101,7 +103,7 @@ def by_k(table: pd.DataFrame, chance: pd.DataFrame, *, ylabel: str) -> Figure:
 def share_panels(
     table: pd.DataFrame, chance: Mapping[str, float], *, titles: Mapping[str, str]
 ) -> Figure:
-    """Shares of norm (filled) and of energy (hollow) side by side, one panel a measure.
+    """Shares of norm (marker) and of energy (upright stroke), one panel a measure.
 
     Args:
         table: columns `other` (the method), `quantity` ("<measure>_norm", "<measure>_energy"),
@@ -118,21 +120,21 @@ def share_panels(
         for row, who in enumerate(shown):
             values = rows[rows["other"] == who].set_index("quantity")["value"]
             ends = [float(values[f"{measure}_{kind}"]) for kind in ("energy", "norm")]
-            hue, mark = colour(who, shown), marker(who, shown)
-            ax.plot(ends, [row, row], color=hue, lw=1.4)
-            ax.plot(ends[0], row, mark, color=hue, ms=8, mfc="white", mew=1.8)
-            ax.plot(ends[1], row, mark, color=hue, ms=8)
+            style = look(who, shown)
+            ax.plot(ends, [row, row], color=style["color"], lw=1.4)
+            ax.plot(ends[0], row, "|", color=style["color"], ms=11, mew=2.2)
+            ax.plot(ends[1], row, ms=8, **style)
         ax.set_title(title, loc="left", fontsize=10)
         ax.set(xlabel="fraction outside", xlim=(-0.03, 1.05))
         ax.grid(False, axis="y")
     first = np.atleast_1d(axes)[0]
     first.set_yticks(range(len(shown)), [label(s) for s in shown])
     first.set_ylim(len(shown) - 0.5, -0.5)
-    style: dict[str, Any] = {"color": INK, "ls": "", "marker": "o", "ms": 8}
+    ink: dict[str, Any] = {"color": INK, "ls": ""}
     fig.legend(
         handles=[
-            Line2D([], [], label="norm", **style),
-            Line2D([], [], label="energy", mfc="white", mew=1.8, **style),
+            Line2D([], [], label="norm", marker="o", ms=8, **ink),
+            Line2D([], [], label="energy", marker="|", ms=11, mew=2.2, **ink),
             Line2D([], [], color="#555555", ls=(0, (4, 3)), lw=1.4, label="chance (norm)"),
         ],
         loc="outside lower center",
@@ -179,6 +181,49 @@ def likeness(
         ylim=(len(names) - 0.5, -0.5), xlim=(min(0.0, float(table["low"].min())) - 0.05, 1.05)
     )
     fig.supxlabel(f"likeness with {label(reference)}", fontsize=10)
+    return fig
+
+
+#: What a prediction is called and how it is drawn; a trained value is a dot with its interval.
+_PREDICTIONS = {
+    "predicted": ("predicted from the weights", "D", TOY_COLOURS[0]),
+    "predicted_common": ("the same, one part common to all", "^", TOY_COLOURS[1]),
+}
+
+
+def predictions(
+    table: pd.DataFrame, chance: tuple[float, float] | float, *, xlabel: str, names: Sequence[str]
+) -> Figure:
+    """Trained values beside what the weights on the rollouts predict: one row a pair.
+
+    Args:
+        table: columns `a`, `b`, `quantity` ("trained", or a key of the predictions), `value`, and
+            the ends `low`, `high` of a trained value. Rows stand in order of the trained value.
+        chance: for deltas that share nothing, a number or an interval.
+        names: what the rows are called, in the order of the pairs in the table.
+    """
+    pairs = table.drop_duplicates(["a", "b"])[["a", "b"]].assign(name=names)
+    wide = table.merge(pairs, on=["a", "b"])
+    trained = wide[wide["quantity"] == "trained"].sort_values(
+        "value", ascending=False, kind="stable"
+    )
+    place = {name: row for row, name in enumerate(trained["name"])}
+    fig, ax = plt.subplots(figsize=(7.4, 1.4 + 0.31 * max(len(place), 2)))
+    chance_band(ax, chance, "chance, random B", vertical=True)
+    rows = np.arange(len(trained))
+    ax.hlines(rows, trained["low"], trained["high"], color=INK, lw=2.2)
+    ax.plot(trained["value"], rows, "o", color=INK, ms=6.5, label="trained")
+    for quantity, (text, mark, hue) in _PREDICTIONS.items():
+        found = wide[wide["quantity"] == quantity]
+        ax.plot(
+            found["value"], found["name"].map(place), mark,
+            color=hue, mfc="none", mew=1.7, ms=7, label=text,
+        )  # fmt: skip
+    ax.set_yticks(rows, list(place))
+    ax.set_ylim(len(place) - 0.4, -0.6)
+    ax.grid(False, axis="y")
+    ax.set_xlabel(xlabel)
+    fig.legend(loc="outside lower center", ncols=2)
     return fig
 
 

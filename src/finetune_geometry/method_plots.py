@@ -117,9 +117,9 @@ def group_outcomes(rows: pd.DataFrame) -> Figure:
     rows: columns group, reward, steps.
     """
     groups = rows.groupby("group").agg(right=("reward", "sum"), steps=("steps", "first"))
-    middle = groups["steps"].median()
+    middle = int(groups["steps"].median())
     long = groups["steps"] > middle
-    kinds = {f"up to {middle:.0f} steps": ~long, f"more than {middle:.0f} steps": long}
+    kinds = {f"up to {middle} steps": ~long, f"more than {middle} steps": long}
     figure, axes = plt.subplots(figsize=(6.4, 3.4))
     places = range(int(rows.groupby("group").size().max()) + 1)
     bottom = pd.Series(0.0, index=places)

@@ -45,6 +45,8 @@ TOY_COLOURS = ("#332288", "#882255", "#117733", "#999933")
 # Adapters that are none of the six methods (a reader's own): dark, mutually distinct, in order.
 _OTHER_COLOURS = ("#332288", "#117733", "#882255", "#999933", "#AA4499", "#661100", "#44AA99")
 _OTHER_MARKERS = ("p", "h", "<", ">", "d", "H", "8")
+# What the book calls a control, where that is not the end of its adapter's name.
+_CONTROLS = {"order": "reshuffled"}
 _cast: list[str] = []
 
 
@@ -90,13 +92,15 @@ def _show_returned_figures() -> None:
 
 
 def label(name: str) -> str:
-    """A name as the book writes it: `offline_grpo` "Offline GRPO", `dpo-lr` "DPO (lr)"."""
+    """A name as the book writes it: "Offline GRPO"; `dpo-lr` "DPO (lr)"; `sft-order` "SFT
+    (reshuffled)": one loss, trained once more with its rows in another order."""
     method, _, control = name.partition("-")
     known = {**METHODS, BASE: "Base", "teacher": "Teacher"}
     if name in known:
         return known[name]
     if method in known and control:
-        return f"{known[method]} ({control.replace('_', ' ').replace('-', ' ')})"
+        words = _CONTROLS.get(control, control)
+        return f"{known[method]} ({words.replace('_', ' ').replace('-', ' ')})"
     return name
 
 

@@ -25,6 +25,7 @@ from finetune_geometry.palette import (
     colour,
     in_order,
     label,
+    look,
     marker,
     set_style,
 )
@@ -105,7 +106,7 @@ def pair_heatmap(
     )
     ax.grid(False)
     ax.set_title(title, loc="left")
-    ax.tick_params(axis="x", rotation=35, length=0, pad=12)
+    ax.tick_params(axis="x", rotation=35, length=0, pad=17)
     ax.tick_params(axis="y", rotation=0, length=0, pad=14)
     plt.setp(ax.get_xticklabels(), ha="right", rotation_mode="anchor")
     _mark_ticks(ax, rows, columns)
@@ -144,7 +145,7 @@ def by_depth(
         rows = table[table[name] == who].groupby("layer")["value"]
         middle, low, high = rows.median(), rows.min(), rows.max()
         hue = colour(who, shown)
-        line: dict[str, Any] = {"color": hue, "marker": marker(who, shown), "label": label(who)}
+        line: dict[str, Any] = {**look(who, shown), "label": label(who)}
         if who == BASE:  # broad and below: another line often covers it
             line |= {"lw": 5, "ms": 11, "alpha": 0.5, "zorder": 1.5}
         ax.plot(middle.index, middle, **line)
@@ -173,7 +174,7 @@ def strips(
     logx: bool = False,
     ax: Axes | None = None,
 ) -> Figure:
-    """One row an adapter: a dot for each module, a bar at the median.
+    """One row an adapter: a dot for each module, hollow for a control, and a bar at the median.
 
     Args: as for `by_depth`, with the values along the horizontal axis.
     """
@@ -185,14 +186,17 @@ def strips(
         values = table.loc[table[name] == who, "value"].to_numpy(dtype=float)
         # A fixed pattern spreads the dots; a random one would make two runs' figures differ.
         offset = 0.28 * (((np.arange(len(values)) * 0.618034) % 1.0) - 0.5)
+        style = look(who, shown)
+        hollow = style["markerfacecolor"] != style["color"]
         ax.scatter(
             values,
             row + offset,
             s=16,
-            alpha=0.55,
-            color=colour(who, shown),
-            marker=marker(who, shown),
-            lw=0,
+            alpha=0.8 if hollow else 0.55,
+            facecolor=style["markerfacecolor"],
+            edgecolor=style["color"],
+            marker=style["marker"],
+            lw=0.9 if hollow else 0,
         )
         ax.plot([np.median(values)] * 2, [row - 0.33, row + 0.33], color=INK, lw=2)
     ax.set_yticks(range(len(shown)), [label(s) for s in shown])
@@ -274,11 +278,19 @@ def _legend(ax: Axes, **kwargs: Any) -> None:
 
 
 def _mark_ticks(ax: Axes, rows: Sequence[str], columns: Sequence[str]) -> None:
-    """A square of the method's colour between each tick label of a matrix and its row or column."""
-    square: dict[str, Any] = {"marker": "s", "s": 42, "clip_on": False, "lw": 0, "zorder": 3}
+    """A square of the method's colour, hollow for a control, between each tick label of a matrix
+    and its row or column."""
+    square: dict[str, Any] = {"marker": "s", "s": 36, "clip_on": False, "lw": 1.3, "zorder": 3}
+
+    def fill(name: str, among: Sequence[str]) -> dict[str, Any]:
+        style = look(name, among)
+        return {"facecolor": style["markerfacecolor"], "edgecolor": style["color"]}
+
     for i, name in enumerate(rows):
-        where = ax.get_yaxis_transform()
-        ax.scatter([-0.02], [i + 0.5], color=colour(name, rows), transform=where, **square)
+        ax.scatter(
+            [-0.02], [i + 0.5], transform=ax.get_yaxis_transform(), **fill(name, rows), **square
+        )
     for j, name in enumerate(columns):
-        where = ax.get_xaxis_transform()
-        ax.scatter([j + 0.5], [-0.03], color=colour(name, columns), transform=where, **square)
+        ax.scatter(
+            [j + 0.5], [-0.03], transform=ax.get_xaxis_transform(), **fill(name, columns), **square
+        )
