@@ -68,7 +68,7 @@ claims = load_ledger(ledger or None)
 #
 # One row a claim. Shown is the number that the present verdict turned on, its interval, and the line that it was held against. The interval is over modules for a cosine, an angle or a fraction, over problems or prompts for accuracies, losses and CKA. None of them covers another seed of the training.
 
-# %%
+# %% tags=["hide-input"]
 tables = with_intervals(
     load_tables(this_run, claims),
     load_run(this_run, "sft-order"),
@@ -114,7 +114,7 @@ verdicts(table)
 #
 # All comparisons of the first and the present rule, with the numbers on both sides. "Open" means that the interval crosses the line. The first rules were meant to be judged by the value alone; their "open" is shown for information.
 
-# %%
+# %% tags=["hide-input"]
 lines = conditions.assign(
     number=[in_words(*row) for row in conditions[["value", "low", "high"]].itertuples(index=False)],
     against=[
