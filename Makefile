@@ -22,7 +22,7 @@ MADE_FROM := $(VENV)/.made-from
 WANTED := $(shell sed '/^\[tool.ruff\]/q' pyproject.toml | cat - constraints.txt | cksum) $(CURDIR)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup book test models reference benchmark clean
+.PHONY: help setup book test models reference benchmark mutants clean
 
 help:  ## Show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -57,9 +57,16 @@ models: setup  ## Train the shipped student and teacher again from nothing
 	for role in student teacher; do mkdir -p models/$$role && cp results/models/$$role/* models/$$role/; done
 	rm -r results/models
 
+# The tool (see pyproject.toml) tests a changed copy, ./mutants; a later run goes on where this one was.
+mutants: setup  ## Change lines of what is not mathematics: which changes does no test see? (hours)
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet --constraint constraints.txt mutmut==3.8.1
+	mkdir -p mutants/src
+	OMP_NUM_THREADS=1 PYTHONPATH="$(CURDIR)/mutants/src" $(BIN)/mutmut run --max-children 1
+	$(BIN)/mutmut results
+
 reference: book  ## Put the executed notebooks of this run beside their sources
 	$(BIN)/python workflow/reference.py --profile "$(PROFILE)" --run "$(RUN)"
 
 clean:  ## Remove all runs and caches; the models and .venv stay
-	rm -rf results .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf results mutants .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find src tests workflow book -name __pycache__ -prune -exec rm -rf {} +

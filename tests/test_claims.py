@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from finetune_geometry.claims import Claim, Measure, Rule, load_ledger, look_up
+from finetune_geometry.claims import Claim, Measure, Rule, load_ledger, load_tables, look_up
 from finetune_geometry.judging import (
     CLAIM_COLUMNS,
     CONDITION_COLUMNS,
@@ -24,7 +24,7 @@ from finetune_geometry.judging import (
     together,
 )
 from finetune_geometry.profiles import METHODS, UserError
-from finetune_geometry.records import project_root
+from finetune_geometry.records import Run, project_root
 
 SETTINGS = {"geometry.k": 10}
 
@@ -455,6 +455,27 @@ def test_a_base_with_room_to_improve_cannot_test_c17(paper_tables):
     assert row["verdict"] == UNTESTABLE
     assert "85 %" in row["detail"]
     assert (row["measure"], row["line"]) == ("accuracy of the base", ">= 0.85")
+
+
+def test_tables_of_controls_may_be_missing_and_the_others_may_not(tmp_path, monkeypatch):
+    monkeypatch.setenv("FINETUNE_GEOMETRY_RESULTS", str(tmp_path))
+    run, ledger = Run.open("smoke"), load_ledger()
+    with pytest.raises(UserError, match=r"missing geometry/cosine\.csv"):
+        load_tables(run, ledger)
+    for path in (*ledger.tables.values(), ledger.control_tables["rate_cosine"]):
+        run.write_table(path, COSINES.assign(value=float(len(path))))
+    tables = load_tables(run, ledger)
+    assert set(tables) == {*ledger.tables, "rate_cosine"}
+    assert tables["cka"]["value"].iloc[0] == len("geometry/cka.csv")
+
+
+def test_a_number_that_is_missing_is_called_so():
+    claim = Claim("t", "s", "p", "s", "m", "n", {}, {"first": rule()})
+    numbers = {"x": None, "y": Number(1.0), "base": Number(0.9)}
+    table, _, conditions = judge_claims({"C1": claim}, {"C1": numbers})
+    assert conditions["holds"].tolist() == ["yes", "not measured", "yes", "not measured"]
+    assert table["measure"].tolist() == ["x"]
+    assert np.isnan(table["value"].iloc[0])
 
 
 def test_every_change_of_a_rule_says_when_and_why():

@@ -43,6 +43,9 @@ def asked(monkeypatch, tmp_path):
     answered: list[tuple[str, float]] = []
 
     def predict(model, tokenizer, problems, name, profile):
+        assert tokenizer == f"tokenizer of {model.role}"
+        assert (model.role == "teacher") == (name == "teacher")
+        assert profile.name == "smoke"
         answered.append((name, model(torch.ones(1, 1, 3)).sum().item()))
         columns = {"answer": [p.answer for p in problems], "text": "", "tokens": 1}
         right = [i % 2 == 0 for i in range(len(problems))]
@@ -51,16 +54,22 @@ def asked(monkeypatch, tmp_path):
         )
 
     def load_model(profile, role="base"):
+        assert profile.name == "smoke"
         model = torch.nn.Module()
+        model.role = role
         model.layer = torch.nn.Linear(3, 3, bias=False)
         torch.nn.init.zeros_(model.layer.weight)
         model.forward = lambda x: model.layer(x)
         model.device = torch.device("cpu")
-        return model, None
+        return model, f"tokenizer of {role}"
+
+    def load_problems(profile, split):
+        assert (profile.name, split) == ("smoke", "test")
+        return PROBLEMS
 
     monkeypatch.setattr(evaluation, "load_model", load_model)
     monkeypatch.setattr(evaluation, "predict", predict)
-    monkeypatch.setattr(evaluation, "load_problems", lambda profile, split: PROBLEMS)
+    monkeypatch.setattr(evaluation, "load_problems", load_problems)
     for name in ("base", "teacher"):
         (tmp_path / "models" / name).mkdir(parents=True)
         (tmp_path / "models" / name / "model.safetensors").write_text(f"the {name}")
@@ -75,6 +84,7 @@ def test_every_model_answers_as_itself(asked):
     table = evaluate_models(run, ["sft", "dpo"])
     assert list(table["model"].unique()) == ["base", "sft", "dpo", "teacher"]
     assert len(table) == 4 * len(PROBLEMS)
+    assert table.index.tolist() == [*range(4 * len(PROBLEMS))]
     np.testing.assert_allclose(
         [value for _, value in answered], [0, 18, 36, 0]
     )  # sum of scale * B A 1

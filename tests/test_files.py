@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -225,6 +227,16 @@ def test_a_folder_set_aside_takes_no_name_from_its_successor(tmp_path: Path, dea
     assert held(tmp_path / "sft") == {"new"}
 
 
+def test_both_leftovers_of_one_process_go_beside_a_successor(tmp_path: Path, dead: int) -> None:
+    fill(tmp_path / "adapter", "newer")
+    for kind in ("old", "partial"):
+        fill(tmp_path / kind, kind)
+        (tmp_path / kind).rename(tmp_path / f".adapter.{dead}@{HOST}.{kind}")
+    sweep(tmp_path)
+    assert names(tmp_path) == ["adapter"]
+    assert held(tmp_path / "adapter") == {"newer"}
+
+
 def test_writing_one_name_leaves_the_leftovers_of_others(tmp_path: Path, dead: int) -> None:
     """A report may be written into a folder that is not a run's."""
     mine, other = (tmp_path / f".{name}.{dead}@{HOST}.partial" for name in ("mine", "other"))
@@ -251,6 +263,40 @@ def test_a_full_disk_is_named_and_loses_nothing(
     assert "MiB are left" in str(caught.value)
     assert path.read_text() == "old"
     assert names(tmp_path) == ["adapter.safetensors"]
+
+
+@pytest.mark.parametrize(
+    ("error", "free", "named"),
+    [
+        (OSError(errno.ENOSPC, "full"), 5, True),  # the system's own word counts, whatever is free
+        (KeyError("I/O error: No space left on device"), 5, True),
+        (RuntimeError("write failed"), 0.9, True),
+        (RuntimeError("write failed"), 1, False),
+        (OSError(errno.EIO, "broken"), 0.5, False),
+        (KeyError("other"), 0.5, False),
+    ],
+)
+def test_what_a_full_disk_is_told_by(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, free: float, named: bool
+) -> None:
+    asked = []
+
+    def usage(folder: Path) -> SimpleNamespace:
+        asked.append(folder)
+        return SimpleNamespace(free=int(free * 2**20))
+
+    monkeypatch.setattr(shutil, "disk_usage", usage)
+    path = tmp_path / "not" / "yet" / "there"
+    if not named:
+        files.explain_full_disk(error, path)
+        return
+    with pytest.raises(UserError) as caught:
+        files.explain_full_disk(error, path)
+    assert str(caught.value) == (
+        f"no space left on the disk: {path}: free some of it ({free:.0f} MiB are left), "
+        "then run the same command again; nothing that was whole is lost"
+    )
+    assert asked == [tmp_path]
 
 
 def test_other_errors_of_the_disk_pass_unchanged(tmp_path: Path) -> None:
@@ -310,6 +356,12 @@ def test_missing_values_come_back_missing(tmp_path: Path) -> None:
     assert back["equal"].isna().tolist() == [False, True, False]
 
 
+def test_numbers_of_numpy_among_others_are_numbers(tmp_path: Path) -> None:
+    odd = pd.Series([np.float64(0.1), np.int64(2), 3.5], dtype=object)
+    write_csv(tmp_path / "t.csv", pd.DataFrame({"a": odd}))
+    assert read_csv(tmp_path / "t.csv")["a"].tolist() == [0.1, 2.0, 3.5]
+
+
 def test_a_table_without_rows_keeps_its_columns(tmp_path: Path) -> None:
     write_csv(tmp_path / "t.csv", pd.DataFrame({"a": [], "b,c": []}))
     back = read_csv(tmp_path / "t.csv")
@@ -323,6 +375,11 @@ def test_csv_of_another_program_is_read_too(tmp_path: Path) -> None:
     assert back["a"].tolist() == ["NA", "sft"]
     assert back["n"].tolist() == [1, 2]
     np.testing.assert_array_equal(back["x"], [np.nan, 0.5])
+    (tmp_path / "t.csv").write_text("a,n\nsft,1\n5," + "9" * 400 + "\n")
+    back = read_csv(tmp_path / "t.csv")
+    assert back["a"].tolist() == ["sft", "5"]
+    assert back["a"].dtype == "str"
+    np.testing.assert_array_equal(back["n"], [1, np.inf])  # no whole number of 64 bits
 
 
 @pytest.mark.parametrize("text", ["a,b\n1\n", 'a\n"1', 'a\n1"2"\n', "a,b\n1,2,3\n"])

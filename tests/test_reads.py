@@ -81,6 +81,10 @@ def test_a_notebook_leaves_what_its_runs_read(watching: Path) -> None:
     this_run.record("cosine", {"value": 1})
     read = json.loads((watching / "cosine.json").read_text(encoding="utf-8"))
     assert read == ["geometry.k", "lora.r"]
+    assert varied.profile.rollouts.k
+    this_run.record("cosine", {"value": 2})  # once more: the folder is there
+    read = json.loads((watching / "cosine.json").read_text(encoding="utf-8"))
+    assert read == ["geometry.k", "lora.r", "rollouts.k"]
 
 
 def test_numbers_are_gathered_for_no_notebook(watching: Path) -> None:

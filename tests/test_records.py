@@ -14,7 +14,7 @@ import pytest
 
 from finetune_geometry.files import HOST
 from finetune_geometry.profiles import UserError
-from finetune_geometry.records import Run, check_parameters, project_root
+from finetune_geometry.records import Run, check_parameters, project_root, results_root
 
 
 @pytest.fixture
@@ -52,6 +52,43 @@ def test_names_that_look_like_nothing_come_back(run: Run, name: str) -> None:
     pd.testing.assert_frame_equal(run.read_table(name), table, check_exact=True)
 
 
+@pytest.mark.parametrize("name", ["t.csv", "t.parquet"])
+def test_labels_of_rows_are_not_kept(run: Run, name: str) -> None:
+    table = pd.DataFrame({"a": [1, 2]}, index=[7, 5])
+    run.write_table(name, table)
+    pd.testing.assert_frame_equal(run.read_table(name), table.reset_index(drop=True))
+
+
+def test_json_is_readable_text(run: Run) -> None:
+    path = run.write_json("note.json", {"where": Path("a") / "b", "word": "é", 3: (1, 2)})
+    assert path.read_text(encoding="utf-8").startswith('{\n  "where": "a/b",\n  "word": "é",')
+    assert run.read_json("note.json") == {"where": "a/b", "word": "é", "3": [1, 2]}
+
+
+def test_results_lie_in_the_checkout_or_where_they_are_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("FINETUNE_GEOMETRY_RESULTS", raising=False)
+    assert results_root() == project_root() / "results"
+    monkeypatch.setenv("FINETUNE_GEOMETRY_RESULTS", str(tmp_path / "not" / "yet"))
+    assert Run.open("smoke").dir == tmp_path / "not" / "yet" / "smoke"
+
+
+def test_pages_and_hidden_folders_are_not_swept(run: Run) -> None:
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+    left = f".x.{process.pid}@{HOST}.partial"
+    for folder in ("html/deep", ".tool", "geometry"):
+        run.path(f"{folder}/{left}").touch()
+    Run.open("smoke", "here")
+    kept = [
+        folder
+        for folder in ("html/deep", ".tool", "geometry")
+        if (run.dir / folder / left).exists()
+    ]
+    assert kept == ["html/deep", ".tool"]
+
+
 def test_lists_in_parquet_come_back(run: Run) -> None:
     run.write_table("rollouts/rollouts.parquet", pd.DataFrame({"ids": [[1, 2], [3]]}))
     assert [list(ids) for ids in run.read_table("rollouts/rollouts.parquet")["ids"]] == [
@@ -65,6 +102,7 @@ def test_lists_in_parquet_come_back(run: Run) -> None:
     [
         ("rollouts/rollouts.parquet", "notebooks/ingredients/rollouts"),
         ("adapters/dpo/card.json", "notebooks/methods/dpo"),
+        ("adapters/dpo/logs/card.json", "notebooks/methods/dpo"),
         ("adapters/sft-order/card.json", "notebooks/controls/reshuffled"),
         ("geometry/cka.csv", "notebooks/geometry/cka"),
         ("geometry/predicted_cosine.csv", "notebooks/geometry/cosine"),
@@ -83,13 +121,15 @@ def test_a_missing_file_names_the_notebook_that_makes_it(
 def test_numbers_of_all_notebooks_in_one_file(run: Run) -> None:
     run.record("cosine", {"sft_rft": np.float64(0.977), "by": {"late": np.int64(3)}})
     run.record("cka", {"label": "x", "undefined": float("nan"), "all": np.array([1.0, np.inf])})
-    numbers = json.loads(run.merge_numbers().read_text())
+    assert run.merge_numbers() == run.dir / "numbers.json"
+    numbers = run.read_json("numbers.json")
     assert numbers["cosine.sft_rft"] == 0.977
     assert numbers["cosine.by.late"] == 3
     assert numbers["cka.label"] == "x"
     assert numbers["cka.undefined"] is None
     assert numbers["cka.all"] == [1.0, None]
-    assert numbers["run.profile"] == "smoke"
+    assert (numbers["run.name"], numbers["run.profile"]) == ("here", "smoke")
+    assert list(numbers) == sorted(numbers)
     assert numbers["profile.lora.r"] == run.profile.lora.r
 
 

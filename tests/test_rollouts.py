@@ -33,9 +33,11 @@ class Teacher:
     def load(self, profile, role):
         self.loaded += 1
         assert role == "teacher"
+        assert profile.rollouts.k == SETTINGS["rollouts.k"]
         return self, self.tokenizer
 
     def generate(self, model, tokenizer, prompts, *, seed, **settings):
+        assert (model, tokenizer) == (self, self.tokenizer)
         self.prompts += len(prompts)
         completions = []
         for number, prompt in enumerate(prompts):
@@ -73,7 +75,49 @@ def test_the_pool_holds_groups_of_k_verified_rollouts(run, teacher):
         assert teacher.tokenizer.decode(row.completion_ids, skip_special_tokens=True) == row.text
         assert row.completion_ids[-1] == teacher.tokenizer.eos_token_id
         assert teacher.tokenizer.decode(row.prompt_ids[:-1]) == row.question
+    columns = "prompt question group sample split steps prompt_ids completion_ids text answer"
+    assert list(pool) == [*columns.split(), "reward", "unverifiable"]
+    assert list(load_rollouts(run)) == list(pool)
+    steps = {problem.id: problem.steps for problem in load_problems(run.profile, "rollouts")}
+    assert pool["steps"].tolist() == pool["prompt"].map(steps).tolist()
     assert card["k"] == 3
+    assert card["temperature"] == run.profile.rollouts.temperature
+    assert card["teacher"] == run.profile.model.teacher
+    assert 0 < card["seconds"] < 60
+
+
+def test_sampling_says_how_far_it_is(run, teacher, capsys):
+    load_rollouts(run)
+    said = capsys.readouterr().out.splitlines()
+    assert said[0] == "this run has no rollouts yet: sampling them first"
+    done = [line.split(", ")[0] for line in said[1:]]
+    assert done == [f"{n} of 14 prompts sampled" for n in (4, 8, 12, 14)]
+    sample_rollouts(run)
+    assert capsys.readouterr().out == ""
+
+
+def test_shards_of_another_size_are_others(run, teacher, monkeypatch):
+    """Each shard has a seed of its own, so another size draws other rollouts."""
+    sample_rollouts(run)
+    teacher.prompts = 0
+    monkeypatch.setattr(rollouts, "SHARD_PROMPTS", 8)
+    sample_rollouts(run)
+    assert teacher.prompts == 14 * 3
+
+
+def test_the_teacher_is_sampled_as_the_settings_say(run, teacher, monkeypatch):
+    settings = {"temperature": 0.7, "max_new_tokens": 77, "batch_size": 5, "seed": 100}
+    changes = {f"rollouts.{key}": value for key, value in settings.items()}
+    asked = []
+
+    def generate(model, tokenizer, prompts, **given):
+        asked.append((len(prompts), given))
+        return [[tokenizer.eos_token_id]] * len(prompts)
+
+    monkeypatch.setattr(rollouts, "generate", generate)
+    sample_rollouts(Run.open("smoke", "pool", SETTINGS | changes))
+    shards = [(4, 100), (4, 104), (4, 108), (2, 112)]  # prompts, and a seed for each shard
+    assert asked == [(3 * n, settings | {"seed": seed}) for n, seed in shards]
 
 
 def test_held_out_prompts_are_never_trained_on(run, teacher):
@@ -107,6 +151,10 @@ def test_the_card_by_hand():
     assert card["all_wrong"] == 1 / 6
     assert card["pairs"] == 3
     assert card["mean_reward"] == sum(map(sum, REWARDS)) / 24
+    pool = toy_pool()
+    lengths = [len(ids) for ids in pool.loc[pool["split"] == "train", "completion_ids"]]
+    assert card["mean_tokens"] == pytest.approx(sum(lengths) / 24)
+    assert card["max_tokens"] == max(lengths)
 
 
 def test_checks_that_were_given_up_earn_nothing_and_are_counted_apart(run, teacher, monkeypatch):
@@ -134,10 +182,13 @@ def test_duplicates_within_a_group_are_counted():
     from toy import toy_pool
 
     pool = toy_pool([[1, 1, 1, 1], [1, 0, 1, 1], [0, 0, 0, 0]])
-    pool.loc[pool["split"] == "train", "text"] = [*"aaaa", *"abab", *"abcd"]
+    pool.loc[pool["split"] == "train", "text"] = [*"aaaa", *"aaba", *"abcd"]
+    plain = describe(pool)
+    pool.loc[pool["group"] == 1, "text"] = [*"bbbb"]
     card = describe(pool)
-    assert card["repeated"] == 5 / 12  # three of aaaa, two of abab: the first of each is new
-    assert card["identical"] == 1 / 3
+    assert card["repeated"] == 6 / 12  # three of aaaa, three of bbbb: the first of each is new
+    assert (plain["repeated"], plain["identical"]) == (5 / 12, 1 / 3)
+    assert card["identical"] == 2 / 3
     other = describe(pool.assign(text=[*"abcd", *"abcd", *"abcd", *"xx"]))  # not across groups
     assert (other["repeated"], other["identical"]) == (0, 0)  # nor of held-out ones
 
@@ -221,6 +272,27 @@ def test_predictions_have_one_row_a_problem(run, toy_model):
     assert not table["correct"].any()  # random weights
     assert not table["unverifiable"].any()
     assert table["tokens"].between(1, 9).all()
+
+
+def test_a_model_is_asked_the_problems_greedily_and_its_text_has_no_marks(run, monkeypatch):
+    tokenizer, asked = build_tokenizer(), []
+    run = Run.open("smoke", "p", {"evaluation.max_new_tokens": 77, "evaluation.batch_size": 3})
+    problems = load_problems(run.profile, "test")[:4]
+
+    def generate(model, tokenizer, prompts, **given):
+        asked.append(([tokenizer.decode(ids) for ids in prompts], given))
+        texts = [problem.solution for problem in problems]
+        return [[*tokenizer(text).input_ids, tokenizer.eos_token_id] for text in texts]
+
+    monkeypatch.setattr(rollouts, "generate", generate)
+    table = predict(None, tokenizer, problems, "base", run.profile)
+    questions = [f"{problem.question}<answer>" for problem in problems]
+    assert asked == [(questions, {"max_new_tokens": 77, "batch_size": 3})]
+    assert table["text"].tolist() == [problem.solution for problem in problems]
+    assert table["correct"].all()
+    assert set(table["model"]) == {"base"}
+    lengths = [len(tokenizer(problem.solution).input_ids) + 1 for problem in problems]
+    assert table["tokens"].tolist() == lengths
 
 
 def test_predictions_count_the_checks_that_were_given_up(run, toy_model, monkeypatch):

@@ -73,6 +73,7 @@ def test_distinct_rewards_count_a_text_once_in_its_group(pool):
 
 def test_a_pair_is_the_first_right_and_the_first_wrong_rollout_of_a_mixed_group(pool):
     pairs = preference_pairs(pool)
+    assert list(pairs) == ["group", "prompt_ids", "chosen_ids", "rejected_ids"]
     mixed = [g for g, rewards in enumerate(REWARDS) if 0 < sum(rewards) < len(rewards)]
     assert pairs["group"].tolist() == mixed
     for pair in pairs.itertuples():
