@@ -151,7 +151,7 @@ this_run.record(
 # `learning_rate`. DFT's gradients are shorter than SFT's, and Adam divides by their size: the step does not shrink with them. Which of the two effects wins in the norm of the delta? A varied run keeps its own adapter and leaves this one alone:
 #
 # ```
-# papermill notebooks/methods/dft.ipynb out.ipynb -p learning_rate 3e-4
+# papermill notebooks/methods/dft.ipynb out.ipynb -p learning_rate 9e-4
 # ```
 #
 # ## Exercise

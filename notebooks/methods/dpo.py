@@ -154,7 +154,7 @@ this_run.record(
 # `learning_rate`: the value of the other five methods, ten times the default. Is the delta still short? Is it still far from SFT's direction? A varied run keeps its own adapter and leaves this one alone:
 #
 # ```
-# papermill notebooks/methods/dpo.ipynb out.ipynb -p learning_rate 3e-3
+# papermill notebooks/methods/dpo.ipynb out.ipynb -p learning_rate 9e-3
 # ```
 #
 # ## Exercise

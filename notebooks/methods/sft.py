@@ -151,7 +151,7 @@ this_run.record(
 # `learning_rate`: ten times less, ten times more. Does the direction of the delta survive such a step? The paper says it turns by more than fifty degrees (claim C15); name the varied adapter in the parameter `others` of the cosine chapter to see. A varied run keeps its own adapter and leaves this one alone:
 #
 # ```
-# papermill notebooks/methods/sft.ipynb out.ipynb -p learning_rate 3e-4
+# papermill notebooks/methods/sft.ipynb out.ipynb -p learning_rate 9e-4
 # ```
 #
 # ## Exercise
