@@ -47,6 +47,15 @@ def test_the_workflow_and_the_book_know_every_notebook() -> None:
 
 
 @every_source
+def test_no_cell_shows_where_a_file_was_written(source: Path) -> None:
+    """`write_table` returns a path of the machine, and a cell shows its last value."""
+    for cell in code_cells(jupytext.read(source)):
+        *_, last = ast.parse(cell["source"]).body
+        if isinstance(last, ast.Expr) and "remove-cell" not in tags(cell):
+            assert not re.search(r"this_run\.(write_|path)", ast.unparse(last)), cell["source"]
+
+
+@every_source
 def test_first_comes_the_cell_of_typed_commented_parameters(source: Path) -> None:
     notebook = jupytext.read(source)
     assert notebook.metadata["kernelspec"]["name"] == "python3"

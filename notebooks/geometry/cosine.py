@@ -251,9 +251,9 @@ foreseen = pd.concat(
     ]
 )[["a", "b", "quantity", "value", "low", "high"]]
 this_run.write_table("geometry/predicted_cosine.csv", foreseen)
+both = foreseen.drop_duplicates(["a", "b"])
 
 # %% mystnb={"figure": {"name": "fig-cosine-predicted", "caption": "How much of a cosine follows from the shared rows alone? Dots: the trained cosine of a pair, with its interval over modules. Diamonds: what the weights on the rollouts predict, without a model. Triangles: the same with one common part, fitted to give SFT and SFT (reshuffled) their {number}`cosine.sft_reshuffled:.3f`. Grey: chance if nothing but $A$ were shared. SFT and RFT: {number}`cosine.predicted.sft_rft:.3f` predicted, {number}`cosine.sft_rft:.3f` trained; SFT and Offline GRPO: {number}`cosine.predicted.sft_offline_grpo:.3f` and {number}`cosine.sft_offline_grpo:.3f`; Offline GRPO and DPO: {number}`cosine.predicted.offline_grpo_dpo:.3f` and {number}`cosine.offline_grpo_dpo:.3f`. A prediction that fits does not prove that gradients are orthogonal; it shows that the pair gives no reason to look for another cause."}, "image": {"alt": "One row a pair of adapters: a dot for the trained cosine, a diamond and a triangle for the two predictions, and a narrow grey chance band around zero."}} tags=["hide-input"]
-both = foreseen.drop_duplicates(["a", "b"])
 predictions(
     foreseen,
     (chance.loc["global", "low"], chance.loc["global", "high"]),
