@@ -253,6 +253,7 @@ def test_all_versions_of_a_rule_speak_of_the_same_numbers():
     row = table.iloc[0]
     assert (row["first_verdict"], row["verdict"]) == (REPRODUCED, DIRECTION)
     assert (row["measure"], row["value"], row["low"], row["line"]) == ("x", 1.5, 1.4, "> 2")
+    assert row["line_value"] == 2
     assert row["written"] == "2026-02-02"
     assert rules["verdict"].tolist() == [REPRODUCED, DIRECTION]
     assert rules["reason"].tolist() == ["", "asks for more"]

@@ -92,8 +92,17 @@ def in_words(value: float, low: float, high: float) -> str:
     return f"{value:.4g} ({low:.3g} to {high:.3g})" if np.isfinite(low) else f"{value:.4g}"
 
 
+def line_in_words(line: str, value: float, low: float = np.nan, high: float = np.nan) -> str:
+    """A line, with its value where it is not a plain number."""
+    text = line.replace(">=", "≥").replace("<=", "≤").replace("*", "×")
+    if not line or text.split()[-1] == f"{value:g}":
+        return text
+    return f"{text}: {in_words(value, low, high)}"
+
+
 shown = table.assign(
     number=[in_words(*row) for row in table[["value", "low", "high"]].itertuples(index=False)],
+    line=[line_in_words(*row) for row in table[["line", "line_value"]].itertuples(index=False)],
 )
 columns = {
     "claim": "claim",
@@ -118,9 +127,7 @@ verdicts(table)
 lines = conditions.assign(
     number=[in_words(*row) for row in conditions[["value", "low", "high"]].itertuples(index=False)],
     against=[
-        f"{row.line} = {in_words(row.line_value, row.line_low, row.line_high)}"
-        if row.line.split()[-1] != f"{row.line_value:g}"
-        else row.line
+        line_in_words(row.line, row.line_value, row.line_low, row.line_high)
         for row in conditions.itertuples()
     ],
 )

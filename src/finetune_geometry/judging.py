@@ -28,8 +28,8 @@ FAILED = "not reproduced"
 UNTESTABLE = "not testable in this regime"
 VERDICTS = (REPRODUCED, DIRECTION, UNDECIDED, FAILED, UNTESTABLE)
 CLAIM_COLUMNS = [
-    "claim", "title", "paper", "measure", "value", "low", "high", "line", "verdict",
-    "first_verdict", "rule", "first_rule", "written", "detail", "notebook",
+    "claim", "title", "paper", "measure", "value", "low", "high", "line", "line_value",
+    "verdict", "first_verdict", "rule", "first_rule", "written", "detail", "notebook",
 ]  # fmt: skip
 RULE_COLUMNS = ["claim", "version", "written", "rule", "verdict", "reason"]
 CONDITION_COLUMNS = [
@@ -175,8 +175,8 @@ def judge_claims(
 
     Returns three tables:
         one row a claim (CLAIM_COLUMNS): `value`, `low`, `high` of the measure that the verdict
-            turned on and the `line` it was held against; `first_verdict` by the first rule, values
-            alone; `detail` lists all numbers;
+            turned on and the `line` it was held against, with its value; `first_verdict` by the
+            first rule, values alone; `detail` lists all numbers;
         one row a version (RULE_COLUMNS): only the present one, the last, knows "undecided";
         one row a condition of the first and of the present version (CONDITION_COLUMNS).
     """
@@ -196,13 +196,13 @@ def judge_claims(
         first = judge(claim.first, found, intervals=False).verdict
         for version in dict.fromkeys([next(iter(claim.rules)), list(claim.rules)[-1]]):
             by_condition += _condition_rows(name, version, claim.rules[version], found)
-        measure, shown, line = _shown(present, found)
+        measure, shown, line, line_value = _shown(present, found)
         detail = "; ".join(f"{k}: {n.value:.4g}" for k, n in found.items() if n is not None)
         if present.verdict == UNTESTABLE and claim.needs:
             detail = "; ".join(text for text in (detail, f"needs {claim.needs}") if text)
         by_claim.append(
             (name, claim.title, claim.paper, measure, shown.value, shown.low, shown.high, line,
-             present.verdict, first, words(claim.present), words(claim.first),
+             line_value, present.verdict, first, words(claim.present), words(claim.first),
              claim.present.written, detail, claim.notebook)
         )  # fmt: skip
     return (
@@ -217,11 +217,18 @@ def words(rule: Rule) -> str:
     return "; ".join(f"{k}: {' and '.join(part)}" for k, part in rule.parts().items() if part)
 
 
-def _shown(judgement: Judgement, numbers: Mapping[str, Number | None]) -> tuple[str, Number, str]:
-    """Measure, number and line to show of a claim; its first number where one is missing."""
-    condition = judgement.turned_on
-    name = condition.left[1] if condition else next(iter(numbers))
-    return name, numbers[name] or Number(float("nan")), _line(condition) if condition else ""
+def _shown(
+    judgement: Judgement, numbers: Mapping[str, Number | None]
+) -> tuple[str, Number, str, float]:
+    """Measure, number, line and the line's value of a claim; where a number is missing, the
+    claim's first one, and no line."""
+    nothing, condition = Number(float("nan")), judgement.turned_on
+    if condition is None:
+        name = next(iter(numbers))
+        return name, numbers[name] or nothing, "", nothing.value
+    known = {name: numbers[name] or nothing for name in condition.measures()}
+    left, right = condition.sides(known)
+    return condition.left[1], left, _line(condition), right.value
 
 
 def _line(condition: Condition) -> str:
