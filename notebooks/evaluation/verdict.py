@@ -25,7 +25,7 @@
 #
 # - The first rules were written before the book's first run, but a pilot of the same design, with one seed, had been run before them. They were no blind guesses.
 # - After the first runs a sceptical review found that some rules could not fail and that others asked for noise. They were rewritten once, from what the claim says, and committed before the run that they judge. {number}`verdict.changed` of the {number}`verdict.claims` claims have more than one rule; in this run {number}`verdict.moved` verdicts differ between the first rule and the present one. A rule that is rewritten by people who have seen earlier runs is worth less than one that is not. Read both columns.
-# - The runs changed, too: more problems and rollouts on the lines between models, a new student and teacher after a fault in the problem generator was mended, and batches that are uniform draws. Claims C5, C6 and C9 changed their verdict with the first change of the student. That is how much such verdicts hang on one base model.
+# - The runs changed, too: more problems and rollouts on the lines between models, a new student and teacher after a fault in the problem generator was mended, and batches that are uniform draws. With these the learning rate changed, too, by the rule that had set it before ([](../ingredients/learning_rate)). Claims C5, C6 and C9 changed their verdict with the first change of the student. That is how much such verdicts hang on one base model.
 
 # %% tags=["parameters"]
 profile: str = "tiny"  # which profile: smoke, tiny, qwen3-0.6b, qwen3-4b, llama-3.2-3b

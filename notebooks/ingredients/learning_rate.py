@@ -131,9 +131,9 @@ this_run.record(
 # :label: sol-learning-rate
 # :class: dropdown
 #
-# With $n = 300$ and $p = 0.5$ one share has a standard error of about 0.029 (any $p$ between 0.4 and 0.6 gives nearly the same), the difference of two independent ones $\sqrt 2$ times that, 0.04. Two points are well within chance. Pairing the answers problem by problem, as McNemar's test does, narrows it, but not enough to tell two points apart with confidence.
+# With $n = 300$ and $p = 0.5$ one share has a standard error of about 0.029 (any $p$ between 0.35 and 0.65 gives nearly the same), the difference of two independent ones $\sqrt 2$ times that, 0.04. Two points are well within chance. Pairing the answers problem by problem, as McNemar's test does, narrows it, but not enough to tell two points apart with confidence.
 # ````
 #
 # ## Take-away
 #
-# One learning rate, chosen for SFT by accuracy, before any geometry. What follows inherits that choice.
+# One learning rate, chosen for SFT by accuracy alone, by a rule older than any geometry. What follows inherits that choice.
