@@ -21,7 +21,7 @@
 #
 # In the paper, DPO's delta is the shortest of the six, and it points elsewhere (claims C7 and C12). But DPO was also trained at a tenth of the learning rate. Two possible causes, one effect: the comparison cannot tell them apart. The paper says so itself and leaves a run with matched learning rates for later.
 #
-# The control is cheap: train SFT at a tenth of its learning rate, with everything else as it was. Where this **SFT (lr)** is as short as DPO, the learning rate explains DPO's length. Where it comes no closer to DPO's direction than SFT does, the lower learning rate does not explain that direction. The same run answers claim C15: does ten times the learning rate turn the direction of one loss?
+# The control is cheap: train SFT at a tenth of its learning rate, with everything else as it was. Where this **SFT (lr)** is as short as DPO, the learning rate explains DPO's length. Where it comes no closer to DPO's direction than SFT does, the unequal rates alone do not explain that direction. The same run answers claim C15: does ten times the learning rate turn the direction of one loss?
 
 # %% tags=["parameters"]
 profile: str = "tiny"  # which profile: smoke, tiny, qwen3-0.6b, qwen3-4b, llama-3.2-3b
@@ -118,7 +118,7 @@ show_table(
 # ## What it means for the claims
 #
 # - **Length (C12).** SFT is {number}`matched_rate.ratio.sft_dpo:.1f` times as long as DPO. At {number}`matched_rate.factor:.2g` times its learning rate, {number}`matched_rate.rate.control:.1e` against DPO's {number}`matched_rate.rate.dpo:.1e`, it is {number}`matched_rate.ratio.control_dpo:.1f` times as long. The first number is what the paper's comparison shows. Where the two rates are equal, the second is what is left of it.
-# - **Direction (C7).** With SFT, DPO has a cosine of {number}`matched_rate.cosine.sft_dpo:.3f`; with SFT (lr), {number}`matched_rate.cosine.dpo_control:.3f` ({number}`matched_rate.interval.low:.3f` to {number}`matched_rate.interval.high:.3f`); chance is {number}`cosine.chance_low:.3f` to {number}`cosine.chance_high:.3f`. If the second is much larger than the first, part of the angle was the learning rate. If both are small, DPO points elsewhere without the help of unequal rates. That need not be its loss, either: DPO reads other rows, and its pulls and pushes alone predict {number}`cosine.predicted.sft_dpo:.3f` ([](../geometry/cosine)). Neither says anything about DPO at the higher rate.
+# - **Direction (C7).** With SFT, DPO has a cosine of {number}`matched_rate.cosine.sft_dpo:.3f`; with SFT (lr), {number}`matched_rate.cosine.dpo_control:.3f` ({number}`matched_rate.interval.low:.3f` to {number}`matched_rate.interval.high:.3f`); chance is {number}`cosine.chance_low:.3f` to {number}`cosine.chance_high:.3f`. If the second is much larger than the first, part of the angle was the learning rate. If both are small, the two are far apart at equal rates, too, at least at DPO's. That need not be its loss, either: DPO reads other rows, and its pulls and pushes alone predict {number}`cosine.predicted.sft_dpo:.3f` ([](../geometry/cosine)). Neither says anything about DPO at the higher rate.
 # - **The learning rate itself (C15).** One loss at two learning rates has a cosine of {number}`matched_rate.cosine.sft_control:.3f` with itself. The paper reports about 0.55. A method that was given another learning rate, as DPO was, may lose that much likeness before its loss says a word.
 #
 # ## How to read the figures, and how not to

@@ -81,7 +81,7 @@ controls = ["sft-order", "sft-seed"]
 
 # %% tags=["hide-output"]
 changes = {"methods.sft.seed": seed, "lora.seed": seed}
-trained(Run.open(profile, run, changes), "sft", "sft-seed")
+card = trained(Run.open(profile, run, changes), "sft", "sft-seed")
 
 # %%
 cards = {name: this_run.read_json(f"adapters/{name}/card.json") for name in ("sft", *controls)}
@@ -148,10 +148,12 @@ show_table(
 # **The order of the rows.** With the same initial $A$, SFT and SFT (reshuffled) have a cosine of {number}`second_seed.cosine.order:.3f` ({number}`second_seed.low.order:.3f` to {number}`second_seed.high.order:.3f`). Three readings of a method's cosine with SFT follow from it:
 #
 # - *Clearly above.* SFT and RFT have {number}`second_seed.cosine.rft:.3f`, SFT and RIFT {number}`second_seed.cosine.rift:.3f`. Both see SFT's own rows in SFT's order. Where they are above the yardstick, "nearly collinear" says less about the losses than about the shared rows; [the cosine chapter](../geometry/cosine) predicts such a number from the rows alone.
-# - *About equal.* SFT and Offline GRPO have {number}`second_seed.cosine.offline_grpo:.3f` ({number}`second_seed.low.offline_grpo:.3f` to {number}`second_seed.high.offline_grpo:.3f`). Where the two intervals meet, Offline GRPO is as far from SFT as SFT is from itself on other rows, and its "orthogonal part" is no mark of its loss.
-# - *Clearly below.* DFT has {number}`second_seed.cosine.dft:.3f`, DPO {number}`second_seed.cosine.dpo:.3f`. Where the intervals lie apart, the difference is more than this other order made. What made it, the loss, the rate or other rows (DPO has its own), is a further question.
+# - *About equal, where the intervals meet.* Such a method is as far from SFT as SFT is from itself with its rows drawn anew, and its "orthogonal part" is no mark of its loss.
+# - *Clearly below, where they lie apart.* The difference is more than this other order made. What made it, the loss, the rate or other rows (DPO has its own), is a further question; what the weights on the shared rows alone predict is in [](../geometry/cosine).
 #
-# **The initialisation.** With another $A$ *and* another order, SFT (seed), the cosine is {number}`second_seed.cosine.seed:.3f`. The step down from the order alone is what the new $A$ adds; no run here changes $A$ alone. A LoRA delta $B A$ reads only the inputs that its $A$ reads. If $A$ stayed where it started, two independent $A$ would read almost unrelated inputs, and the cosine would stay near $r / d_{\mathrm{in}}$, {number}`verdict.floor:.3f` here. Training turns $A$, so it has to be measured: the first right vectors agree to {number}`second_seed.right.seed:.3f`, the first left ones, which $A$ does not confine, to {number}`second_seed.left.seed:.3f`. In the paper it is 0.07 and 0.99.
+# Offline GRPO has {number}`second_seed.cosine.offline_grpo:.3f` ({number}`second_seed.low.offline_grpo:.3f` to {number}`second_seed.high.offline_grpo:.3f`), DFT {number}`second_seed.cosine.dft:.3f` ({number}`second_seed.low.dft:.3f` to {number}`second_seed.high.dft:.3f`), DPO {number}`second_seed.cosine.dpo:.3f`; the yardstick is {number}`second_seed.cosine.order:.3f` ({number}`second_seed.low.order:.3f` to {number}`second_seed.high.order:.3f`).
+#
+# **The initialisation.** With another $A$ *and* another order, SFT (seed), the cosine is {number}`second_seed.cosine.seed:.3f`. What does the new $A$ do alone? If both controls have one order seed, as by default, SFT (reshuffled) and SFT (seed) read the same rows in the same order and differ in $A$ only: their cosine is {number}`second_seed.a_alone.cosine:.3f`, and their first left vectors agree to {number}`second_seed.a_alone.left:.3f`, the right ones to {number}`second_seed.a_alone.right:.3f`. A LoRA delta $B A$ reads only the inputs that its $A$ reads. If $A$ stayed where it started, two independent $A$ would read almost unrelated inputs, and the cosine would stay near $r / d_{\mathrm{in}}$, {number}`verdict.floor:.3f` here. Training turns $A$, so it has to be measured: the first right vectors agree to {number}`second_seed.right.seed:.3f`, the first left ones, which $A$ does not confine, to {number}`second_seed.left.seed:.3f`. In the paper it is 0.07 and 0.99.
 
 # %% [markdown]
 # ## Are the two seeds connected, and equally good?
@@ -176,7 +178,10 @@ this_run.write_table("controls/second_seed_connectivity.csv", line)
 heights = line[line["quantity"].isin(["height", "barrier", "midpoint"])]
 show_table(
     heights[["metric", "quantity", "value", "low", "high"]],
-    {"metric": METRICS.get, **dict.fromkeys(["value", "low", "high"], "{:.3f}")},
+    {
+        "metric": {**METRICS, "accuracy": "error rate"}.get,
+        **dict.fromkeys(["value", "low", "high"], "{:.3f}"),
+    },
 )
 
 # %% tags=["hide-output"]
@@ -234,6 +239,14 @@ def by_name(rows: pd.DataFrame, column: str = "value") -> dict[str, float]:
     }
 
 
+def apart(rows: pd.DataFrame) -> float:
+    """The value of the two controls, which differ in the initial A alone."""
+    return float(rows[rows["a"].isin(controls) & rows["b"].isin(controls)]["value"].iloc[0])
+
+
+left, right = (angles[angles["side"] == side] for side in ("left", "right"))
+
+
 def along(quantity: str) -> dict[str, dict[str, float]]:
     chosen = line[line["quantity"] == quantity].set_index("metric")[["value", "low", "high"]]
     return chosen.to_dict("index")
@@ -243,6 +256,7 @@ boxed = line.query("metric == 'boxed_cross_entropy' and quantity == 'curve'")["v
 this_run.record(
     "second_seed",
     {
+        "a_alone": {"cosine": apart(cosines), "left": apart(left), "right": apart(right)},
         "cosine": by_name(alike.query("measure == 'global cosine'")),
         "low": by_name(alike.query("measure == 'global cosine'"), "low"),
         "high": by_name(alike.query("measure == 'global cosine'"), "high"),

@@ -19,7 +19,7 @@
 #
 # ## The question
 #
-# Each training has moved the weights of the student from one common point, the base, to some other point. Think of six arrows with one tail. Two arrows can differ in length and in direction. The cosine looks at direction alone. It is the paper's headline number: SFT, RFT and RIFT "nearly collinear", DPO "near-orthogonal" (claims C1, C4 and C7). Such words compare. So a seventh arrow is in every figure, one that no other loss made: [SFT (reshuffled)](../controls/reshuffled), the same loss on other rows.
+# Each training has moved the weights of the student from one common point, the base, to some other point. Think of six arrows with one tail. Two arrows can differ in length and in direction. The cosine looks at direction alone. It is the paper's headline number: SFT, RFT and RIFT "nearly collinear", DPO "near-orthogonal" (claims C1, C4 and C7). Such words compare. So a seventh arrow is in every figure, one that no other loss made: [SFT (reshuffled)](../controls/reshuffled), the same loss with its rows drawn anew.
 
 # %% tags=["parameters"]
 profile: str = "tiny"  # which profile: smoke, tiny, qwen3-0.6b, qwen3-4b, llama-3.2-3b
@@ -126,7 +126,7 @@ cosines = table.query("quantity == 'cosine'")
 everywhere = table.query("module == 'global'")
 names = [a.name for a in adapters]
 
-# %% mystnb={"figure": {"name": "fig-cosine-pairs", "caption": "How alike are the directions of two deltas? Global cosine of every pair, all modules stacked. SFT and SFT (reshuffled), one loss on other rows, have {number}`cosine.sft_reshuffled:.3f`; compare the rest with that. SFT and RFT have {number}`cosine.sft_rft:.3f`, SFT and RIFT {number}`cosine.sft_rift:.3f`, RFT and RIFT {number}`cosine.rft_rift:.3f`, SFT and Offline GRPO {number}`cosine.sft_offline_grpo:.3f`, SFT and DFT {number}`cosine.sft_dft:.3f`, SFT and DPO {number}`cosine.sft_dpo:.3f`. For deltas that share nothing but $A$ chance is {number}`cosine.chance_low:.3f` to {number}`cosine.chance_high:.3f`. The base has no direction. A cosine says neither how far a method went nor why it went there."}, "image": {"alt": "Lower-triangle matrix of global cosines between the six methods and SFT reshuffled, with a hatched row for the base, whose delta is zero."}} tags=["hide-input"]
+# %% mystnb={"figure": {"name": "fig-cosine-pairs", "caption": "How alike are the directions of two deltas? Global cosine of every pair, all modules stacked. SFT and SFT (reshuffled), one loss with its rows drawn anew, have {number}`cosine.sft_reshuffled:.3f`; compare the rest with that. SFT and RFT have {number}`cosine.sft_rft:.3f`, SFT and RIFT {number}`cosine.sft_rift:.3f`, RFT and RIFT {number}`cosine.rft_rift:.3f`, SFT and Offline GRPO {number}`cosine.sft_offline_grpo:.3f`, SFT and DFT {number}`cosine.sft_dft:.3f`, SFT and DPO {number}`cosine.sft_dpo:.3f`. For deltas that share nothing but $A$ chance is {number}`cosine.chance_low:.3f` to {number}`cosine.chance_high:.3f`. The base has no direction. A cosine says neither how far a method went nor why it went there."}, "image": {"alt": "Lower-triangle matrix of global cosines between the six methods and SFT reshuffled, with a hatched row for the base, whose delta is zero."}} tags=["hide-input"]
 pairs = everywhere.query("quantity == 'cosine'")
 plots.pair_heatmap(
     pairs,
@@ -179,7 +179,7 @@ plots.by_depth(
     chance=by_layer,
     chance_label="chance, one layer",
 )
-# %% mystnb={"figure": {"name": "fig-cosine-modules", "caption": "How much do single modules differ? One dot a module, a bar at the median: the cosine with SFT. The grey band is chance for one module. Hollow dots are SFT (reshuffled), with a median of {number}`cosine.median.sft_reshuffled:.3f`; the median of Offline GRPO is {number}`cosine.median.sft_offline_grpo:.3f`, of DPO {number}`cosine.median.sft_dpo:.3f`. Dots on both sides of the band can cancel in the global number: DPO's run from {number}`cosine.single.low:.2f` to {number}`cosine.single.high:.2f`."}, "image": {"alt": "Strips of dots, one dot a module and one strip a method, the last one hollow for SFT reshuffled, of the cosine with SFT; a grey band around zero shows chance."}} tags=["hide-input"]
+# %% mystnb={"figure": {"name": "fig-cosine-modules", "caption": "How much do single modules differ? One dot a module, a bar at the median: the cosine with SFT. The grey band is chance for one module. Hollow dots are SFT (reshuffled), with a median of {number}`cosine.median.sft_reshuffled:.3f`; the median of Offline GRPO is {number}`cosine.median.sft_offline_grpo:.3f`, of DPO {number}`cosine.median.sft_dpo:.3f`. Dots on both sides of zero can cancel in the global number: DPO's run from {number}`cosine.single.low:.2f` to {number}`cosine.single.high:.2f`, chance from {number}`cosine.chance_module_low:.2f` to {number}`cosine.chance_module_high:.2f`."}, "image": {"alt": "Strips of dots, one dot a module and one strip a method, the last one hollow for SFT reshuffled, of the cosine with SFT; a grey band around zero shows chance."}} tags=["hide-input"]
 plots.strips(
     compared[compared["module"].isin(list(modules))],
     name="other",
@@ -279,8 +279,9 @@ show_table(
 # %% [markdown]
 # Over the pairs among SFT, RFT, RIFT and Offline GRPO, which read the same rows in the same order, the plain prediction is off by {number}`cosine.miss.plain.mean:.3f` on average and {number}`cosine.miss.plain.most:.3f` at most; with the common part, by {number}`cosine.miss.common.mean:.3f` and {number}`cosine.miss.common.most:.3f`. Over the pairs with DPO it is {number}`cosine.miss.plain.dpo:.3f` and {number}`cosine.miss.common.dpo:.3f` on average. Read it like this:
 #
-# - **Where a miss is small, the cosine tells which rollouts two losses weigh alike.** That could be read off their formulas and the pool before any training. "Nearly collinear" is then no discovery about the geometry of fine-tuning, and a random null was the wrong chance level: everything that shares rows beats it.
-# - **Where a miss is large, something else is at work**: gradients of different length, rollouts that resemble each other in more than one common way, a push that changes as the training goes on, because the weights have moved so far that the first gradients no longer hold. The picture is one of short ways: a larger learning rate leads away from it. For DPO the last is built in: its push on a pair fades as the pair is learnt, and here each visit counts the same. SFT and DPO are predicted at {number}`cosine.predicted.sft_dpo:.3f`: a cosine near zero with SFT needs no more than weights that cancel.
+# - **Where a miss is small, the cosine tells which rollouts two losses weigh alike.** That could be read off their formulas and the pool before any training. "Nearly collinear" may then be no discovery about the geometry of fine-tuning, and a random null was the wrong chance level: everything that shares rows beats it.
+# - **Where a miss is large, something else is at work**: gradients of different length, rollouts that resemble each other in more than one common way, a push that changes as the training goes on, because the weights have moved so far that the first gradients no longer hold. The picture is one of short ways: a larger learning rate leads away from it. For DPO the last is built in: its push on a pair fades as the pair is learnt, and here each visit counts the same. SFT and DPO are predicted at {number}`cosine.predicted.sft_dpo:.3f` and have {number}`cosine.sft_dpo:.3f`, Offline GRPO and DPO at {number}`cosine.predicted.offline_grpo_dpo:.3f` and have {number}`cosine.offline_grpo_dpo:.3f`. A picture that misses the second pair explains little by fitting the first.
+# - **Pairs with SFT (reshuffled) are another test**: they share {number}`reshuffled.shared:.0%` of the rows. The four of them are off by {number}`cosine.miss.plain.reshuffled:.3f` on average without the common part and {number}`cosine.miss.common.reshuffled:.3f` with it. Believe a version only where it fits both kinds of pairs.
 #
 # ### How much hangs on a few modules?
 #
@@ -288,7 +289,7 @@ show_table(
 #
 # ## How to read the figures, and how not to
 #
-# - **A high cosine between two methods is partly bought by what they share**: the initial $A$, the rows and their order. How much, two levels tell: the prediction from the rows, and SFT (reshuffled), which shares the $A$ but has rows of its own. Two runs of *one* loss from different $A$ have 0.07 to 0.36 in the paper.
+# - **A high cosine between two methods is partly bought by what they share**: the initial $A$, the rows and their order. How much, two levels tell: the prediction from the rows, and SFT (reshuffled), which shares the $A$ and has drawn its rows anew ({number}`reshuffled.shared:.0%` of them are SFT's, too). Two runs of *one* loss from different $A$ have 0.07 to 0.36 in the paper.
 # - **The cosine saturates.** 0.97 and 0.99 look alike and are not: the parts that are not shared are 24 % and 14 % of the length. [The orthogonal fraction](orthogonal_fraction) is the better scale near 1.
 # - **A low cosine has more than one cause.** DPO reads other rows, with weights of both signs, at a tenth of the others' learning rate. [](../controls/matched_rate) shows how much the rate alone can do to SFT. Whether two losses pull apart from the first step on, or only later, no figure here can say.
 # - **Do not average cosines over pairs**, and do not compare the cosine of one model with that of another whose matrices have other shapes: their chance levels differ.
@@ -315,7 +316,7 @@ show_table(
 #
 # ## Take-away
 #
-# The cosine compares directions, weighted by where deltas are large. Read it with the norms (who moved at all) and with three levels: random $B$, the shared rows, and the same loss on other rows.
+# The cosine compares directions, weighted by where deltas are large. Read it with the norms (who moved at all) and with three levels: random $B$, the shared rows, and the same loss with its rows drawn anew.
 
 
 # %% tags=["remove-cell"]
@@ -337,7 +338,10 @@ def miss(quantity: str) -> dict[str, float]:
     first, second = off["a"], off["b"]
     same = off[first.isin(METHODS) & second.isin(METHODS) & (first != "dpo") & (second != "dpo")]
     dpo = off[((first == "dpo") & second.isin(METHODS)) | (first.isin(METHODS) & (second == "dpo"))]
+    other = (first == control) | (second == control)
+    drawn = off[other & first.isin([*METHODS, control]) & (first != "dpo") & (second != "dpo")]
     return {
+        "reshuffled": float(drawn["off"].mean()),
         "mean": float(same["off"].mean()),
         "most": float(same["off"].max()),
         "dpo": float(dpo["off"].mean()),

@@ -214,11 +214,11 @@ show_table(
 # %% [markdown]
 # For the boxed answer the models lie between {number}`mode_connectivity.ends.least:.1f` ({number}`mode_connectivity.ends.least_label`) and {number}`mode_connectivity.ends.largest:.1f` nats ({number}`mode_connectivity.ends.largest_label`); {number}`mode_connectivity.ends.worse` of {number}`mode_connectivity.ends.models` do worse than the blind guess.
 #
-# A model that does worse is not ignorant of the answer. It is sure that something else comes first: its reasoning. The metric then measures how sure it is of that, and a rise along a line may be nothing but a mixture that wants to reason more firmly than its ends. It says nothing about a valley in which *answers* are good. So where one of the models that a claim is about is no better than a blind guess, the [ledger](../evaluation/verdict) calls what rests on this metric not testable, whatever the height or the barrier. It becomes testable with a base that can name an answer at once, or with the box placed after the model's own reasoning, which is another metric.
+# A model that does worse need not be ignorant of the answer. It puts its probability elsewhere, most likely on its reasoning. The metric then measures how sure it is of that, and a rise along a line may be nothing but a mixture that wants to reason more firmly than its ends. It says nothing about a valley in which *answers* are good. So where one of the models that a claim is about is no better than a blind guess, the [ledger](../evaluation/verdict) calls what rests on this metric not testable, whatever the height or the barrier. It becomes testable with a base that can name an answer at once, or with the box placed after the model's own reasoning, which is another metric.
 #
 # ## The chance level and controls
 #
-# A height cannot be negative: it is a maximum that includes both ends, where it is 0. So the question is never whether it is above 0 but whether it is above what resampling the prompts gives. The tables have an interval ({number}`profile.evaluation.confidence:.0%`) for each number; `geometry/mode_connectivity.csv` has the signed rise at the midpoint beside it. The base is a control, too. Training took a curved path from the base to a method; the line is its chord, and nothing says that the loss falls evenly, or at all, along a chord. What rises there owes nothing to a second method.
+# A height cannot be negative: it is a maximum that includes both ends, where it is 0. So "above 0" is no evidence by itself, and noise raises it. The tables have an interval over prompts ({number}`profile.evaluation.confidence:.0%`) for each number; `geometry/mode_connectivity.csv` has the signed rise at the midpoint beside it, which noise does not raise. The base is a control, too. Training took a curved path from the base to a method; the line is its chord, and nothing says that the loss falls evenly, or at all, along a chord. What rises there owes nothing to a second method.
 #
 # Heights above the straight line between the ends:
 
@@ -340,4 +340,4 @@ this_run.record(
 #
 # ## Take-away
 #
-# Mix the changes, not their factors. Say which barrier you mean: where the ends differ, measure the rise above the line between them, for a loss that you can defend and that beats a blind guess, and show how much of it a resampling of the prompts could have made.
+# Mix the changes, not their factors. Say which barrier you mean: where the ends differ, measure the rise above the line between them, for a loss that you can defend and that beats a blind guess, and give its interval over prompts.

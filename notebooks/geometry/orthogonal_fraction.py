@@ -15,11 +15,11 @@
 # (geometry-orthogonal-fraction)=
 # # Orthogonal fraction: how much of a delta is not SFT?
 #
-# **What you will learn.** How to split a delta into a part that SFT explains and a part that it does not, why "67 % orthogonal" and "45 % orthogonal" can be one and the same delta, and how large that part is for SFT itself on other rows.
+# **What you will learn.** How to split a delta into a part that SFT explains and a part that it does not, why "67 % orthogonal" and "45 % orthogonal" can be one and the same delta, and how large that part is for SFT itself with its rows drawn anew.
 #
 # ## The question
 #
-# The paper says that two thirds of Offline GRPO's delta are orthogonal to SFT's, most of all in the last blocks (claim C5). Two thirds of *what*, and orthogonal to *what*: to the one direction in which SFT moved, or to all directions that SFT uses? And two thirds compared with what? [SFT (reshuffled)](../controls/reshuffled), the same loss on other rows, has a part off SFT's direction, too. It is in every figure below, with hollow marks.
+# The paper says that two thirds of Offline GRPO's delta are orthogonal to SFT's, most of all in the last blocks (claim C5). Two thirds of *what*, and orthogonal to *what*: to the one direction in which SFT moved, or to all directions that SFT uses? And two thirds compared with what? [SFT (reshuffled)](../controls/reshuffled), the same loss with its rows drawn anew, has a part off SFT's direction, too. It is in every figure below, with hollow marks.
 
 # %% tags=["parameters"]
 profile: str = "tiny"  # which profile: smoke, tiny, qwen3-0.6b, qwen3-4b, llama-3.2-3b
@@ -106,7 +106,7 @@ split = versus(table, reference, among=names)
 modules = {m: adapters[0].shapes[m] for m in adapters[0]}
 chance = {side: chance_outside(modules, k, side=side) for side in ("left", "right")}
 
-# %% mystnb={"figure": {"name": "fig-fraction-global", "caption": "How much of each delta is not SFT? Shares outside SFT's direction (all modules stacked) and outside the span of its {number}`orthogonal_fraction.k` leading output directions. SFT (reshuffled), one loss on other rows: {number}`orthogonal_fraction.direction.norm.reshuffled:.0%` of the norm, {number}`orthogonal_fraction.direction.energy.reshuffled:.0%` of the energy outside the direction, {number}`orthogonal_fraction.subspace.norm.reshuffled:.0%` of the norm outside the subspace. Offline GRPO: {number}`orthogonal_fraction.direction.norm.offline_grpo:.0%` of the norm, {number}`orthogonal_fraction.direction.energy.offline_grpo:.0%` of the energy outside the direction; outside the subspace {number}`orthogonal_fraction.subspace.norm.offline_grpo:.0%` and {number}`orthogonal_fraction.subspace.energy.offline_grpo:.0%`. DFT: {number}`orthogonal_fraction.direction.norm.dft:.0%` of the norm outside the direction, DPO {number}`orthogonal_fraction.direction.norm.dpo:.0%`. Dashed: chance, if nothing but $A$ were shared. The base has no delta to split. An orthogonal part may be a method's own, or what other rows would have done as well; only a part clearly larger than that of SFT (reshuffled) speaks for the first."}, "image": {"alt": "Two panels, outside the direction and outside the subspace of SFT: for each method and for SFT reshuffled the share of the norm as a dot and of the energy as a stroke, with a dashed chance line."}} tags=["hide-input"]
+# %% mystnb={"figure": {"name": "fig-fraction-global", "caption": "How much of each delta is not SFT? Shares outside SFT's direction (all modules stacked) and outside the span of its {number}`orthogonal_fraction.k` leading output directions. SFT (reshuffled), one loss with its rows drawn anew: {number}`orthogonal_fraction.direction.norm.reshuffled:.0%` of the norm, {number}`orthogonal_fraction.direction.energy.reshuffled:.0%` of the energy outside the direction, {number}`orthogonal_fraction.subspace.norm.reshuffled:.0%` of the norm outside the subspace. Offline GRPO: {number}`orthogonal_fraction.direction.norm.offline_grpo:.0%` of the norm, {number}`orthogonal_fraction.direction.energy.offline_grpo:.0%` of the energy outside the direction; outside the subspace {number}`orthogonal_fraction.subspace.norm.offline_grpo:.0%` and {number}`orthogonal_fraction.subspace.energy.offline_grpo:.0%`. DFT: {number}`orthogonal_fraction.direction.norm.dft:.0%` of the norm outside the direction, DPO {number}`orthogonal_fraction.direction.norm.dpo:.0%`. Dashed: chance, if nothing but $A$ were shared. The base has no delta to split. An orthogonal part may be a method's own, or what other rows would have done as well; only a part clearly larger than that of SFT (reshuffled) speaks for the first."}, "image": {"alt": "Two panels, outside the direction and outside the subspace of SFT: for each method and for SFT reshuffled the share of the norm as a dot and of the energy as a stroke, with a dashed chance line."}} tags=["hide-input"]
 share_panels(
     split.query("module == 'global' and side in ['', 'left'] and k in [0, @k]"),
     {"outside_direction": 1.0, "outside_subspace": chance["left"]},
@@ -146,7 +146,7 @@ plots.by_depth(
 #
 # **Random $B$.** A random delta is outside SFT's *direction* with all but nothing of its norm: its cosine is within the chance band of [the cosine chapter](cosine), so the fraction is 1 to three digits. A random delta is outside a $k$-dimensional *subspace* of $\R^{d}$ with an energy of $1 - k/d$ on average, exactly. For this run's shapes and $k =$ {number}`orthogonal_fraction.k` the norm fraction by chance is {number}`orthogonal_fraction.chance.left:.3f` on the left. On the right, chance has no such meaning: all methods share the initial $A$, and the right-hand rows of the table are low for that reason alone.
 #
-# **The same loss.** SFT (reshuffled) is outside SFT's direction with {number}`orthogonal_fraction.direction.norm.reshuffled:.0%` of its norm, Offline GRPO with {number}`orthogonal_fraction.direction.norm.offline_grpo:.0%`. Where these are about equal, "orthogonal to SFT" says of Offline GRPO what it says of SFT on other rows, and nothing about its loss. The control answers one more objection: its orthogonal part is not noise, for it comes from the same loss on rows as good as SFT's. So an orthogonal part that improves a model would not show that a *new* thing was learnt.
+# **The same loss.** SFT (reshuffled) is outside SFT's direction with {number}`orthogonal_fraction.direction.norm.reshuffled:.0%` of its norm, Offline GRPO with {number}`orthogonal_fraction.direction.norm.offline_grpo:.0%`. Where these are about equal, "orthogonal to SFT" says of Offline GRPO what it says of SFT with its rows drawn anew, and nothing about its loss. Where Offline GRPO's part is clearly larger, it is more than other rows make; whether it is more than its weights on the shared rows ask for, the next figure tells. Neither number says whether such a part is noise or of use: an orthogonal part alone does not show that something new was learnt.
 #
 # **The shared rows.** [The cosine chapter](cosine) predicts cosines from the weights on the rollouts alone. Each predicted cosine $c$ is a predicted fraction $\sqrt{1 - c^2}$.
 
@@ -176,7 +176,7 @@ show_table(
 # ## How to read the figures, and how not to
 #
 # - **Ask "norm or energy?"** The paper's 0.67 is a norm fraction. In energy it is 0.45. By the same formula its DFT is at 0.82 and its DPO at 0.998, although it singles out Offline GRPO.
-# - **Orthogonal to SFT's direction is not orthogonal to what SFT does.** SFT on other rows is off SFT's direction, too. Put the fraction of SFT (reshuffled) beside every "orthogonal".
+# - **Orthogonal to SFT's direction is not orthogonal to what SFT does.** SFT with its rows drawn anew is off SFT's direction, too. Put the fraction of SFT (reshuffled) beside every "orthogonal".
 # - **The fraction is the cosine again.** Globally it carries no information beyond [the cosine](cosine); it only shows the range near 1 better. The subspace fraction and the profile over depth are new.
 # - **Orthogonal is not different in effect.** A delta of ten times the length of SFT's with a tenth of its energy outside moves further off than a short, fully orthogonal one. Multiply by the norm before you say "much".
 # - **Off SFT is not off everything.** Two methods can each be 80 % outside SFT and be close to each other.
@@ -202,7 +202,7 @@ show_table(
 #
 # ## Take-away
 #
-# Say norm or energy, direction or subspace, and say how large the part is for the same loss on other rows. The orthogonal fraction shows what a cosine near 1 hides, and its profile over depth shows where two losses part.
+# Say norm or energy, direction or subspace, and say how large the part is for the same loss with its rows drawn anew. The orthogonal fraction shows what a cosine near 1 hides, and its profile over depth shows where two losses part.
 
 
 # %% tags=["remove-cell"]
