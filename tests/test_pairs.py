@@ -121,7 +121,7 @@ def test_p_values_at_the_ends():
     ("mean", "start"),
     [
         (None, "no A"), (-0.3, "independent"), (0.1, "independent"), (0.1001, "unclear"),
-        (0.7999, "unclear"), (0.8, "shared"), (1.0, "shared"),
+        (0.4999, "unclear"), (0.5, "shared"), (1.0, "shared"),
     ],
 )  # fmt: skip
 def test_start_is_read_off_the_cosine_of_a(mean, start):
