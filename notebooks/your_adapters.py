@@ -68,7 +68,7 @@ for adapter in chosen:
 #
 # ## In short
 #
-# One sentence a pair. LoRA starts from a random $A$ and from $B = 0$, and training moves $A$ little, so the factors as saved tell whether two adapters started from one $A$. The sentence says so, because the chance level hangs on it: adapters that share $A$ write into the same few input directions, and their cosines scatter far more. A cosine counts as more than chance only if it still does when all pairs are looked at together (Holm's correction). The smallest left angle follows with its own chance level. It does not depend on where $A$ started.
+# One sentence a pair. LoRA starts from a random $A$ and from $B = 0$, and as long as training has not turned $A$ too far, the factors as saved tell whether two adapters started from one $A$; where they leave it open, both chance levels are given. The sentence says so, because the chance level hangs on it: adapters that share $A$ read from the same few input directions, and their cosines scatter far more. A cosine counts as more than chance only if it still does when all pairs are looked at together (Holm's correction). The smallest left angle follows with its own chance level. It does not depend on where $A$ started.
 
 # %%
 settings = this_run.profile.geometry

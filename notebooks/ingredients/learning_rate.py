@@ -75,9 +75,9 @@ for factor in sorted(factors):
 # %%
 sweep = pd.DataFrame(rows)
 sweep["accuracy"] = sweep["right"] / sweep["problems"]
-show_table(sweep.drop(columns="adapter"), {"learning rate": "{:.0e}", "accuracy": "{:.1%}"})
+show_table(sweep.drop(columns="adapter"), {"learning rate": "{:.1e}", "accuracy": "{:.1%}"})
 
-# %% mystnb={"figure": {"name": "fig-learning-rate", "caption": "Which learning rate suits SFT on this student? Of those tried, {number}`learning_rate.best:.0e` does best on the validation problems, with {number}`learning_rate.best_accuracy:.1%` right. The dashed line is the untrained base with {number}`learning_rate.base:.1%`. Bars are 95 % Wilson intervals on {number}`learning_rate.problems` problems, wide enough that a neighbour may be as good. The rule asks for the highest point, not for proof."}, "image": {"alt": "Validation accuracy of SFT against the learning rate on a logarithmic axis, with intervals, and the untrained base as a dashed line."}} tags=["hide-input"]
+# %% mystnb={"figure": {"name": "fig-learning-rate", "caption": "Which learning rate suits SFT on this student? Of those tried, {number}`learning_rate.best:.1e` does best on the validation problems, with {number}`learning_rate.best_accuracy:.1%` right. The dashed line is the untrained base with {number}`learning_rate.base:.1%`. Bars are 95 % Wilson intervals on {number}`learning_rate.problems` problems, wide enough that a neighbour may be as good. The rule asks for the highest point, not for proof."}, "image": {"alt": "Validation accuracy of SFT against the learning rate on a logarithmic axis, with intervals, and the untrained base as a dashed line."}} tags=["hide-input"]
 learning_rate_sweep(sweep, untrained)
 # %% tags=["remove-cell"]
 # The profile's own adapter first, then those of the sweep, the profile's perhaps among them.
@@ -109,9 +109,9 @@ this_run.record(
 )
 
 # %% [markdown]
-# The profile's learning rate, {number}`learning_rate.chosen:.0e`, {number}`learning_rate.agrees` the best of this sweep. It is the value that all chapters use (DPO: a tenth of it).
+# The profile's learning rate, {number}`learning_rate.chosen:.1e`, {number}`learning_rate.agrees` the best of this sweep. It is the value that all chapters use (DPO: a tenth of it).
 #
-# The learning rate also turns the direction. The deltas at {number}`learning_rate.lowest:.0e` and {number}`learning_rate.highest:.0e` have cosines {number}`learning_rate.cosine.lowest:.2f` and {number}`learning_rate.cosine.highest:.2f` with SFT's, and {number}`learning_rate.cosine.ends:.2f` with each other. Claim C15 asks this for one tenth of the learning rate: see [](../controls/matched_rate).
+# The learning rate also turns the direction. The deltas at {number}`learning_rate.lowest:.1e` and {number}`learning_rate.highest:.1e` have cosines {number}`learning_rate.cosine.lowest:.2f` and {number}`learning_rate.cosine.highest:.2f` with SFT's, and {number}`learning_rate.cosine.ends:.2f` with each other. Claim C15 asks this for one tenth of the learning rate: see [](../controls/matched_rate).
 #
 # ## How to read the figure, and how not to
 #

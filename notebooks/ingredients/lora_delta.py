@@ -156,7 +156,7 @@ plots.toy(
     logy=True,
 )
 # %% [markdown]
-# So without a shared start, raw cosines between losses would say nothing: this floor is what the *same* loss would score. (The left singular vectors survive: $g A_1^\top A_1$ and $g A_2^\top A_2$ write into the same outputs. Compare left subspaces across seeds.)
+# So without a shared start, cosines between losses are hard to read: after one step this floor is what the *same* loss would score, and longer training, which turns $A$, lifts it by an amount that has to be measured ([](../controls/second_seed)). (The left singular vectors survive: $g A_1^\top A_1$ and $g A_2^\top A_2$ write into the same outputs. Compare left subspaces across seeds.)
 #
 # **A confound.** With a shared $A$ two *unrelated* updates agree on the right-hand side, because both can only read the $r$ input directions that $A$ offers. How little of a LoRA's learning needs to be in $A$ is known: a random $A$ that is never trained does nearly as well as a trained one, and training $B$ alone beats training $A$ alone {cite}`zhu2024asymmetry`. What $B$ does, on the output side, is what a loss can put its mark on.
 
