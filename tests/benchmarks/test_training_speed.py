@@ -167,6 +167,7 @@ def test_uniform_batches_against_sorted_ones(benchmark, run, monkeypatch):
     """In turns, so that a drift of the machine cancels. The mean: steps differ in their length."""
     seconds: dict[str, list[float]] = {"uniform": [], "sorted": []}
     padding: dict[str, float] = {}
+    distinct: dict[str, int] = {}
 
     def both() -> None:
         for name, order in [("sorted", sorted_order), ("uniform", row_order)] * 2:
@@ -174,8 +175,14 @@ def test_uniform_batches_against_sorted_ones(benchmark, run, monkeypatch):
             steps, card = trained(run, monkeypatch)
             seconds[name] += steps
             padding[name] = card["padding"]
+            distinct[name] = card["distinct_rows_per_batch"]["least"]
 
     benchmark.pedantic(both, rounds=1)
+    # Equal work: as many steps of as many rows. And each is what it says: only uniform batches hold
+    # no row twice, and they pay for it in padding.
+    assert len(seconds["uniform"]) == len(seconds["sorted"]) == 2 * STEPS
+    assert distinct["uniform"] == run.profile.training.batch_size > distinct["sorted"]
+    assert padding["uniform"] > padding["sorted"]
     cost = mean(seconds["uniform"]) / mean(seconds["sorted"]) - 1
     benchmark.extra_info["cost"] = cost
     print(
