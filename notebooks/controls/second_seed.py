@@ -197,7 +197,7 @@ show_table(accuracy, {"model": label, **dict.fromkeys(["accuracy", "low", "high"
 # %% [markdown]
 # The loss of the boxed answer rises {number}`second_seed.height.boxed_cross_entropy.value:.3f` nats per token ({number}`second_seed.height.boxed_cross_entropy.low:.3f` to {number}`second_seed.height.boxed_cross_entropy.high:.3f`) above the straight line between the two seeds, on a curve of {number}`second_seed.boxed.least:.1f` to {number}`second_seed.boxed.largest:.1f` nats. At the midpoint it stands {number}`second_seed.midpoint.boxed_cross_entropy.value:.3f` above that line; the paper has 0.004. A blind guess costs {number}`mode_connectivity.blind:.1f` nats; above that, neither number says anything about the two models. The height of the held-out SFT loss is {number}`second_seed.height.sft_cross_entropy.value:.3f`, Frankle's barrier {number}`second_seed.barrier.sft_cross_entropy.value:.3f`.
 #
-# Three runs of one loss lie {number}`second_seed.spread:.1%` apart in accuracy, from worst to best; the smallest McNemar p of their three pairs, corrected, is {number}`second_seed.least_p:.2g`. A difference of this size between two methods, one run each, is no evidence that the methods differ. A larger one is not yet evidence that they do: three runs show a range, not its limit.
+# Three runs of one loss lie {number}`second_seed.spread:.1%` of the problems apart, from worst to best; the smallest McNemar p of their three pairs, corrected, is {number}`second_seed.least_p:.2g`. A difference of this size between two methods, one run each, is no evidence that the methods differ. A larger one is not yet evidence that they do: three runs show a range, not its limit.
 #
 # ## How to read the figure, and how not to
 #

@@ -169,7 +169,7 @@ def along(metric: str) -> pd.DataFrame:
     return table[table["metric"] == metric]
 
 
-# %% mystnb={"figure": {"name": "fig-lmc-sft", "caption": "Does the SFT loss rise between SFT and the others? Held-out SFT cross-entropy (nats per token) on the way from SFT to each other model; the dashed line joins the two ends, and the height is the most that the curve stands above it. Bands: {number}`profile.evaluation.confidence:.0%` bootstrap over prompts of the distance from the dashed line. The largest height on these lines is {number}`mode_connectivity.sft.largest:.3f` nats (SFT and {number}`mode_connectivity.sft.largest_label`). This is the loss that SFT itself minimises; a small height here says nothing about other abilities of the model."}, "image": {"alt": "Six panels: held-out SFT cross-entropy from SFT to the base and to each other method, with the straight line between the ends."}} tags=["hide-input"]
+# %% mystnb={"figure": {"name": "fig-lmc-sft", "caption": "Does the SFT loss rise between SFT and the others? Held-out SFT cross-entropy (nats per token) on the way from SFT to each other model; the dashed line joins the two ends, and the height is the most that the curve stands above it. Bands: {number}`profile.evaluation.confidence:.0%` bootstrap over prompts of the distance from the dashed line. The largest height on these lines is {number}`mode_connectivity.sft.largest:.3f` nats. This is the loss that SFT itself minimises; a small height here says nothing about other abilities of the model."}, "image": {"alt": "Six panels: held-out SFT cross-entropy from SFT to the base and to each other method, with the straight line between the ends."}} tags=["hide-input"]
 lines_from(along("sft_cross_entropy"), "sft", ylabel="cross-entropy (nats per token)")
 # %% mystnb={"figure": {"name": "fig-lmc-boxed", "caption": "What does the paper's own metric say on the paper's own lines? Cross-entropy of the gold boxed answer directly after the prompt; the dashed line joins the ends. Heights above that line: SFT to Offline GRPO {number}`mode_connectivity.boxed.sft_offline_grpo:.2f` nats, Offline GRPO to RIFT {number}`mode_connectivity.boxed.rift_offline_grpo:.2f`, RIFT to DPO {number}`mode_connectivity.boxed.rift_dpo:.2f`. Over all models and mixtures the metric lies between {number}`mode_connectivity.boxed_values.least:.1f` and {number}`mode_connectivity.boxed_values.largest:.1f` nats; a blind guess among all tokens would cost {number}`mode_connectivity.blind:.1f`. Above that the metric shows how firmly a model refuses to answer at once, not what it knows."}, "image": {"alt": "Three panels: boxed-answer cross-entropy from SFT to Offline GRPO, from Offline GRPO to RIFT and from RIFT to DPO."}} tags=["hide-input"]
 line_panels(
@@ -250,7 +250,7 @@ by_pair("barrier")
 
 def worst(rows):
     row = rows.loc[rows["value"].idxmax()]
-    return float(row["value"]), f"{label(row['a'])} and {label(row['b'])}", row
+    return float(row["value"]), f"{label(row['a'])} and {label(row['b'])}"
 
 
 def pick(metric: str, quantity: str) -> dict[str, float]:
@@ -259,9 +259,9 @@ def pick(metric: str, quantity: str) -> dict[str, float]:
 
 
 from_sft = sft_heights[(sft_heights["a"] == "sft") | (sft_heights["b"] == "sft")]
-largest, _, where = worst(from_sft)
-largest_pair, pair_label, _ = worst(sft_heights)
-largest_boxed, boxed_label, _ = worst(boxed_heights)
+largest, _ = worst(from_sft)
+largest_pair, pair_label = worst(sft_heights)
+largest_boxed, boxed_label = worst(boxed_heights)
 boxed_ends = ends["boxed_cross_entropy"]
 boxed_curves = along("boxed_cross_entropy").query("quantity == 'curve'")
 this_run.record(
@@ -278,7 +278,6 @@ this_run.record(
         "sft": {
             **pick("sft_cross_entropy", "height"),
             "largest": largest,
-            "largest_label": label(where["b"] if where["a"] == "sft" else where["a"]),
         },
         "boxed": pick("boxed_cross_entropy", "height"),
         "boxed_values": {

@@ -238,7 +238,7 @@ plots.toy(
 #
 # ## Take-away
 #
-# The delta is the product, not the factors. Compare and mix products. A shared initial $A$ makes cosines meaningful and right-hand angles meaningless, and small angles need the sine.
+# The delta is the product, not the factors. Compare and mix products. A shared initial $A$ makes cosines comparable and right-side angles small at first; how much of that is left depends on how far $A$ has moved. Small angles need the sine.
 
 # %% tags=["remove-cell"]
 raw = np.array(found["raw A"])

@@ -82,7 +82,7 @@ group_outcomes(rows)
 # %% [markdown]
 # ## A mixed group
 #
-# Here is a mixed group in full. Look for the first line in which the two differ. And read the right one closely, too: the verifier saw only its last number.
+# Here are the first wrong and the first right rollout of a mixed group. Look for the first line in which the two differ. And read the right one closely, too: the verifier saw only its last number.
 
 # %%
 share = rows.groupby("group")["reward"].mean()

@@ -99,7 +99,7 @@ summarise(card)
 # %% [markdown]
 # ## Curves
 
-# %% mystnb={"figure": {"name": "fig-dft-curves", "caption": "Does DFT train? A logged loss is the mean over {number}`profile.training.logging_steps` steps, each with a batch of its own: {number}`dft.first_loss:.3g` the first, {number}`dft.final_loss:.3g` the last, after {number}`dft.steps` steps. A fall shows that the training runs, not how much is gained. {number}`dft.clipped:.0%` of the logged gradient norms lie above the clipping threshold. Its gradients are short because every token's is multiplied by a probability. Losses of different objectives are in different units: do not compare them across chapters."}, "image": {"alt": "Two curves over training steps: the loss of DFT and its gradient norm with the clipping threshold."}} tags=["hide-input"]
+# %% mystnb={"figure": {"name": "fig-dft-curves", "caption": "Does DFT train? A logged loss is the mean over {number}`profile.training.logging_steps` steps, each with a batch of its own: {number}`dft.first_loss:.3g` the first, {number}`dft.final_loss:.3g` the last, after {number}`dft.steps` steps. A fall shows that the training runs, not how much is gained, and here even less: $-p \\log p$ is small where $p$ is near 1 and where it is near 0. {number}`dft.clipped:.0%` of the logged gradient norms lie above the clipping threshold. Its gradients are short because every token's is multiplied by a probability. Losses of different objectives are in different units: do not compare them across chapters."}, "image": {"alt": "Two curves over training steps: the loss of DFT and its gradient norm with the clipping threshold."}} tags=["hide-input"]
 training_curves(method, card, training.max_grad_norm)
 # %% [markdown]
 # ## What the adapter looks like
@@ -173,4 +173,4 @@ this_run.record(
 #
 # ## Take-away
 #
-# DFT learns least where the model is most surprised. It sees the same rows as SFT, in the same order; what differs is how much each token counts.
+# DFT learns little where the model is very surprised, and as little where it is already sure. It sees the same rows as SFT, in the same order; what differs is how much each token counts.

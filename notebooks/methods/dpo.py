@@ -19,7 +19,7 @@
 #
 # ## The idea
 #
-# Direct preference optimisation takes pairs: a right and a wrong rollout of the same prompt {cite}`rafailov2023dpo`. It raises the log-probability of the right one relative to the wrong one, both measured against the base model. Once a pair is told apart clearly, its pull fades. Only mixed groups give pairs, so DPO sees a small part of the pool many times, and, as in the paper, at a tenth of the others' learning rate. The learning rate shortens its delta before any question of direction. The many passes do not: a step of Adam is about as long as the learning rate says, whether its pairs are new or old.
+# Direct preference optimisation takes pairs: a right and a wrong rollout of the same prompt {cite}`rafailov2023dpo`. It raises the log-probability of the right one relative to the wrong one, both measured against the base model. Once a pair is told apart clearly, its pull fades. Only mixed groups give pairs, so DPO sees a small part of the pool many times, and, as in the paper, at a tenth of the others' learning rate. The learning rate shortens its delta before any question of direction. The many passes need not: a step of Adam is about as long as the learning rate says, whether its pairs are new or old, and how far many steps lead depends on how well they agree.
 #
 # That a small change can go a long way with this loss is known. On one model and one trait DPO was found to bypass what the base had learnt, not to remove it, by a small shift spread over the layers {cite}`lee2024mechanistic`. It is also known that the loss lowers the wrong rollout faster than it raises the right one {cite}`feng2024limitations`, and that the probability of the right one may fall as well {cite}`razin2025unintentional,ren2025dynamics`.
 
@@ -68,7 +68,7 @@ settings, training = this_run.profile.methods[method], this_run.profile.training
 # \mathcal{L}_{\text{DPO}} = -\log \sigma(h), \qquad h = \beta \Big[ \log \frac{\pi_\theta(y^+ \mid x)}{\pi_{\text{base}}(y^+ \mid x)} - \log \frac{\pi_\theta(y^- \mid x)}{\pi_{\text{base}}(y^- \mid x)} \Big]
 # $$ (eq-dpo)
 #
-# $y^+$ is the right and $y^-$ the wrong rollout, and log-probabilities are summed over tokens; those of a beginning that both share cancel ({prf:ref}`prop-prefix`). The gradient weight is $+\beta\,\sigma(-h)$ on every token of $y^+$ and $-\beta\,\sigma(-h)$ on every token of $y^-$. This run has {number}`rollouts.pairs` pairs, and a batch holds {number}`dpo.distinct.least` different ones or more. {numref}`tab-weights` puts it beside the other five.
+# $y^+$ is the right and $y^-$ the wrong rollout, and log-probabilities are summed over tokens; those of a beginning that both share cancel ({prf:ref}`prop-prefix`). The gradient weight is $+\beta\,\sigma(-h)$ on every token of $y^+$ and $-\beta\,\sigma(-h)$ on every token of $y^-$. This run has {number}`rollouts.pairs` pairs, and a batch holds {number}`dpo.distinct.least` different ones. {numref}`tab-weights` puts it beside the other five.
 #
 # In code it is one pure function of per-token log-probabilities:
 

@@ -19,7 +19,7 @@
 #
 # ## The idea
 #
-# Rejection fine-tuning keeps the rollouts whose answer was verified as right and trains on them as SFT does {cite}`yuan2023scaling`. On a pool in which nearly all rollouts are right, it trains on nearly the same tokens as SFT. That alone predicts that the two deltas will be close, whatever one thinks of the value of verification.
+# Rejection-sampling fine-tuning keeps the rollouts whose answer was verified as right and trains on them as SFT does {cite}`yuan2023scaling`. On a pool in which nearly all rollouts are right, it trains on nearly the same tokens as SFT. That alone predicts that the first gradients of the two will be close, whatever one thinks of the value of verification.
 
 # %% tags=["parameters"]
 profile: str = "tiny"  # which profile: smoke, tiny, qwen3-0.6b, qwen3-4b, llama-3.2-3b
@@ -168,7 +168,7 @@ this_run.record(
 # :label: sol-rft
 # :class: dropdown
 #
-# Let $p$ be the share of right rollouts. The sum over all has length $\sqrt{n}$, the sum over the right ones $\sqrt{pn}$, and their inner product is $pn$. The cosine is $pn / (\sqrt{n}\sqrt{pn}) = \sqrt{p}$. With this pool's $p$ that is $\sqrt{p}$ = {number}`rollouts.root_mean_reward:.3f`, and the trained deltas have {number}`cosine.sft_rft:.3f`. Where the two are close, the trained cosine is no more than sharing rows gives, with no likeness between the gradients of different rollouts. Gradients at one point may well share a part, which lifts *their* cosine above $\sqrt{p}$; a trained delta is the outcome of many steps, and need not follow.
+# Let $p$ be the share of right rollouts. The sum over all has length $\sqrt{n}$, the sum over the right ones $\sqrt{pn}$, and their inner product is $pn$. The cosine is $pn / (\sqrt{n}\sqrt{pn}) = \sqrt{p}$. With this pool's $p$ that is $\sqrt{p}$ = {number}`rollouts.root_mean_reward:.3f`, and the trained deltas have {number}`cosine.sft_rft:.3f`. Where the two are close, the trained cosine is no more than sharing rows gives, with no likeness between the gradients of different rollouts. Where the trained one is clearly below, as a long training with large steps can make it, shared rows did not keep the two together. Gradients at one point may well share a part, which lifts *their* cosine above $\sqrt{p}$; a trained delta is the outcome of many steps, and need not follow.
 # ````
 #
 # ## Take-away

@@ -27,7 +27,7 @@ def sft(log_probs: Tensor) -> Tensor:
 
 
 def rft(log_probs: Tensor, reward: Tensor) -> Tensor:
-    """Rejection fine-tuning (Yuan et al., arXiv:2308.01825): SFT on right rollouts, w = r.
+    """Rejection-sampling fine-tuning (Yuan et al., arXiv:2308.01825): SFT on right rollouts, w = r.
 
     Wrong rows stay in the batch with weight 0, so that row order and step count are those of SFT.
     The primary source also trains on the original solutions and keeps one rollout for each list of

@@ -56,9 +56,7 @@ def _watch(section: Section, prefixes: tuple[str, ...], known: Collection[str]) 
             READ.update(*names.values())
         return object.__getattribute__(self, name)
 
-    # Of the same name, for caches are keyed by the text of a section.
-    same: dict[str, Any] = {"__qualname__": kind.__qualname__, "__getattribute__": read}
-    copy: Section = type(kind.__name__, (kind,), same)(**vars(section))
+    copy: Section = type(kind.__name__, (kind,), {"__getattribute__": read})(**vars(section))
     return copy
 
 

@@ -201,11 +201,13 @@ def _save_adapter(run: Run, name: str, model: Any, card: dict[str, Any]) -> None
 
 def summarise(card: dict[str, Any]) -> pd.DataFrame:
     """A card's main entries as a table of two columns, for a notebook."""
+    pairs = card["objective"] == "dpo"
+    drawn = "pairs to draw from" if pairs else "rows to draw from, with their weights"
     shown = {
         "objective": f"{METHODS[card['objective']]}, variant {card['variant']!r}",
-        "rows trained on (SHA-256)": f"{card['rows']:,} ({card['rows_sha256'][:8]})",
+        f"{drawn} (SHA-256)": f"{card['rows']:,} ({card['rows_sha256'][:8]})",
         "epochs": f"{card['epochs']:.2f}",
-        "different rows in a batch": _distinct(card),
+        f"different {'pairs' if pairs else 'rows'} in a batch": _distinct(card),
         "padding": f"{card['padding']:.0%} of the positions computed",
         "steps": card["steps"],
         "peak learning rate": f"{card['learning_rate']:.1e}",
