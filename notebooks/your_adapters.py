@@ -46,12 +46,13 @@ intersection: bool = False  # compare the modules that all adapters have
 any_base: bool = False  # the adapters' base models have different names, but are one and the same
 
 # %% tags=["hide-input"]
-from finetune_geometry import plots
-from finetune_geometry.compare import compare, load_named
-from finetune_geometry.deltas import load_run
-from finetune_geometry.findings import LIMITS, base_text, words
-from finetune_geometry.records import Run, check_parameters
-from finetune_geometry.report import figures
+from finetune_geometry.figures import plots
+from finetune_geometry.report.compare import compare, load_named
+from finetune_geometry.report.findings import LIMITS, base_text, words
+from finetune_geometry.report.page import figures
+from finetune_geometry.runs.adapters import load_run
+from finetune_geometry.runs.records import Run
+from finetune_geometry.settings.parameters import check_parameters
 
 check_parameters(globals())
 plots.set_style()

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from safetensors.torch import save_file
 
-from finetune_geometry.deltas import LowRankDelta
+from finetune_geometry.deltas.lowrank import LowRankDelta
 
 Array = NDArray[np.float64]
 

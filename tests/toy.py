@@ -10,11 +10,11 @@ import torch
 from safetensors.torch import load_file
 from transformers import Qwen3ForCausalLM
 
-from finetune_geometry.generation import prompt_ids
-from finetune_geometry.models import build_config, build_tokenizer
-from finetune_geometry.problems import Difficulty, generate_problems
-from finetune_geometry.records import Run
-from finetune_geometry.rollouts import POOL
+from finetune_geometry.models.generation import prompt_ids
+from finetune_geometry.models.tiny import build_config, build_tokenizer
+from finetune_geometry.problems.generator import Difficulty, generate_problems
+from finetune_geometry.rollouts.pool import POOL
+from finetune_geometry.runs.records import Run
 
 #: Rewards of the groups of the pool: all right, mixed, and all wrong ones, K = 4.
 REWARDS = ((1, 1, 1, 1), (1, 0, 1, 1), (0, 0, 0, 0), (1, 1, 1, 1), (0, 1, 0, 0), (1, 1, 1, 0))

@@ -14,8 +14,10 @@ from typing import Any
 
 from jobs import JOBS, ROOT
 
-from finetune_geometry.profiles import UserError, load_profile
-from finetune_geometry.records import atomic_write, results_root
+from finetune_geometry.runs.files import atomic_write
+from finetune_geometry.runs.places import results_root
+from finetune_geometry.settings.errors import UserError
+from finetune_geometry.settings.profiles import load_profile
 
 MACHINE = ("papermill", "execution", "ExecuteTime")
 ADDRESS = re.compile(r"\b0x[0-9a-f]{6,}\b")

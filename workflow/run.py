@@ -24,8 +24,10 @@ from typing import IO
 import psutil
 from jobs import JOBS
 
-from finetune_geometry.profiles import UserError, parse_overrides
-from finetune_geometry.records import Run, atomic_write
+from finetune_geometry.runs.files import atomic_write
+from finetune_geometry.runs.records import Run
+from finetune_geometry.settings.errors import UserError
+from finetune_geometry.settings.profiles import parse_overrides
 
 HERE = Path(__file__).resolve().parent
 

@@ -33,22 +33,23 @@ import numpy as np
 import pandas as pd
 import torch
 
-from finetune_geometry.cores import map_modules
-from finetune_geometry.deltas import load_run
-from finetune_geometry.evaluation import evaluate_models
-from finetune_geometry.geometry_plots import lengths
-from finetune_geometry.palette import label, set_style
-from finetune_geometry.plots import pair_heatmap
-from finetune_geometry.records import Run, check_parameters
-from finetune_geometry.result_plots import accuracies
-from finetune_geometry.similarity import (
+from finetune_geometry.evaluation.answers import evaluate_models
+from finetune_geometry.evaluation.paired_tests import accuracy_table, mcnemar_table
+from finetune_geometry.figures.geometry_plots import lengths
+from finetune_geometry.figures.palette import label, set_style
+from finetune_geometry.figures.plots import pair_heatmap
+from finetune_geometry.figures.result_plots import accuracies
+from finetune_geometry.geometry.cores import map_modules
+from finetune_geometry.geometry.similarity import (
     bootstrap_global_cosine,
     inner_products,
     tabulate_cosines,
 )
-from finetune_geometry.statistics import accuracy_table, mcnemar_table
-from finetune_geometry.tables import show_table
-from finetune_geometry.training import trained
+from finetune_geometry.methods.training import trained
+from finetune_geometry.report.tables import show_table
+from finetune_geometry.runs.adapters import load_run
+from finetune_geometry.runs.records import Run
+from finetune_geometry.settings.parameters import check_parameters
 
 check_parameters(globals())
 set_style()

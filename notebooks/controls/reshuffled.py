@@ -32,14 +32,15 @@ seed: int = 123  # of the other order of the rows; SFT's own is the profile's
 import numpy as np
 import pandas as pd
 
-from finetune_geometry.palette import label, set_style
-from finetune_geometry.prediction import visits
-from finetune_geometry.profiles import UserError
-from finetune_geometry.records import Run, check_parameters
-from finetune_geometry.rollouts import load_rollouts
-from finetune_geometry.rows import row_lengths, row_order, unpaired_rows
-from finetune_geometry.tables import show_table
-from finetune_geometry.training import trained
+from finetune_geometry.figures.palette import label, set_style
+from finetune_geometry.geometry.prediction import visits
+from finetune_geometry.methods.rows import row_lengths, row_order, unpaired_rows
+from finetune_geometry.methods.training import trained
+from finetune_geometry.report.tables import show_table
+from finetune_geometry.rollouts.pool import load_rollouts
+from finetune_geometry.runs.records import Run
+from finetune_geometry.settings.errors import UserError
+from finetune_geometry.settings.parameters import check_parameters
 
 check_parameters(globals())
 set_style()

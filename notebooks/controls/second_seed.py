@@ -36,37 +36,33 @@ import numpy as np
 import pandas as pd
 import torch
 
-from finetune_geometry.connectivity import (
-    METRICS,
-    connectivity_table,
-    line_points,
-    make_tasks,
-    score_points,
-    spread_rows,
-)
-from finetune_geometry.cores import map_modules
-from finetune_geometry.deltas import BASE, load_adapter, load_run
-from finetune_geometry.evaluation import evaluate_models
-from finetune_geometry.geometry_plots import likeness
-from finetune_geometry.mixture import Mixture
-from finetune_geometry.models import load_model
-from finetune_geometry.nulls import chance_table
-from finetune_geometry.palette import label, set_style
-from finetune_geometry.problems import load_problems
-from finetune_geometry.profiles import METHODS
-from finetune_geometry.records import Run, check_parameters
-from finetune_geometry.rollouts import load_rollouts
-from finetune_geometry.similarity import (
+from finetune_geometry.deltas.adapters import BASE, load_adapter
+from finetune_geometry.evaluation.answers import evaluate_models
+from finetune_geometry.evaluation.paired_tests import accuracy_table, mcnemar_table
+from finetune_geometry.figures.geometry_plots import likeness
+from finetune_geometry.figures.palette import label, set_style
+from finetune_geometry.geometry.connectivity import METRICS, connectivity_table, line_points
+from finetune_geometry.geometry.cores import map_modules
+from finetune_geometry.geometry.lines import make_tasks, score_points, spread_rows
+from finetune_geometry.geometry.nulls import chance_table
+from finetune_geometry.geometry.similarity import (
     bootstrap_averages,
     bootstrap_global_cosine,
     inner_products,
     tabulate_cosines,
     versus,
 )
-from finetune_geometry.statistics import accuracy_table, mcnemar_table
-from finetune_geometry.subspaces import angle_rows, tabulate_angles
-from finetune_geometry.tables import show_table
-from finetune_geometry.training import trained
+from finetune_geometry.geometry.subspaces import angle_rows, tabulate_angles
+from finetune_geometry.methods.training import trained
+from finetune_geometry.models.loading import load_model
+from finetune_geometry.models.mixture import Mixture
+from finetune_geometry.problems.sources import load_problems
+from finetune_geometry.report.tables import show_table
+from finetune_geometry.rollouts.pool import load_rollouts
+from finetune_geometry.runs.adapters import load_run
+from finetune_geometry.runs.records import Run
+from finetune_geometry.settings.parameters import check_parameters
+from finetune_geometry.settings.profiles import METHODS
 
 check_parameters(globals())
 set_style()

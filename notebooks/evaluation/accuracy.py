@@ -30,14 +30,8 @@ margin: float | None = None  # largest difference that counts as none; None: the
 # %% tags=["hide-input", "remove-stderr"]
 import torch
 
-from finetune_geometry.evaluation import TEACHER, evaluate_models
-from finetune_geometry.palette import label, set_style
-from finetune_geometry.plots import toy
-from finetune_geometry.problems import load_problems
-from finetune_geometry.profiles import METHODS
-from finetune_geometry.records import Run, check_parameters
-from finetune_geometry.result_plots import accuracies, differences
-from finetune_geometry.statistics import (
+from finetune_geometry.evaluation.answers import TEACHER, evaluate_models
+from finetune_geometry.evaluation.paired_tests import (
     accuracy_table,
     holm,
     mcnemar_exact,
@@ -46,7 +40,14 @@ from finetune_geometry.statistics import (
     tost_paired,
     wilson_interval,
 )
-from finetune_geometry.tables import show_table
+from finetune_geometry.figures.palette import label, set_style
+from finetune_geometry.figures.plots import toy
+from finetune_geometry.figures.result_plots import accuracies, differences
+from finetune_geometry.problems.sources import load_problems
+from finetune_geometry.report.tables import show_table
+from finetune_geometry.runs.records import Run
+from finetune_geometry.settings.parameters import check_parameters
+from finetune_geometry.settings.profiles import METHODS
 
 check_parameters(globals())
 set_style()

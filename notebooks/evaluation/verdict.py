@@ -36,15 +36,16 @@ ledger: str = ""  # file with claims and rules; empty: book/claims.yaml
 import numpy as np
 import pandas as pd
 
-from finetune_geometry.claims import load_ledger, load_tables, look_up
-from finetune_geometry.deltas import load_run
-from finetune_geometry.intervals import with_intervals
-from finetune_geometry.judging import UNTESTABLE, VERDICTS, judge_claims
-from finetune_geometry.palette import set_style
-from finetune_geometry.profiles import METHODS
-from finetune_geometry.records import Run, check_parameters
-from finetune_geometry.result_plots import verdicts
-from finetune_geometry.tables import show_table
+from finetune_geometry.evaluation.claims import load_ledger, load_tables, look_up
+from finetune_geometry.evaluation.judging import UNTESTABLE, VERDICTS, judge_claims
+from finetune_geometry.figures.palette import set_style
+from finetune_geometry.figures.result_plots import verdicts
+from finetune_geometry.geometry.intervals import with_intervals
+from finetune_geometry.report.tables import show_table
+from finetune_geometry.runs.adapters import load_run
+from finetune_geometry.runs.records import Run
+from finetune_geometry.settings.parameters import check_parameters
+from finetune_geometry.settings.profiles import METHODS
 
 check_parameters(globals())
 set_style()

@@ -34,24 +34,21 @@ import pandas as pd
 import torch
 from matplotlib.figure import Figure
 
-from finetune_geometry.claims import load_ledger, look_up
-from finetune_geometry.connectivity import spread_rows
-from finetune_geometry.deltas import BASE, load_adapter
-from finetune_geometry.evaluation import check_adapters
-from finetune_geometry.mixture import Mixture
-from finetune_geometry.models import load_model
-from finetune_geometry.palette import label, set_style
-from finetune_geometry.plots import by_depth, toy
-from finetune_geometry.profiles import METHODS
-from finetune_geometry.records import Run, check_parameters
-from finetune_geometry.representations import (
-    all_hidden_states,
-    cka_table,
-    linear_cka,
-    sample_tokens,
-)
-from finetune_geometry.result_plots import estimators
-from finetune_geometry.rollouts import load_rollouts
+from finetune_geometry.deltas.adapters import BASE, load_adapter
+from finetune_geometry.evaluation.answers import check_adapters
+from finetune_geometry.evaluation.claims import load_ledger, look_up
+from finetune_geometry.figures.palette import label, set_style
+from finetune_geometry.figures.plots import by_depth, toy
+from finetune_geometry.figures.result_plots import estimators
+from finetune_geometry.geometry.cka import cka_table, linear_cka
+from finetune_geometry.geometry.hidden_states import all_hidden_states, sample_tokens
+from finetune_geometry.geometry.lines import spread_rows
+from finetune_geometry.models.loading import load_model
+from finetune_geometry.models.mixture import Mixture
+from finetune_geometry.rollouts.pool import load_rollouts
+from finetune_geometry.runs.records import Run
+from finetune_geometry.settings.parameters import check_parameters
+from finetune_geometry.settings.profiles import METHODS
 
 check_parameters(globals())
 set_style()

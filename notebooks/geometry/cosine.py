@@ -32,17 +32,14 @@ draws: int | None = None  # draws for chance levels and intervals; None: the pro
 import numpy as np
 import pandas as pd
 
-from finetune_geometry import plots
-from finetune_geometry.cores import map_modules
-from finetune_geometry.deltas import BASE, LowRankDelta, adapter_from, load_run
-from finetune_geometry.geometry_plots import plane_map, predictions
-from finetune_geometry.nulls import chance_table
-from finetune_geometry.prediction import fit_common, predicted_cosines, rollout_weights
-from finetune_geometry.profiles import METHODS, Method, Training
-from finetune_geometry.records import Run, check_parameters
-from finetune_geometry.rollouts import load_rollouts
-from finetune_geometry.rows import preference_pairs, row_lengths, row_order, unpaired_rows
-from finetune_geometry.similarity import (
+from finetune_geometry.deltas.adapters import BASE, adapter_from
+from finetune_geometry.deltas.lowrank import LowRankDelta
+from finetune_geometry.figures import plots
+from finetune_geometry.figures.geometry_plots import plane_map, predictions
+from finetune_geometry.geometry.cores import map_modules
+from finetune_geometry.geometry.nulls import chance_table
+from finetune_geometry.geometry.prediction import fit_common, predicted_cosines, rollout_weights
+from finetune_geometry.geometry.similarity import (
     bootstrap_global_cosine,
     cosine_table,
     inner_products,
@@ -50,7 +47,13 @@ from finetune_geometry.similarity import (
     tabulate_cosines,
     versus,
 )
-from finetune_geometry.tables import show_table
+from finetune_geometry.methods.rows import preference_pairs, row_lengths, row_order, unpaired_rows
+from finetune_geometry.report.tables import show_table
+from finetune_geometry.rollouts.pool import load_rollouts
+from finetune_geometry.runs.adapters import load_run
+from finetune_geometry.runs.records import Run
+from finetune_geometry.settings.parameters import check_parameters
+from finetune_geometry.settings.profiles import METHODS, Method, Training
 
 check_parameters(globals())
 plots.set_style()

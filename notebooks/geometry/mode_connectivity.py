@@ -37,28 +37,27 @@ import numpy as np
 import pandas as pd
 import torch
 
-from finetune_geometry.connectivity import (
+from finetune_geometry.deltas.adapters import BASE, load_adapter
+from finetune_geometry.evaluation.answers import check_adapters
+from finetune_geometry.figures.palette import label, set_style
+from finetune_geometry.figures.plots import pair_heatmap, toy
+from finetune_geometry.figures.result_plots import line_panels, lines_from
+from finetune_geometry.geometry.connectivity import (
     METRICS,
     barrier,
     connectivity_table,
     height,
     line_points,
-    make_tasks,
-    score_points,
-    spread_rows,
 )
-from finetune_geometry.deltas import BASE, load_adapter
-from finetune_geometry.evaluation import check_adapters
-from finetune_geometry.mixture import Mixture
-from finetune_geometry.models import load_model
-from finetune_geometry.palette import label, set_style
-from finetune_geometry.plots import pair_heatmap, toy
-from finetune_geometry.problems import load_problems
-from finetune_geometry.profiles import METHODS
-from finetune_geometry.records import Run, check_parameters
-from finetune_geometry.result_plots import line_panels, lines_from
-from finetune_geometry.rollouts import load_rollouts
-from finetune_geometry.tables import show_table
+from finetune_geometry.geometry.lines import make_tasks, score_points, spread_rows
+from finetune_geometry.models.loading import load_model
+from finetune_geometry.models.mixture import Mixture
+from finetune_geometry.problems.sources import load_problems
+from finetune_geometry.report.tables import show_table
+from finetune_geometry.rollouts.pool import load_rollouts
+from finetune_geometry.runs.records import Run
+from finetune_geometry.settings.parameters import check_parameters
+from finetune_geometry.settings.profiles import METHODS
 
 check_parameters(globals())
 set_style()

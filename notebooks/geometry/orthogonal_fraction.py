@@ -31,14 +31,17 @@ k: int | None = None  # dimension of the reference's subspace; None: the profile
 # %% tags=["hide-input"]
 import numpy as np
 
-from finetune_geometry import plots
-from finetune_geometry.deltas import LowRankDelta, adapter_from, load_run
-from finetune_geometry.geometry_plots import predictions, share_panels
-from finetune_geometry.prediction import outside_fractions
-from finetune_geometry.profiles import METHODS
-from finetune_geometry.records import Run, check_parameters
-from finetune_geometry.similarity import chance_outside, orthogonal_fraction_table, versus
-from finetune_geometry.tables import show_table
+from finetune_geometry.deltas.adapters import adapter_from
+from finetune_geometry.deltas.lowrank import LowRankDelta
+from finetune_geometry.figures import plots
+from finetune_geometry.figures.geometry_plots import predictions, share_panels
+from finetune_geometry.geometry.prediction import outside_fractions
+from finetune_geometry.geometry.similarity import chance_outside, orthogonal_fraction_table, versus
+from finetune_geometry.report.tables import show_table
+from finetune_geometry.runs.adapters import load_run
+from finetune_geometry.runs.records import Run
+from finetune_geometry.settings.parameters import check_parameters
+from finetune_geometry.settings.profiles import METHODS
 
 check_parameters(globals())
 plots.set_style()

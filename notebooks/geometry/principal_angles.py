@@ -33,14 +33,19 @@ draws: int | None = None  # draws for the chance level; None: the profile's valu
 import numpy as np
 import pandas as pd
 
-from finetune_geometry import plots
-from finetune_geometry.deltas import load_run
-from finetune_geometry.geometry_plots import angle_panels, by_k
-from finetune_geometry.nulls import chance_angles, chance_table, smallest_angle_limit
-from finetune_geometry.profiles import METHODS
-from finetune_geometry.records import Run, check_parameters
-from finetune_geometry.similarity import versus
-from finetune_geometry.subspaces import principal_angle_table, principal_angles, spectrum_table
+from finetune_geometry.figures import plots
+from finetune_geometry.figures.geometry_plots import angle_panels, by_k
+from finetune_geometry.geometry.nulls import chance_angles, chance_table, smallest_angle_limit
+from finetune_geometry.geometry.similarity import versus
+from finetune_geometry.geometry.subspaces import (
+    principal_angle_table,
+    principal_angles,
+    spectrum_table,
+)
+from finetune_geometry.runs.adapters import load_run
+from finetune_geometry.runs.records import Run
+from finetune_geometry.settings.parameters import check_parameters
+from finetune_geometry.settings.profiles import METHODS
 
 check_parameters(globals())
 plots.set_style()
@@ -192,7 +197,7 @@ plots.strips(own.query("quantity == 'entropy_rank'"), name="a", xlabel="entropy 
 # ```{exercise} How small is small?
 # :label: ex-angles
 #
-# Someone compares two adapters of a model with $d = 1{,}024$ and reports: "smallest of ten principal angles: 80°. The methods are almost orthogonal." Someone else, with $d = 64$ and $k = 10$, reports 45° and concludes that the methods are alike. Use `chance_angles(d, k, draws=200, seed=0)` from `finetune_geometry.nulls` on both.
+# Someone compares two adapters of a model with $d = 1{,}024$ and reports: "smallest of ten principal angles: 80°. The methods are almost orthogonal." Someone else, with $d = 64$ and $k = 10$, reports 45° and concludes that the methods are alike. Use `chance_angles(d, k, draws=200, seed=0)` from `finetune_geometry.geometry.nulls` on both.
 # ```
 #
 # ````{solution} ex-angles
@@ -201,7 +206,7 @@ plots.strips(own.query("quantity == 'entropy_rank'"), name="a", xlabel="entropy 
 # Both have measured chance.
 #
 # ```python
-# from finetune_geometry.nulls import chance_angles
+# from finetune_geometry.geometry.nulls import chance_angles
 # for d in (1024, 64):
 #     smallest = np.degrees(chance_angles(d, 10, draws=200, seed=0)[:, 0])
 #     print(d, np.quantile(smallest, [0.025, 0.5, 0.975]))

@@ -36,14 +36,18 @@ import json
 
 import pandas as pd
 
-from finetune_geometry.method_plots import accuracy_by_steps, pretraining_curves
-from finetune_geometry.models import load_model, write_model_card
-from finetune_geometry.palette import set_style
-from finetune_geometry.phrasings import STEP_KINDS
-from finetune_geometry.pretraining import raise_models
-from finetune_geometry.problems import SPLITS, load_problems
-from finetune_geometry.records import Run, check_parameters, project_root
-from finetune_geometry.rollouts import predict
+from finetune_geometry.evaluation.answers import predict
+from finetune_geometry.figures.method_plots import accuracy_by_steps, pretraining_curves
+from finetune_geometry.figures.palette import set_style
+from finetune_geometry.models.loading import load_model
+from finetune_geometry.models.pretraining import raise_models
+from finetune_geometry.models.tiny import write_model_card
+from finetune_geometry.problems.generator import SPLITS
+from finetune_geometry.problems.phrasings import STEP_KINDS
+from finetune_geometry.problems.sources import load_problems
+from finetune_geometry.runs.places import project_root
+from finetune_geometry.runs.records import Run
+from finetune_geometry.settings.parameters import check_parameters
 
 check_parameters(globals())
 set_style()

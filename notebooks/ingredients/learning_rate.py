@@ -33,18 +33,19 @@ factors: list = [0.3, 1.0, 3.0]  # learning rates to try, as multiples of the pr
 # %% tags=["hide-input"]
 import pandas as pd
 
-from finetune_geometry.cores import map_modules
-from finetune_geometry.deltas import BASE, load_adapter
-from finetune_geometry.method_plots import learning_rate_sweep
-from finetune_geometry.models import load_adapted, load_model
-from finetune_geometry.palette import set_style
-from finetune_geometry.problems import load_problems
-from finetune_geometry.profiles import load_profile
-from finetune_geometry.records import Run, check_parameters
-from finetune_geometry.rollouts import predict
-from finetune_geometry.similarity import cosine, inner_products
-from finetune_geometry.tables import show_table
-from finetune_geometry.training import trained
+from finetune_geometry.deltas.adapters import BASE, load_adapter
+from finetune_geometry.evaluation.answers import predict
+from finetune_geometry.figures.method_plots import learning_rate_sweep
+from finetune_geometry.figures.palette import set_style
+from finetune_geometry.geometry.cores import map_modules
+from finetune_geometry.geometry.similarity import cosine, inner_products
+from finetune_geometry.methods.training import trained
+from finetune_geometry.models.loading import load_adapted, load_model
+from finetune_geometry.problems.sources import load_problems
+from finetune_geometry.report.tables import show_table
+from finetune_geometry.runs.records import Run
+from finetune_geometry.settings.parameters import check_parameters
+from finetune_geometry.settings.profiles import load_profile
 
 check_parameters(globals())
 set_style()

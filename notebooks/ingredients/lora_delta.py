@@ -40,12 +40,13 @@ seed: int = 0  # of the random toys
 # %% tags=["hide-input"]
 import numpy as np
 
-from finetune_geometry import plots
-from finetune_geometry.cores import compress
-from finetune_geometry.deltas import LowRankDelta
-from finetune_geometry.nulls import random_lora_pair, same_gradient_cosine
-from finetune_geometry.records import Run, check_parameters
-from finetune_geometry.subspaces import principal_angles
+from finetune_geometry.deltas.lowrank import LowRankDelta
+from finetune_geometry.figures import plots
+from finetune_geometry.geometry.cores import compress
+from finetune_geometry.geometry.nulls import random_lora_pair, same_gradient_cosine
+from finetune_geometry.geometry.subspaces import principal_angles
+from finetune_geometry.runs.records import Run
+from finetune_geometry.settings.parameters import check_parameters
 
 check_parameters(globals())
 plots.set_style()

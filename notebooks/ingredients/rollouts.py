@@ -35,21 +35,22 @@ from itertools import takewhile
 
 import pandas as pd
 
-from finetune_geometry.method_plots import group_outcomes
-from finetune_geometry.objectives import group_advantage
-from finetune_geometry.palette import set_style
-from finetune_geometry.profiles import METHODS
-from finetune_geometry.records import Run, check_parameters
-from finetune_geometry.rollouts import load_rollouts, sample_rollouts
-from finetune_geometry.rows import (
+from finetune_geometry.figures.method_plots import group_outcomes
+from finetune_geometry.figures.palette import set_style
+from finetune_geometry.methods.losses import group_advantage
+from finetune_geometry.methods.rows import (
     advantage,
     preference_pairs,
     row_lengths,
     row_order,
-    rows_hash,
     unpaired_rows,
 )
-from finetune_geometry.tables import show_table
+from finetune_geometry.report.tables import show_table
+from finetune_geometry.rollouts.pool import load_rollouts, sample_rollouts
+from finetune_geometry.runs.keys import rows_hash
+from finetune_geometry.runs.records import Run
+from finetune_geometry.settings.parameters import check_parameters
+from finetune_geometry.settings.profiles import METHODS
 
 check_parameters(globals())
 set_style()

@@ -36,13 +36,15 @@ beta: float | None = None  # strength of the pull towards the base; None: the pr
 # %% tags=["hide-input"]
 import torch
 
-from finetune_geometry import objectives
-from finetune_geometry.deltas import kind_of, layer_of, load_adapter
-from finetune_geometry.method_plots import adapter_norms, gradient_weights, training_curves
-from finetune_geometry.palette import set_style
-from finetune_geometry.records import Run, check_parameters
-from finetune_geometry.subspaces import entropy_rank
-from finetune_geometry.training import summarise, train
+from finetune_geometry.deltas.adapters import load_adapter
+from finetune_geometry.deltas.depth import kind_of, layer_of
+from finetune_geometry.figures.method_plots import adapter_norms, gradient_weights, training_curves
+from finetune_geometry.figures.palette import set_style
+from finetune_geometry.geometry.subspaces import entropy_rank
+from finetune_geometry.methods import losses
+from finetune_geometry.methods.training import summarise, train
+from finetune_geometry.runs.records import Run
+from finetune_geometry.settings.parameters import check_parameters
 
 check_parameters(globals())
 set_style()
@@ -75,7 +77,7 @@ settings, training = this_run.profile.methods[method], this_run.profile.training
 # %% tags=["remove-stderr"]
 import inspect
 
-print(inspect.getsource(objectives.dpo))
+print(inspect.getsource(losses.dpo))
 
 # %% mystnb={"figure": {"name": "fig-dpo-weight", "caption": "How hard does DPO pull at a token? With half of beta as long as the pair is undecided, and less and less as the right rollout pulls ahead (to the right). The two curves mirror each other. The figure shows the loss function, not the training."}, "image": {"alt": "Two mirrored curves that fade to zero on the right: gradient weights of DPO for the right and the wrong rollout against h over beta."}} tags=["hide-input"]
 margin = torch.linspace(-60, 60, 99)
@@ -84,7 +86,7 @@ curves = {}
 for text, position in kinds.items():
     log_probs = [margin.clone().requires_grad_(), torch.zeros_like(margin).requires_grad_()]
     zero = torch.zeros_like(margin)
-    loss = objectives.dpo(*log_probs, zero, zero, settings.beta)
+    loss = losses.dpo(*log_probs, zero, zero, settings.beta)
     loss.sum().backward()
     curves[text] = -log_probs[position].grad
 gradient_weights(method, curves, margin, r"$h / \beta$ (nats)", "gradient weight")

@@ -35,14 +35,16 @@ kl: float | None = None  # weight of the KL term of the variant krafton; None: t
 # %% tags=["hide-input"]
 import torch
 
-from finetune_geometry import objectives
-from finetune_geometry.deltas import kind_of, layer_of, load_adapter
-from finetune_geometry.method_plots import adapter_norms, gradient_weights, training_curves
-from finetune_geometry.palette import set_style
-from finetune_geometry.records import Run, check_parameters
-from finetune_geometry.subspaces import entropy_rank
-from finetune_geometry.trainers import token_loss
-from finetune_geometry.training import summarise, train
+from finetune_geometry.deltas.adapters import load_adapter
+from finetune_geometry.deltas.depth import kind_of, layer_of
+from finetune_geometry.figures.method_plots import adapter_norms, gradient_weights, training_curves
+from finetune_geometry.figures.palette import set_style
+from finetune_geometry.geometry.subspaces import entropy_rank
+from finetune_geometry.methods import losses
+from finetune_geometry.methods.trainers import token_loss
+from finetune_geometry.methods.training import summarise, train
+from finetune_geometry.runs.records import Run
+from finetune_geometry.settings.parameters import check_parameters
 
 check_parameters(globals())
 set_style()
@@ -76,7 +78,7 @@ settings, training = this_run.profile.methods[method], this_run.profile.training
 # %% tags=["remove-stderr"]
 import inspect
 
-print(inspect.getsource(objectives.offline_grpo))
+print(inspect.getsource(losses.offline_grpo))
 
 # %% mystnb={"figure": {"name": "fig-offline-grpo-weight", "caption": "How hard does Offline GRPO pull at a token? Six times as hard in a mixed group (2 of 4 right) as in one without a contrast, and away from the wrong rollouts of a mixed group. The four advantages follow from the formula with K = 4 and bias 0.1. The figure shows the loss function, not the training."}, "image": {"alt": "Four flat lines: gradient weights of Offline GRPO at 0.6, 0.1, minus 0.4 and minus 0.65."}} tags=["hide-input"]
 probability = torch.linspace(0.01, 0.99, 99)

@@ -33,14 +33,16 @@ seed: int | None = None  # of the order of the rows; None: the profile's value
 # %% tags=["hide-input"]
 import torch
 
-from finetune_geometry import objectives
-from finetune_geometry.deltas import kind_of, layer_of, load_adapter
-from finetune_geometry.method_plots import adapter_norms, gradient_weights, training_curves
-from finetune_geometry.palette import set_style
-from finetune_geometry.records import Run, check_parameters
-from finetune_geometry.subspaces import entropy_rank
-from finetune_geometry.trainers import token_loss
-from finetune_geometry.training import summarise, train
+from finetune_geometry.deltas.adapters import load_adapter
+from finetune_geometry.deltas.depth import kind_of, layer_of
+from finetune_geometry.figures.method_plots import adapter_norms, gradient_weights, training_curves
+from finetune_geometry.figures.palette import set_style
+from finetune_geometry.geometry.subspaces import entropy_rank
+from finetune_geometry.methods import losses
+from finetune_geometry.methods.trainers import token_loss
+from finetune_geometry.methods.training import summarise, train
+from finetune_geometry.runs.records import Run
+from finetune_geometry.settings.parameters import check_parameters
 
 check_parameters(globals())
 set_style()
@@ -72,7 +74,7 @@ settings, training = this_run.profile.methods[method], this_run.profile.training
 # %% tags=["remove-stderr"]
 import inspect
 
-print(inspect.getsource(objectives.rft))
+print(inspect.getsource(losses.rft))
 
 # %% mystnb={"figure": {"name": "fig-rft-weight", "caption": "How hard does RFT pull at a token? With weight 1 in right rollouts and not at all in wrong ones, whatever the token's probability is. The figure shows the loss function, not the training."}, "image": {"alt": "Two flat lines, at one for right rollouts and at zero for wrong ones, against the token's probability."}} tags=["hide-input"]
 probability = torch.linspace(0.01, 0.99, 99)

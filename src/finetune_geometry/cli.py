@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from finetune_geometry.profiles import UserError
+from finetune_geometry.settings.errors import UserError
 
 EXAMPLE = """examples:
   finetune-geometry compare sft=results/tiny/adapters/sft dpo=results/tiny/adapters/dpo --out report
@@ -60,9 +60,9 @@ def run_compare(args: argparse.Namespace) -> None:
     import matplotlib as mpl
 
     mpl.use("agg")
-    from finetune_geometry.compare import compare, load_named
-    from finetune_geometry.findings import summary, words
-    from finetune_geometry.report import write_report
+    from finetune_geometry.report.compare import compare, load_named
+    from finetune_geometry.report.findings import summary, words
+    from finetune_geometry.report.page import write_report
 
     if args.draws < 1:
         raise UserError(f"--draws {args.draws}: chance levels: use at least 1")

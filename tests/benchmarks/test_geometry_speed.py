@@ -19,15 +19,21 @@ import scipy.linalg
 from synthetic import dense, module_name
 from threadpoolctl import threadpool_limits
 
-from finetune_geometry.cores import ModuleCores, compress, map_modules
-from finetune_geometry.deltas import Adapter, LowRankDelta
-from finetune_geometry.similarity import (
+from finetune_geometry.deltas.adapters import Adapter
+from finetune_geometry.deltas.lowrank import LowRankDelta
+from finetune_geometry.geometry.cores import ModuleCores, compress, map_modules
+from finetune_geometry.geometry.similarity import (
     inner_products,
     rejections,
     tabulate_cosines,
     tabulate_rejections,
 )
-from finetune_geometry.subspaces import angle_rows, spectrum_rows, tabulate_angles, tabulate_spectra
+from finetune_geometry.geometry.subspaces import (
+    angle_rows,
+    spectrum_rows,
+    tabulate_angles,
+    tabulate_spectra,
+)
 
 SHAPES = {"q_proj": (4096, 2560), "k_proj": (1024, 2560), "v_proj": (1024, 2560)} | {
     "o_proj": (2560, 4096)

@@ -20,15 +20,16 @@ import torch
 from peft import LoraConfig, get_peft_model
 from torch.nn.functional import cross_entropy
 
-from finetune_geometry import training
-from finetune_geometry.generation import prompt_ids
-from finetune_geometry.models import load_model
-from finetune_geometry.problems import Difficulty, generate_problems
-from finetune_geometry.profiles import Training
-from finetune_geometry.records import Run, project_root
-from finetune_geometry.rollouts import POOL, load_rollouts
-from finetune_geometry.rows import row_order, unpaired_rows
-from finetune_geometry.trainers import SHAPE_STEP
+from finetune_geometry.methods import training
+from finetune_geometry.methods.rows import row_order, unpaired_rows
+from finetune_geometry.methods.trainers import SHAPE_STEP
+from finetune_geometry.models.generation import prompt_ids
+from finetune_geometry.models.loading import load_model
+from finetune_geometry.problems.generator import Difficulty, generate_problems
+from finetune_geometry.rollouts.pool import POOL, load_rollouts
+from finetune_geometry.runs.places import project_root
+from finetune_geometry.runs.records import Run
+from finetune_geometry.settings.profiles import Training
 
 WARM, STEPS = 5, 25
 

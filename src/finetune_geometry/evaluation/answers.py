@@ -1,0 +1,129 @@
+"""Greedy answers of every model of a run, kept model by model so that nothing is answered twice."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import pandas as pd
+
+from finetune_geometry.deltas.adapters import BASE, load_adapter
+from finetune_geometry.models.generation import generate, prompt_ids
+from finetune_geometry.models.loading import load_model
+from finetune_geometry.models.mixture import Mixture
+from finetune_geometry.problems.problem import Problem
+from finetune_geometry.problems.rewards import RIGHT, UNVERIFIABLE, judge
+from finetune_geometry.problems.sources import load_problems
+from finetune_geometry.runs.keys import answers_key
+from finetune_geometry.runs.records import Run
+from finetune_geometry.settings.errors import UserError
+from finetune_geometry.settings.profiles import Profile
+
+
+def predict(
+    model: Any, tokenizer: Any, problems: list[Problem], name: str, profile: Profile
+) -> pd.DataFrame:
+    """Greedy answers, one row a problem.
+
+    Columns: problem, model, correct, unverifiable (the check was given up: counts as wrong),
+    answer (the gold one), text, tokens (number of new ones).
+    """
+    completions = generate(
+        model,
+        tokenizer,
+        [prompt_ids(tokenizer, problem.question) for problem in problems],
+        max_new_tokens=profile.evaluation.max_new_tokens,
+        batch_size=profile.evaluation.batch_size,
+    )
+    texts = tokenizer.batch_decode(completions, skip_special_tokens=True)
+    verdicts = [judge(text, p.answer) for text, p in zip(texts, problems, strict=True)]
+    return pd.DataFrame(
+        {
+            "problem": [problem.id for problem in problems],
+            "model": name,
+            "correct": [verdict == RIGHT for verdict in verdicts],
+            "unverifiable": [verdict == UNVERIFIABLE for verdict in verdicts],
+            "answer": [problem.answer for problem in problems],
+            "text": texts,
+            "tokens": [len(ids) for ids in completions],
+        }
+    )
+
+
+TEACHER = "teacher"
+_KEY = "inputs_sha256"
+
+
+def check_adapters(run: Run, names: Sequence[str]) -> None:
+    """Raise UserError, naming the notebook to run, unless the run has all these adapters."""
+    there = run.adapter_names()
+    for name in names:
+        if name not in there:
+            raise UserError(
+                f"no adapter {name!r} in {run.dir / 'adapters'}: run notebooks/methods/{name} for "
+                "this run first, or `make book`"
+            )
+
+
+def evaluate_models(
+    run: Run, adapters: Sequence[str], beside: Sequence[str] = (BASE, TEACHER)
+) -> pd.DataFrame:
+    """Greedy answers of the adapters to the test problems, and of the models `beside` them.
+
+    Columns as of `predict`. Each model's answers are written to
+    evaluation/predictions/<name>.parquet as soon as they are there, and used again as long as
+    all that decides them is the same (`keys.answers_key`). An adapter
+    acts on the base in fp32 without being merged into it (`Mixture`).
+    """
+    check_adapters(run, adapters)
+    problems = load_problems(run.profile, "test")
+    names = [n for n in (BASE, *adapters, TEACHER) if n in adapters or n in beside]
+    keys = {name: answers_key(run.profile, _sources(run, name), problems) for name in names}
+    found = {name: part for name in names if (part := _kept(run, name, keys[name])) is not None}
+    for name in found:
+        print(f"{name}: answers kept from an earlier run", flush=True)
+    missing = [name for name in names if name not in found]
+    if any(name != TEACHER for name in missing):
+        model, tokenizer = load_model(run.profile)
+        loaded = {n: load_adapter(run.adapter_dir(n), n) for n in missing if n in adapters}
+        with Mixture(model, loaded) as mixture:
+            for name in missing:
+                if name != TEACHER:
+                    mixture.set({name: 1.0})
+                    found[name] = _answer(run, model, tokenizer, problems, name, keys[name])
+    if TEACHER in missing:
+        model, tokenizer = load_model(run.profile, TEACHER)
+        found[TEACHER] = _answer(run, model, tokenizer, problems, TEACHER, keys[TEACHER])
+    return pd.concat([found[name] for name in names], ignore_index=True)
+
+
+def _answer(
+    run: Run, model: object, tokenizer: object, problems: list[Problem], name: str, key: str
+) -> pd.DataFrame:
+    begun = time.perf_counter()
+    table = predict(model, tokenizer, problems, name, run.profile)
+    run.write_table(_path(name), table.assign(**{_KEY: key}))
+    share, seconds = table["correct"].mean(), time.perf_counter() - begun
+    print(f"{name}: {share:.1%} of {len(table)} right, {seconds:.0f} s", flush=True)
+    return table
+
+
+def _kept(run: Run, name: str, key: str) -> pd.DataFrame | None:
+    """Answers written earlier from the same inputs, or None."""
+    if not run.path(_path(name)).is_file():
+        return None
+    table = run.read_table(_path(name))
+    return table.drop(columns=_KEY) if (table[_KEY] == key).all() else None
+
+
+def _path(name: str) -> str:
+    return f"evaluation/predictions/{name}.parquet"
+
+
+def _sources(run: Run, name: str) -> list[str]:
+    """What holds the weights that answer as `name`: a model, and perhaps an adapter on it."""
+    if name == TEACHER:
+        return [run.profile.model.teacher]
+    adapter = [] if name == BASE else [str(run.adapter_dir(name))]
+    return [run.profile.model.base, *adapter]

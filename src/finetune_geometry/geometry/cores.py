@@ -1,0 +1,264 @@
+"""Joint compression: every delta of a module as a small core in one shared orthonormal frame.
+
+For M adapters of one module, stack the factors, [B_1 ... B_M] = Q_out R_out and
+[A_1^T ... A_M^T] = Q_in R_in. Then dW_i = Q_out (s_i R_out,i R_in,i^T) Q_in^T with the same
+Q_out, Q_in for all i. A quantity that does not change under rotations of the output and the input
+space (inner products, norms, singular values, angles between subspaces) can therefore be read off
+the cores, which have at most M r rows and columns instead of d_out and d_in. The Q themselves are
+never formed, and no approximation is made: all is Householder QR in fp64. Inner products alone need
+no frame.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import combinations
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+from scipy.linalg.lapack import dgeqrf
+from threadpoolctl import threadpool_limits
+
+from finetune_geometry.deltas.adapters import Adapter, common_modules
+from finetune_geometry.deltas.depth import kind_of, layer_of, layers_of
+from finetune_geometry.deltas.lowrank import Array, LowRankDelta
+from finetune_geometry.settings.errors import UserError
+
+if TYPE_CHECKING:
+    from functools import cached_property as once
+else:
+
+    class once:
+        """`functools.cached_property` without the lock that, in Python 3.11, all instances share:
+        under it one thread would run at a time."""
+
+        def __init__(self, function: Callable[[Any], Any]) -> None:
+            self.function, self.__doc__ = function, function.__doc__
+
+        def __get__(self, instance: Any, owner: type) -> Any:
+            if instance is None:
+                return self
+            return vars(instance).setdefault(self.function.__name__, self.function(instance))
+
+
+T = TypeVar("T")
+# `_gram_of_factors` leaves to the frame what would lose more than two digits of fp64.
+CANCELLING = 200.0  # (sum of |b_c| |a_c| over the columns)^2 / ||dW||^2; at most r if orthogonal
+CLOSE = 0.01  # ||dW_i - dW_j||^2 / (||dW_i||^2 + ||dW_j||^2)
+
+
+@dataclass(frozen=True, eq=False)
+class ModuleCores:
+    """The deltas of M adapters in one module, in the shared frame of that module.
+
+    The frame is formed when something first asks for it: `gram` alone does without.
+
+    Attributes:
+        layer: of the module, -1 if it lies outside of any block (see `depth.layers_of`).
+        names: the M adapters, in the order of every other attribute.
+        deltas: their M deltas, all of one shape.
+    """
+
+    module: str
+    layer: int
+    names: tuple[str, ...]
+    deltas: tuple[LowRankDelta, ...]
+
+    @property
+    def kind(self) -> str:
+        return kind_of(self.module)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(d_out, d_in) of the weight matrix."""
+        return self.deltas[0].shape
+
+    @once
+    def _frame(self) -> tuple[tuple[Array, ...], tuple[Array, ...], tuple[Array, ...]]:
+        r_out = _r_factor(np.vstack([delta.B.T for delta in self.deltas]))
+        r_in = _r_factor(np.vstack([delta.A for delta in self.deltas]))
+        stops = np.cumsum([delta.r for delta in self.deltas])
+        blocks = [slice(int(e) - d.r, int(e)) for d, e in zip(self.deltas, stops, strict=True)]
+        left, values, right = zip(
+            *(
+                LowRankDelta(r_out[:, block], r_in[:, block].T, delta.scale).svd()
+                for delta, block in zip(self.deltas, blocks, strict=True)
+            ),
+            strict=True,
+        )
+        return left, values, right
+
+    @property
+    def left(self) -> tuple[Array, ...]:
+        """M matrices of left singular vectors, (n_out, r_i), orthonormal columns."""
+        return self._frame[0]
+
+    @property
+    def singular_values(self) -> tuple[Array, ...]:
+        """M vectors of singular values, (r_i,), falling; empty for the zero delta."""
+        return self._frame[1]
+
+    @property
+    def right(self) -> tuple[Array, ...]:
+        """M matrices of right singular vectors, (n_in, r_i)."""
+        return self._frame[2]
+
+    @once
+    def exact(self) -> tuple[Array, Array] | None:
+        """Inner products and squared distances of the whole matrices, (M, M) each, where some
+        delta is no low-rank product and the frame holds its leading part only; else None."""
+        if all(delta.full is None for delta in self.deltas):
+            return None
+        return (
+            np.array([[one.inner(two) for two in self.deltas] for one in self.deltas]),
+            np.array([[(one - two).norm() ** 2 for two in self.deltas] for one in self.deltas]),
+        )
+
+    @once
+    def gram(self) -> tuple[Array, Array]:
+        """Inner products <dW_i, dW_j> and squared distances ||dW_i - dW_j||^2, (M, M) each."""
+        if self.exact is not None:
+            return self.exact
+        if "_frame" not in vars(self) and (found := _gram_of_factors(self.deltas)) is not None:
+            return found
+        flat = self.cores.reshape(len(self.names), -1)
+        inner = flat @ flat.T
+        np.fill_diagonal(inner, self.norms**2)
+        distance2 = np.zeros_like(inner)
+        for i, j in combinations(range(len(flat)), 2):
+            # Not |a|^2 + |b|^2 - 2<a, b>, which loses the distance of two nearly equal deltas.
+            distance2[i, j] = distance2[j, i] = np.sum((flat[i] - flat[j]) ** 2)
+            # Equal factors leave the frame with unequal rounding; their distance is 0 all the same.
+            if 0 < distance2[i, j] < 1e-20 * inner[i, i] and _equal(self.deltas[i], self.deltas[j]):
+                distance2[i, j] = distance2[j, i] = 0.0
+        return inner, distance2
+
+    @once
+    def ranks(self) -> tuple[int, ...]:
+        """Numerical ranks: singular values above max(d_out, d_in) * eps * the largest."""
+        eps = max(self.shape) * np.finfo(np.float64).eps
+        return tuple(
+            int(np.count_nonzero(s > eps * s[0])) if s.size else 0 for s in self.singular_values
+        )
+
+    @once
+    def norms(self) -> Array:
+        """Frobenius norms, (M,)."""
+        if self.exact is not None:
+            return np.sqrt(np.diagonal(self.exact[0]))
+        return np.array([np.linalg.norm(s) for s in self.singular_values])
+
+    @once
+    def tails(self) -> Array:
+        """Frobenius norms of what the singular vectors leave out, (M,); 0 for low-rank products."""
+        kept = np.array([np.sum(s**2) for s in self.singular_values])
+        return np.sqrt(np.maximum(self.norms**2 - kept, 0.0)) if self.exact else 0.0 * kept
+
+    @once
+    def cores(self) -> Array:
+        """The deltas in the shared frame, (M, n_out, n_in)."""
+        return np.stack(
+            [
+                (u * s) @ v.T
+                for u, s, v in zip(self.left, self.singular_values, self.right, strict=True)
+            ]
+        )
+
+    def basis(self, index: int, side: str, k: int) -> Array:
+        """The top-k singular vectors of one delta on a side, (n, k)."""
+        vectors = self.left if side == "left" else self.right
+        return np.asarray(vectors[index][:, :k])
+
+
+def compress(
+    module: str,
+    names: Sequence[str],
+    deltas: Sequence[LowRankDelta],
+    layer: int | None = None,
+) -> ModuleCores:
+    """The deltas of one module, to be compared. The frame costs d (M r)^2 for each side.
+
+    layer: of the module; default: the first number in its name.
+    """
+    shapes = {delta.shape for delta in deltas}
+    if len(shapes) != 1:
+        listed = ", ".join(f"{n}: {d.shape}" for n, d in zip(names, deltas, strict=True))
+        raise UserError(f"different shapes: {module}: {listed}")
+    layer = layer_of(module) if layer is None else layer
+    return ModuleCores(module, layer, tuple(names), tuple(deltas))
+
+
+def _equal(one: LowRankDelta, two: LowRankDelta) -> bool:
+    same = np.array_equal(one.A, two.A) and np.array_equal(one.B, two.B)
+    return same and one.scale == two.scale
+
+
+def _gram_of_factors(deltas: Sequence[LowRankDelta]) -> tuple[Array, Array] | None:
+    """`ModuleCores.gram` from products of the factors, at a third of the cost of the frame.
+
+    <dW_i, dW_j> is the sum over columns c of i and d of j of (b_c . b_d)(a_c . a_d). Rounding
+    grows with how much the columns cancel, so None is returned where they do, or where two deltas
+    are so close that their distance would be lost: the frame is exact there, too.
+    """
+    changed = [i for i, delta in enumerate(deltas) if delta.r]
+    inner, sizes = np.zeros((len(deltas),) * 2), np.zeros(len(deltas))
+    if changed:
+        outer = np.vstack([deltas[i].scale * deltas[i].B.T for i in changed])
+        inside = np.vstack([deltas[i].A for i in changed])
+        products = (outer @ outer.T) * (inside @ inside.T)
+        starts = np.cumsum([0, *(deltas[i].r for i in changed)])[:-1]
+        sums = np.add.reduceat(np.add.reduceat(products, starts, axis=0), starts, axis=1)
+        inner[np.ix_(changed, changed)] = (sums + sums.T) / 2
+        sizes[changed] = np.add.reduceat(np.sqrt(np.diagonal(products)), starts)
+    energy = np.diagonal(inner)
+    distance2 = energy[:, None] + energy - 2 * inner
+    np.fill_diagonal(distance2, 0.0)
+    apart = distance2 >= CLOSE * (energy[:, None] + energy)
+    np.fill_diagonal(apart, True)
+    lost = energy[changed] < np.finfo(np.float64).tiny * 1e50  # zero, or squares that underflow
+    if lost.any() or (sizes**2 > CANCELLING * energy).any() or not apart.all():
+        return None
+    return inner, distance2
+
+
+def _r_factor(rows: Array) -> Array:
+    """R of the QR decomposition of rows^T: (n, d) to (min(n, d), n)."""
+    if not rows.size:
+        return np.zeros((0, len(rows)))
+    # LAPACK itself, because numpy's qr lets one thread run at a time.
+    factored = dgeqrf(rows.T, lwork=64 * len(rows), overwrite_a=True)[0]
+    return np.triu(factored[: min(rows.shape)])
+
+
+def map_modules(
+    measure: Callable[[ModuleCores], T],
+    adapters: Sequence[Adapter],
+    *,
+    intersection: bool = False,
+    any_base: bool = False,
+    workers: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> list[T]:
+    """`measure` of every module's cores, in order of depth.
+
+    One module's factors are in memory for each worker, however many layers there are. Workers are
+    threads (the linear algebra runs outside Python's lock); meanwhile the BLAS library has one
+    thread each, because its own would compete with them. `progress` is called with (done, all).
+    """
+    modules = common_modules(adapters, intersection=intersection, any_base=any_base)
+    names, layers = [adapter.name for adapter in adapters], layers_of(modules)
+
+    def one(module: str) -> T:
+        deltas = [adapter[module] for adapter in adapters]
+        return measure(compress(module, names, deltas, layers[module]))
+
+    results = []
+    with threadpool_limits(1), ThreadPoolExecutor(workers or os.cpu_count() or 1) as pool:
+        for done, result in enumerate(pool.map(one, modules), start=1):
+            results.append(result)
+            if progress is not None:
+                progress(done, len(modules))
+    return results

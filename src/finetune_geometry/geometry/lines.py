@@ -1,0 +1,125 @@
+"""Models on the straight lines between fine-tuned ones: what they are measured on, and scores."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from finetune_geometry.deltas.adapters import Point
+from finetune_geometry.geometry.connectivity import Score
+from finetune_geometry.models.generation import generate, prompt_ids
+from finetune_geometry.models.mixture import Mixture
+from finetune_geometry.models.teacher_forcing import Row, completion_logprobs
+from finetune_geometry.problems.problem import Problem
+from finetune_geometry.problems.rewards import is_correct
+
+
+@dataclass(frozen=True)
+class Tasks:
+    """What every point of every line is measured on: the same rows and problems throughout."""
+
+    rows: list[Row]  # held-out rollouts, right and wrong ones
+    groups: list[int]  # the prompt of each row: rows of one prompt are resampled together
+    prompts: list[list[int]]  # of the problems
+    boxes: list[list[int]]  # token ids of \boxed{gold answer}
+    answers: list[str]  # gold answers of the first problems, those to be answered in full
+    max_new_tokens: int
+
+
+def spread_rows(rollouts: pd.DataFrame, count: int) -> pd.DataFrame:
+    """`count` rollouts over as many prompts as there are: first one of each prompt, then a second.
+
+    Whether a rollout is right plays no part. Columns `sample` and `group` say which is which.
+    """
+    return rollouts.sort_values(["sample", "group"], kind="stable").head(count)
+
+
+def make_tasks(
+    tokenizer: Any,
+    heldout: pd.DataFrame,
+    problems: Sequence[Problem],
+    answered: int,
+    max_new_tokens: int,
+) -> Tasks:
+    """Tasks from held-out rollouts (columns prompt, prompt_ids, completion_ids) and problems.
+
+    answered: how many of the problems are answered in full. Reading a box is several times as fast.
+    """
+    return Tasks(
+        rows=[
+            (list(p), list(c))
+            for p, c in zip(heldout["prompt_ids"], heldout["completion_ids"], strict=True)
+        ],
+        groups=pd.factorize(heldout["prompt"])[0].tolist(),
+        prompts=[prompt_ids(tokenizer, p.question) for p in problems],
+        boxes=[
+            tokenizer.encode(f"\\boxed{{{p.answer}}}", add_special_tokens=False) for p in problems
+        ],
+        answers=[p.answer for p in problems[:answered]],
+        max_new_tokens=max_new_tokens,
+    )
+
+
+def score(mixture: Mixture, tokenizer: Any, tasks: Tasks, points: Sequence[Point]) -> list[Score]:
+    """The three metrics of several models at once: every forward pass holds rows of all of them."""
+
+    def repeated(items: Sequence[Any]) -> list[Any]:
+        """The items once for each point, and the points to go with them."""
+        mixture.assign([point for point in points for _ in items])
+        return list(items) * len(points)
+
+    def split(values: Sequence[Any]) -> list[Sequence[Any]]:
+        """Values of `repeated` items as one list for each point."""
+        size = len(values) // len(points)
+        return [values[i * size : (i + 1) * size] for i in range(len(points))]
+
+    model, select = mixture.model, mixture.select
+    rollouts = split(completion_logprobs(model, repeated(tasks.rows), on_rows=select))
+    asked = list(zip(tasks.prompts, tasks.boxes, strict=True))
+    boxes = split(completion_logprobs(model, repeated(asked), on_rows=select))
+    prompts, limit = repeated(tasks.prompts[: len(tasks.answers)]), tasks.max_new_tokens
+    answers = split(
+        generate(model, tokenizer, prompts, max_new_tokens=limit, batch_size=128, on_rows=select)
+    )
+    groups = np.asarray(tasks.groups)
+    scores = []
+    for read, boxed, answered in zip(rollouts, boxes, answers, strict=True):
+        texts = tokenizer.batch_decode(answered, skip_special_tokens=True)
+        right = [is_correct(t, a) for t, a in zip(texts, tasks.answers, strict=True)]
+        scores.append(
+            Score(
+                sft_cross_entropy=(
+                    np.bincount(groups, weights=[-row.sum() for row in read]),
+                    np.bincount(groups, weights=[len(row) for row in read]),
+                ),
+                boxed_cross_entropy=(
+                    np.array([-row.sum() for row in boxed]),
+                    np.array([float(len(row)) for row in boxed]),
+                ),
+                accuracy=(np.array(right, dtype=float), np.ones(len(right))),
+            )
+        )
+    return scores
+
+
+def score_points(
+    mixture: Mixture, tokenizer: Any, tasks: Tasks, points: Iterable[Point], at_once: int = 12
+) -> dict[Point, Score]:
+    """`score` at every point, up to `at_once` together. This is where the time goes.
+
+    Points of the same adapters go together: a batch then holds few factors.
+    """
+    scores: dict[Point, Score] = {}
+    by_adapters: dict[tuple[str, ...], list[Point]] = {}
+    for point in points:
+        by_adapters.setdefault(tuple(name for name, _ in point), []).append(point)
+    for group in by_adapters.values():
+        for start in range(0, len(group), at_once):
+            part = group[start : start + at_once]
+            scores |= zip(part, score(mixture, tokenizer, tasks, part), strict=True)
+    mixture.set({})
+    return scores

@@ -1,0 +1,168 @@
+"""Spectra of deltas, and the principal angles between their leading singular subspaces.
+
+Tables are laid out as `similarity` says, with two more columns: `side` ("left": output
+directions, "right": input directions) and `k`, the dimension of the subspaces. Angles in tables are
+in degrees, those of functions in radians.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from finetune_geometry.deltas.adapters import BASE, Adapter
+from finetune_geometry.deltas.lowrank import Array
+from finetune_geometry.geometry.cores import ModuleCores, map_modules
+from finetune_geometry.geometry.similarity import COLUMNS, Row, with_averages
+from finetune_geometry.settings.errors import UserError
+
+SIDES = ("left", "right")
+
+
+def principal_angles(u: Array, v: Array) -> Array:
+    """Principal angles between two subspaces, in radians, rising.
+
+    Args:
+        u, v: orthonormal bases, (..., n, k1) and (..., n, k2). There are min(k1, k2) angles.
+
+    Cosines are the singular values of u^T v (Bjorck and Golub 1973). Those of small angles
+    all round to 1, so below 45 degrees the sines are taken, the singular values of the
+    residual v - u u^T v (Knyazev and Argentati 2002).
+    """
+    if u.shape[-2] != v.shape[-2] or 0 in (u.shape[-1], v.shape[-1]):
+        raise UserError(f"bases of shape {u.shape} and {v.shape}: need (n, k1), (n, k2), k >= 1")
+    if u.shape[-1] < v.shape[-1]:
+        u, v = v, u
+    overlap = np.swapaxes(u, -1, -2) @ v
+    cosines = np.clip(np.linalg.svd(overlap, compute_uv=False), 0.0, 1.0)
+    small = cosines**2 >= 0.5
+    angles: Array = np.arccos(cosines)
+    near = small.any(-1)
+    if near.any():
+        sines = np.linalg.svd(v[near] - u[near] @ overlap[near], compute_uv=False)[..., ::-1]
+        angles[near] = np.where(small[near], np.arcsin(np.clip(sines, 0.0, 1.0)), angles[near])
+    return np.sort(angles, -1)
+
+
+def picked_angles(angles: Array) -> dict[str, float]:
+    """The three of the rising `angles` (radians) that tables hold, in degrees."""
+    k = len(angles)
+    middle = (angles[(k - 1) // 2] + angles[k // 2]) / 2
+    picked = {"angle_smallest": angles[0], "angle_median": middle, "angle_largest": angles[-1]}
+    return {quantity: float(np.degrees(angle)) for quantity, angle in picked.items()}
+
+
+def angle_rows(cores: ModuleCores, ks: Sequence[int]) -> list[Row]:
+    """Rows of `principal_angle_table` for one module."""
+    pairs = list(combinations(range(len(cores.names)), 2))
+    found: dict[tuple[int, int, str, int], Array] = {}
+    for side, k in ((side, k) for side in SIDES for k in ks):
+        # All pairs at once: one call for many small matrices.
+        defined = [pair for pair in pairs if k <= min(cores.ranks[i] for i in pair)]
+        if defined:
+            first, second = zip(*defined, strict=True)
+            angles = principal_angles(
+                np.stack([cores.basis(i, side, k) for i in first]),
+                np.stack([cores.basis(j, side, k) for j in second]),
+            )
+            found |= {(i, j, side, k): a for (i, j), a in zip(defined, angles, strict=True)}
+    rows: list[Row] = []
+    for i, j in pairs:
+        where = (cores.names[i], cores.names[j], cores.module, cores.layer)
+        rank = min(cores.ranks[i], cores.ranks[j])
+        for side in SIDES:
+            for k in ks:
+                if k > rank:
+                    rows.append((*where, "undefined_angle", float(rank), side, k))
+                    continue
+                picked = picked_angles(found[i, j, side, k])
+                rows += [(*where, quantity, value, side, k) for quantity, value in picked.items()]
+            if rank > 0:
+                leading = float(np.sum(cores.basis(i, side, 1) * cores.basis(j, side, 1)))
+                rows.append((*where, "leading_vector_cosine", min(abs(leading), 1.0), side, 1))
+    return rows
+
+
+def tabulate_angles(parts: Sequence[list[Row]]) -> pd.DataFrame:
+    """The table of `principal_angle_table` from the modules' rows."""
+    rows = [row for part in parts for row in part]
+    return with_averages(pd.DataFrame(rows, columns=[*COLUMNS, "side", "k"]))
+
+
+def principal_angle_table(
+    adapters: Sequence[Adapter], *, ks: Sequence[int], **options: Any
+) -> pd.DataFrame:
+    """Angles between the spans of the top-k singular vectors, all pairs, both sides, each k.
+
+    Quantities: "angle_smallest", "angle_median", "angle_largest" of the k angles (degrees), and
+    "leading_vector_cosine", |u1 . u1'| on the left and |v1 . v1'| on the right: another number
+    than the smallest angle. Rows for every module, and their "mean" and "median". Where k is
+    above the numerical rank of a delta there is no top-k subspace: the row's quantity is
+    "undefined_angle", its value that rank (0: the delta is zero), and no average sees it. As with
+    any SVD, the top-k subspace itself is known to eps * s_1 / (s_k - s_k+1) only.
+    `options`: see `cores.map_modules`.
+    """
+    check_ks(ks)
+    return tabulate_angles(map_modules(lambda cores: angle_rows(cores, ks), adapters, **options))
+
+
+def check_ks(ks: Sequence[int]) -> None:
+    """Raise `UserError` unless every k is a whole number of at least 1."""
+    for k in ks:
+        if k != int(k) or k < 1:
+            raise UserError(f"k = {k}: dimension of a subspace: use whole numbers of at least 1")
+
+
+def entropy_rank(values: Array) -> float:
+    """exp of the entropy of p_i = s_i / sum(s) (Roy and Vetterli 2007); 0 for the zero delta."""
+    total = values.sum()
+    if total == 0:
+        return 0.0
+    p = values[values > 0] / total
+    return float(np.exp(-np.sum(p * np.log(p))))
+
+
+def stable_rank(values: Array) -> float:
+    """||dW||_F^2 / ||dW||_2^2 = sum(s^2) / max(s)^2; 0 for the zero delta."""
+    return float(np.sum((values / values[0]) ** 2)) if values.size and values[0] > 0 else 0.0
+
+
+def spectrum_rows(cores: ModuleCores) -> list[Row]:
+    """Rows of `spectrum_table` for one module."""
+    rows: list[Row] = []
+    for name, values, rank, norm, tail in zip(
+        cores.names, cores.singular_values, cores.ranks, cores.norms, cores.tails, strict=True
+    ):
+        if name == BASE:
+            continue
+        where = (name, BASE, cores.module, cores.layer)
+        if cores.exact is not None:
+            rows.append((*where, "truncated_norm", float(tail / norm) if norm > 0 else 0.0, 0))
+        rows += [
+            (*where, "rank", float(rank), 0),
+            (*where, "entropy_rank", entropy_rank(values), 0),
+            (*where, "stable_rank", stable_rank(values), 0),
+        ]
+        rows += [(*where, "singular_value", float(s), i) for i, s in enumerate(values, start=1)]
+    return rows
+
+
+def tabulate_spectra(parts: Sequence[list[Row]]) -> pd.DataFrame:
+    """The table of `spectrum_table` from the modules' rows."""
+    rows = [row for part in parts for row in part]
+    return with_averages(pd.DataFrame(rows, columns=[*COLUMNS, "k"]))
+
+
+def spectrum_table(adapters: Sequence[Adapter], **options: Any) -> pd.DataFrame:
+    """Singular values ("singular_value", k its index from 1) and effective ranks of each delta.
+
+    "rank" counts the singular values above rounding; "entropy_rank" and "stable_rank" are two
+    rival effective ranks, see the functions of those names. Of full fine-tunings these see the
+    leading part only; "truncated_norm" is then the share of the norm left out.
+    `options`: see `cores.map_modules`.
+    """
+    return tabulate_spectra(map_modules(spectrum_rows, adapters, **options))

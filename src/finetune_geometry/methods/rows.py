@@ -1,0 +1,148 @@
+"""Rows: the pool of rollouts as the training rows of each objective, and the order they come in."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from finetune_geometry.methods import losses
+from finetune_geometry.settings.errors import UserError
+from finetune_geometry.settings.profiles import Method, Training
+
+
+def distinct_reward(rows: pd.DataFrame) -> np.ndarray:
+    """The reward, with 0 for a text that its group has already: (rows,)."""
+    repeated = rows.duplicated(["group", "text"])
+    return np.where(repeated, 0.0, rows["reward"])
+
+
+def advantage(rows: pd.DataFrame, formula: Any, bias: float) -> np.ndarray:
+    """Group advantages, (rows,); `formula` is one of `losses.group_advantage*`."""
+    k = rows.groupby("group").size()
+    if k.max() == 1:
+        raise UserError(
+            "every group has one rollout (K = 1), so an advantage within a group is always 0: "
+            "offline_grpo: set rollouts.k to 2 or more and sample again"
+        )
+    result = np.empty(len(rows))
+    for positions in rows.groupby("group").indices.values():
+        reward = torch.tensor(rows["reward"].to_numpy()[positions], dtype=torch.float64)
+        result[positions] = formula(reward[None], bias)[0].numpy()
+    return result
+
+
+def preference_pairs(rows: pd.DataFrame) -> pd.DataFrame:
+    """DPO's pairs: of each group the first rollout of highest and the first of lowest reward.
+
+    With rewards 0 and 1 these are the first right and the first wrong one.  A group whose rewards
+    are all the same is not mixed and gives no pair.  Columns: group (in ascending order),
+    prompt_ids, chosen_ids, rejected_ids.  Raises `UserError` if no group is mixed.
+    """
+    if rows.groupby("group").size().max() == 1:
+        raise UserError(
+            "every group has one rollout (K = 1), so no prompt has a right and a wrong one: dpo: "
+            "set rollouts.k to 2 or more and sample again"
+        )
+    rows = rows.reset_index(drop=True)
+    rewards = rows.groupby("group")["reward"]
+    mixed = rewards.max() > rewards.min()
+    best = rows.loc[rewards.idxmax()[mixed]]
+    worst = rows.loc[rewards.idxmin()[mixed]]
+    if best.empty:
+        raise UserError(
+            f"none of the {rows['group'].nunique()} groups is mixed, so there is no pair: dpo: "
+            "raise rollouts.temperature, rollouts.k or rollouts.prompts and sample again"
+        )
+    pairs = best[["group", "prompt_ids"]].reset_index(drop=True)
+    return pairs.assign(
+        chosen_ids=best["completion_ids"].to_numpy(),
+        rejected_ids=worst["completion_ids"].to_numpy(),
+    )
+
+
+def unpaired_rows(rows: pd.DataFrame, method: str, settings: Method) -> pd.DataFrame:
+    """Rollouts as training rows: input_ids, labels (-100 on the prompt), weight.
+
+    `weight` is what the objective needs to know of a row: reward, distinct reward or advantage.
+    """
+    if method == "offline_grpo":
+        krafton = settings.variant == "krafton"
+        formula = losses.group_advantage_krafton if krafton else losses.group_advantage
+        weight = advantage(rows, formula, settings.bias)
+    elif method == "rft" and settings.variant == "distinct":
+        weight = distinct_reward(rows)
+    else:
+        weight = rows["reward"].to_numpy(dtype=np.float64)
+    prompts, completions = rows["prompt_ids"], rows["completion_ids"]
+    return pd.DataFrame(
+        {
+            "input_ids": [[*p, *c] for p, c in zip(prompts, completions, strict=True)],
+            "labels": [
+                [-100] * len(p) + list(c) for p, c in zip(prompts, completions, strict=True)
+            ],
+            "weight": weight,
+        }
+    )
+
+
+def row_lengths(rows: pd.DataFrame) -> np.ndarray:
+    """Tokens of each training row, (rows, 1), or of both sequences of each pair, (pairs, 2)."""
+    if "chosen_ids" not in rows:
+        return rows["input_ids"].map(len).to_numpy()[:, None]
+    prompt = rows["prompt_ids"].map(len).to_numpy()
+    answers = [rows[name].map(len).to_numpy() for name in ("chosen_ids", "rejected_ids")]
+    return np.stack([prompt + answer for answer in answers], axis=1)
+
+
+def row_order(lengths: np.ndarray, training: Training) -> list[int]:
+    """Indices of the rows of every step, step by step: (steps * batch_size,).
+
+    A batch is a uniform draw from one pass over the rows, without replacement: each pass shuffles
+    all rows (with `training.seed`) and cuts them into batches, and what fills no whole batch is
+    left out of that pass. So no row meets a copy of itself in a batch. A pool that is smaller than
+    a batch cannot do that: each batch then holds every row as often as any other, or once more.
+
+    Within a batch rows stand in order of length, so that those of similar length share a
+    micro-batch, which needs less padding. The gradient of a step is a sum over its rows: length
+    decides nothing else.
+    """
+    rng, batch, rows = np.random.default_rng(training.seed), training.batch_size, len(lengths)
+    batches: list[np.ndarray] = []
+    while len(batches) < training.steps:
+        if rows < batch:
+            passes = [rng.permutation(rows) for _ in range(-(-batch // rows))]
+            batches.append(np.concatenate(passes)[:batch])
+        else:
+            whole = rows // batch * batch
+            batches += list(rng.permutation(rows)[:whole].reshape(-1, batch))
+    return [
+        int(row)
+        for drawn in batches[: training.steps]
+        for row in drawn[np.argsort(lengths[drawn], kind="stable")]
+    ]
+
+
+def batch_facts(
+    lengths: np.ndarray, order: Sequence[int], training: Training, multiple: int
+) -> dict[str, Any]:
+    """What the batches of an `order` are made of, as a card tells it.
+
+    lengths: tokens of each row, (rows,), or of both sequences of each pair, (pairs, 2).
+    multiple: sequences are padded to the longest of their micro-batch, rounded up to this.
+
+    `distinct_rows_per_batch`: the least and the mean number of different rows in an optimiser step.
+    `padding`: share of the positions computed that hold no token, between 0 and 1.
+    """
+    chosen = np.asarray(order)
+    distinct = [len(set(step)) for step in chosen.reshape(-1, training.batch_size).tolist()]
+    held = lengths.reshape(len(lengths), -1)[chosen]  # (rows seen, sequences of a row)
+    held = held.reshape(-1, training.micro_batch_size * held.shape[1])
+    widths = -(-held.max(1) // multiple) * multiple
+    return {
+        "distinct_rows_per_batch": {"least": min(distinct), "mean": float(np.mean(distinct))},
+        "padding": float(1 - held.sum() / (widths.sum() * held.shape[1])),
+    }

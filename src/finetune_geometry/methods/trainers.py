@@ -1,0 +1,167 @@
+"""Trainers: TRL's SFTTrainer with the loss of an unpaired objective, and TRL's DPOTrainer.
+
+The five unpaired objectives share one subclass of SFTTrainer, which differs from it in the loss;
+DPO is TRL's own trainer.  Both read rows in an order that is fixed beforehand, so that every
+unpaired objective sees the same rows in the same batches.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from transformers import TrainerCallback
+from trl import DPOTrainer, SFTTrainer
+from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
+
+from finetune_geometry.methods import losses
+from finetune_geometry.settings.errors import UserError
+from finetune_geometry.settings.profiles import Method
+
+#: The variants of each objective: the paper's own first, then those of the primary sources.
+VARIANTS = {
+    "sft": ("paper",),
+    "rft": ("paper", "distinct"),
+    "dft": ("paper",),
+    "rift": ("paper", "published"),
+    "offline_grpo": ("paper", "krafton"),
+    "dpo": ("paper",),
+}
+SHAPE_STEP = 32  # rows are padded to a multiple of it: few shapes are fast on a CPU
+
+
+def token_loss(method: str, settings: Method) -> Callable[[Tensor, Tensor, Tensor, Any], Tensor]:
+    """The loss of each token, (rows, tokens), of an unpaired objective, as a function of
+    (log_probs, mask, weight, reference), where `reference()` gives the base's log-probabilities."""
+    match method, settings.variant:
+        case "sft", "paper":
+            return lambda log_probs, mask, weight, reference: losses.sft(log_probs)
+        case "rft", "paper" | "distinct":
+            return lambda log_probs, mask, weight, reference: losses.rft(log_probs, weight)
+        case "dft", "paper":
+            return lambda log_probs, mask, weight, reference: losses.dft(log_probs)
+        case "rift", "paper":
+            return lambda log_probs, mask, weight, reference: losses.rift(
+                log_probs, weight, settings.reward_lambda
+            )
+        case "rift", "published":
+            return lambda log_probs, mask, weight, reference: losses.rift_published(
+                log_probs, mask, weight, settings.negative_reward
+            )
+        case "offline_grpo", "paper":
+            return lambda log_probs, mask, weight, reference: losses.offline_grpo(log_probs, weight)
+        case "offline_grpo", "krafton":
+            return lambda log_probs, mask, weight, reference: losses.offline_grpo_krafton(
+                log_probs, reference(), mask, weight, settings.kl
+            )
+    raise UserError(
+        f"unknown variant {settings.variant!r}: methods.{method}.variant: use one of "
+        f"{', '.join(VARIANTS[method])}"
+    )
+
+
+class RowCollator(DataCollatorForLanguageModeling):
+    """TRL's collator, which pads ids and labels, and the rows' weights beside them."""
+
+    def torch_call(self, examples: list[dict[str, Any]]) -> dict[str, Any]:
+        batch = super().torch_call(examples)
+        batch["weight"] = torch.tensor([example["weight"] for example in examples])
+        return batch
+
+
+class _FixedOrder:
+    """A trainer that reads its rows in `order` (a list of indices)."""
+
+    order: Any  # list of indices
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> Any:
+        return self.order
+
+
+class ObjectiveTrainer(_FixedOrder, SFTTrainer):
+    """SFTTrainer with the loss of an unpaired objective (see `token_loss`)."""
+
+    def __init__(self, *args: Any, objective: Callable[..., Tensor], order: Any, **kwargs: Any):
+        super().__init__(*args, **kwargs)
+        self.objective: Callable[..., Tensor] = objective
+        self.order = order
+
+    def _set_signature_columns_if_needed(self) -> None:
+        self._signature_columns = ["input_ids", "labels", "weight"]  # type: ignore[assignment]
+
+    def compute_loss(  # type: ignore[no-untyped-def]
+        self, model, inputs, return_outputs=False, num_items_in_batch=None
+    ):
+        """Sum of the token losses over the completion tokens of the whole optimiser step."""
+        weight = inputs.pop("weight")
+        inputs["use_cache"] = False
+        outputs = model(**inputs, fused_lm_head=True)
+
+        def reference() -> Tensor:
+            with torch.no_grad(), self.accelerator.unwrap_model(model).disable_adapter():
+                return model(**inputs, fused_lm_head=True).log_probs
+
+        mask = outputs.label_mask
+        losses = self.objective(outputs.log_probs, mask, weight.to(outputs.log_probs), reference)
+        tokens = mask.sum() if num_items_in_batch is None else num_items_in_batch
+        loss = losses.sum() / torch.as_tensor(tokens).clamp(min=1)
+        if self.args.average_tokens_across_devices and num_items_in_batch is not None:
+            loss = loss * self.accelerator.num_processes  # the gradients will be averaged
+        return (loss, outputs) if return_outputs else loss
+
+
+class PairTrainer(_FixedOrder, DPOTrainer):
+    """DPOTrainer on rows that are tokenised already: the sampled tokens, not their decoded text."""
+
+    def __init__(self, *args: Any, order: Any, **kwargs: Any):
+        super().__init__(*args, **kwargs)
+        self.order = order
+
+    def _prepare_dataset(self, dataset: Any, *args: Any, **kwargs: Any) -> Any:
+        return dataset
+
+
+class Watch(TrainerCallback):
+    """Stops at `steps` of a longer schedule, or with an error at a loss that is not finite.
+
+    Keeps the seconds of the training in its log, so that those before a resumption count.
+    """
+
+    def __init__(self, steps: int, where: str) -> None:
+        self.steps, self.where = steps, where
+        self.begun = time.perf_counter()
+
+    def seconds(self) -> float:
+        """Of the whole training so far, on the clock."""
+        return time.perf_counter() - self.begun
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        # What came after the checkpoint was lost with its log, and is done again.
+        self.begun -= max((entry.get("clock", 0.0) for entry in state.log_history), default=0.0)
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if state.global_step >= self.steps:
+            control.should_training_stop = True
+            control.should_log = True  # so that the last loss is checked and kept
+            # A checkpoint of the last step could not be gone on from without one step too many.
+            control.should_save = False
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
+        for name in ("loss", "grad_norm"):
+            if logs and name in logs and not np.isfinite(logs[name]):
+                raise UserError(
+                    f"{name} is {logs[name]} at step {state.global_step}: {self.where}: lower its "
+                    "learning_rate; the last checkpoint before it is kept"
+                )
+        if logs and "loss" in logs:
+            state.log_history[-1]["clock"] = self.seconds()
+            print(
+                f"step {state.global_step:5d} of {self.steps}   loss {logs['loss']:9.4f}   "
+                f"gradient norm {logs['grad_norm']:8.4f}   "
+                f"learning rate {logs['learning_rate']:.2e}",
+                flush=True,
+            )

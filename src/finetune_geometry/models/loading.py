@@ -1,0 +1,73 @@
+"""Loading a profile's models, with or without adapters on them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import PeftModel, get_peft_model_state_dict
+from safetensors import safe_open
+from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers.utils.logging import disable_progress_bar
+
+from finetune_geometry.runs.places import project_root
+from finetune_geometry.settings.errors import UserError
+from finetune_geometry.settings.profiles import Profile
+
+
+def load_model(profile: Profile, role: str = "base") -> tuple[Any, Any]:
+    """(model in evaluation mode, tokenizer) of a profile's "base" or "teacher".
+
+    A path is taken relative to the project; anything else is a hub id.  On a CPU the weights are
+    fp32, whatever the profile says: a small delta does not survive bf16 there (and gains no speed).
+    """
+    name = profile.model.base if role == "base" else profile.model.teacher
+    local = project_root() / name
+    if name.startswith(("models/", "./", "/")) and not (local / "config.json").is_file():
+        raise UserError(
+            f"no model there: {local}: restore it from version control or retrain it with "
+            "`make models`"
+        )
+    source = local if local.is_dir() else name
+    on_gpu = torch.cuda.is_available()
+    disable_progress_bar()  # of loading weights: noise in a notebook
+    model: Any = AutoModelForCausalLM.from_pretrained(
+        source,
+        dtype=getattr(torch, profile.model.dtype) if on_gpu else torch.float32,
+        attn_implementation=profile.model.attention,
+        use_safetensors=True,
+    )
+    tokenizer = AutoTokenizer.from_pretrained(source, padding_side="left")
+    return model.to("cuda" if on_gpu else "cpu").eval(), tokenizer
+
+
+def load_adapted(profile: Profile, adapters: Mapping[str, Path]) -> tuple[Any, Any]:
+    """(PeftModel with every named adapter loaded, tokenizer); the first adapter is active."""
+    model, tokenizer = load_model(profile)
+    adapted: Any = None
+    for name, folder in adapters.items():
+        if not (folder / "adapter_model.safetensors").is_file():
+            raise UserError(
+                f"no adapter {name!r}: {folder}: train it first with notebooks/methods/{name}.ipynb"
+            )
+        try:
+            if adapted is None:
+                adapted = PeftModel.from_pretrained(model, folder, adapter_name=name)
+            else:
+                adapted.load_adapter(folder, adapter_name=name)
+            held = get_peft_model_state_dict(adapted, adapter_name=name).keys()
+            with safe_open(folder / "adapter_model.safetensors", "pt") as file:
+                differing = sorted(held ^ set(file.keys()))
+            if differing:  # PEFT leaves out what has no place and fills in what is missing
+                raise ValueError(f"{len(differing)} weights differ, as {differing[0]}")
+        except Exception as error:  # of many kinds: PEFT's, safetensors', a shape of PyTorch's
+            reason = " ".join(str(error).split())[:200]
+            raise UserError(
+                f"adapter {name!r} does not fit {profile.model.base}: {folder}: train it on this "
+                f"base model ({type(error).__name__}: {reason})"
+            ) from error
+    if adapted is None:
+        raise UserError("no adapter given: load_adapted: name at least one")
+    return adapted.eval(), tokenizer

@@ -1,0 +1,134 @@
+"""Keys: what decides a result, hashed; what was kept under an equal key may be used again.
+
+Every cache of the project asks here: the shards of rollouts, the adapters, the answers.  A key
+holds what a person can change and a result can depend on: the contents of models (never where they
+lie), the settings, the kind of device.  It may hold too much and cost time; too little gives
+wrong numbers.  Left out are cards and logs, and what belongs to a machine rather than to a run:
+versions of libraries, the make of a processor, how many threads sample.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from finetune_geometry.problems.problem import Problem
+from finetune_geometry.runs.places import project_root
+from finetune_geometry.settings.profiles import Profile
+
+#: Of a model's folder: weights; settings and tokenizer; chat templates; sentence pieces.
+DECIDING = {".safetensors", ".json", ".jinja", ".model"}
+DECIDING_TEXT = {"merges.txt", "vocab.txt"}  # older tokenizers
+NOT_DECIDING = {"card.json"}  # holds times, and changes with every training
+#: Of `training`: when something is written, not what.
+WRITING = {"logging_steps", "save_steps"}
+
+
+def content_sha256(source: str) -> str:
+    """SHA-256 of a folder's weights, configuration, tokenizer and chat templates.
+
+    source: a model or an adapter; relative to the project, or absolute.  A hub id stands for
+    itself.
+    """
+    folder = project_root() / source  # an absolute path stays as it is
+    if not folder.is_dir():
+        return source
+    digest = hashlib.sha256()
+    for path in sorted(_deciding_files(folder)):
+        with open(path, "rb") as file:
+            content = hashlib.file_digest(file, "sha256").hexdigest()
+        digest.update(f"{path.relative_to(folder).as_posix()} {content}\n".encode())
+    return digest.hexdigest()
+
+
+def _deciding_files(folder: Path) -> Iterator[Path]:
+    for path in [*folder.iterdir(), *folder.glob("additional_chat_templates/*")]:
+        chosen = path.suffix in DECIDING or path.name in DECIDING_TEXT
+        if chosen and path.name not in NOT_DECIDING and path.is_file():
+            yield path
+
+
+def device_type() -> str:
+    """Where models run on this machine: "cuda" or "cpu"."""
+    import torch  # kept here: reading a key must not wait for it
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def _loading(profile: Profile) -> dict[str, str]:
+    """How `load_model` makes a model of its files: each of these changes how it rounds."""
+    return {
+        "dtype": profile.model.dtype,
+        "attention": profile.model.attention,
+        "device": device_type(),
+    }
+
+
+def rollouts_key(profile: Profile, problems: Sequence[Problem], shard_prompts: int) -> str:
+    """Key of the shards of a pool, 12 hexadecimal digits.
+
+    problems: all that are sampled, in their order.  Which of them are held out is decided after
+    sampling and is not part of the key.
+    shard_prompts: prompts in a shard; each shard has a seed of its own.
+    """
+    settings = dataclasses.asdict(profile.rollouts)
+    del settings["prompts"], settings["heldout_prompts"]
+    asked = [(problem.id, problem.question, problem.answer, problem.steps) for problem in problems]
+    teacher = content_sha256(profile.model.teacher)
+    return _sha256([teacher, _loading(profile), settings, shard_prompts, asked])[:12]
+
+
+def answers_key(profile: Profile, sources: Sequence[str], problems: Sequence[Problem]) -> str:
+    """Key of a model's greedy answers to `problems`.
+
+    sources: what holds its weights, in order: a model, and the adapter on it if there is one.
+    The batch size counts: a product of other shape may round differently, and where two tokens are
+    as likely as each other, that decides between them.
+    """
+    weights = [content_sha256(source) for source in sources]
+    settings = [profile.evaluation.max_new_tokens, profile.evaluation.batch_size]
+    asked = [(problem.id, problem.question, problem.answer) for problem in problems]
+    return _sha256([weights, _loading(profile), settings, asked])
+
+
+def rows_hash(rows: pd.DataFrame) -> str:
+    """SHA-256 of token ids and rewards, in row order: equal hashes mean equal training data."""
+    digest = hashlib.sha256()
+    known = "prompt_ids completion_ids chosen_ids rejected_ids input_ids labels weight reward"
+    columns = [column for column in known.split() if column in rows]
+    for row in rows[columns].itertuples(index=False):
+        for value in row:
+            digest.update(np.asarray(value, dtype=np.float64).tobytes() + b"|")
+    return digest.hexdigest()
+
+
+def adapter_origin(profile: Profile, method: str, rows_sha256: str) -> dict[str, Any]:
+    """All that decides the weights of an adapter, in JSON's types, as its card holds it.
+
+    rows_sha256: the `rows_hash` of what it is trained on.
+    """
+    training = vars(profile.training_of(method))
+    origin = {
+        "objective": method,
+        "rows_sha256": rows_sha256,
+        "base_sha256": content_sha256(profile.model.base),
+        "settings": {
+            "method": vars(profile.methods[method]),
+            "training": {key: value for key, value in training.items() if key not in WRITING},
+            "lora": vars(profile.lora),
+            "model": _loading(profile),
+        },
+    }
+    plain: dict[str, Any] = json.loads(json.dumps(origin))
+    return plain
+
+
+def _sha256(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()

@@ -1,0 +1,4 @@
+"""Profiles and parameters: what a person may set, and the errors that say what to mend.
+
+The lowest room: it imports no other, and nothing heavy.
+"""
