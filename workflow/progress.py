@@ -1,6 +1,6 @@
 """How far a run is and how long the rest will take, from the reference run's timings.
 
-Snakemake's logger plugin (snakemake_logger_plugin_oneline.py) tells `Progress` what it sees and
+Snakemake's logger plugin (snakemake_logger_plugin_oneline) tells `Progress` what it sees and
 shows what it answers.
 """
 

@@ -48,7 +48,7 @@ run: str = ""
 import time
 
 from finetune_geometry.{module} import check_parameters
-from finetune_geometry.records import Run
+from finetune_geometry.runs.records import Run
 
 check_parameters(globals())
 this_run = Run.open(profile, run)
@@ -82,7 +82,7 @@ class Project:
 
     def write(self, name: str, body: str = "") -> None:
         # "judge" alone uses a module of its own
-        module = "own" if name == "judge" else "records"
+        module = "own" if name == "judge" else "settings.parameters"
         (self.root / "src" / "finetune_geometry" / "own.py").write_text(
             "from finetune_geometry.settings.parameters import check_parameters\n", encoding="utf-8"
         )

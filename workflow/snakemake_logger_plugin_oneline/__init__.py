@@ -1,7 +1,7 @@
 """Snakemake's log as one line: what runs, what is done, and the minutes to go.
 
 On a terminal the line stays in its place; elsewhere, as in a file, each step gets a line when it
-starts. A step that fails is told in one line that names its log. Snakemake finds this module by its
+starts. A step that fails is told in one line that names its log. Snakemake finds this package by its
 name, on PYTHONPATH (run.py); what it drops here is in the run's .snakemake/log/.
 """
 
@@ -22,7 +22,7 @@ from snakemake_interface_logger_plugins.base import LogHandlerBase
 from snakemake_interface_logger_plugins.common import LogEvent
 
 # What follows a step that failed and says no more than that; the rest of an error is shown.
-REPEATED = ("Error in rule", "Exiting because", "At least one job", "WorkflowError:\nAt least one")
+REPEATED = ("CalledProcessError", "Exiting because", "At least one job")
 
 
 def reason(log: Path) -> str:
@@ -46,7 +46,6 @@ class LogHandler(LogHandlerBase):
         own = os.environ.get("FINETUNE_GEOMETRY_OWN_TIMINGS") == "1"
         timings = os.environ.get("FINETUNE_GEOMETRY_TIMINGS", "")
         self.progress = Progress(read_timings(Path(timings)), own)
-        self.rules: dict[int, tuple[str, str]] = {}
         self.console = Console(soft_wrap=True, highlight=False)
         self.live: Live | None = None
 
@@ -65,38 +64,42 @@ class LogHandler(LogHandlerBase):
         elif event == LogEvent.RUN_INFO:
             rules = {k: n for k, n in record.stats.items() if k != "total"}
             self.progress.plan({rule: int(count) for rule, count in rules.items()})
+            if not rules and not self.common_settings.dryrun:
+                self.say("Nothing to do: everything is up to date.")
         elif event == LogEvent.JOB_INFO:
+            # Told when a step starts; JOB_STARTED comes before its step has a name.
             what = record.rule_msg or record.rule_name
-            self.rules[record.jobid] = (record.rule_name, what)
             if self.common_settings.dryrun:
                 self.say(what)
-        elif event == LogEvent.JOB_STARTED:
-            for job in record.jobs if isinstance(record.jobs, list) else [record.jobs]:
-                rule, what = self.rules[job]
-                self.progress.start(job, rule, what, now)
-                if not self.console.is_terminal:
-                    self.say(f"{time.strftime('%H:%M:%S')} {what} ({self.progress.line(now)})")
-            if self.console.is_terminal and self.live is None:
-                self.live = Live(
-                    get_renderable=self.line,
-                    console=self.console,
-                    refresh_per_second=1,
-                    transient=True,
-                    redirect_stdout=False,
-                    redirect_stderr=False,
-                )
-                self.live.start()
-                self.console.show_cursor(True)  # a killed process could not give it back
+            else:
+                self.progress.start(record.jobid, record.rule_name, what, now)
+                self.show(what, now)
         elif event == LogEvent.JOB_FINISHED:
             self.progress.finish(record.job_id, now)
         elif event == LogEvent.JOB_ERROR:
             log = Path(next(iter(record.log), "log")).resolve()
-            what = self.rules.get(record.jobid, ("", record.rule_name))[1]
+            what = self.progress.running.get(record.jobid, ("", record.rule_name, now))[1]
             self.say(f"error: {what.removeprefix('execute ')}: {reason(log)}: {log}")
         elif "Nothing to be done" in said:
             self.say("Nothing to do: everything is up to date.")
-        elif record.levelno >= ERROR and not said.startswith(REPEATED):
+        elif record.levelno >= ERROR and not any(words in said for words in REPEATED):
             self.say(said.strip())
+
+    def show(self, what: str, now: float) -> None:
+        """A step has started."""
+        if not self.console.is_terminal:
+            self.say(f"{time.strftime('%H:%M:%S')} {what} ({self.progress.line(now)})")
+        elif self.live is None:
+            self.live = Live(
+                get_renderable=self.line,
+                console=self.console,
+                refresh_per_second=1,
+                transient=True,
+                redirect_stdout=False,
+                redirect_stderr=False,
+            )
+            self.live.start()
+            self.console.show_cursor(True)  # a killed process could not give it back
 
     def say(self, words: str) -> None:
         """A line that stays, above the one that moves."""
