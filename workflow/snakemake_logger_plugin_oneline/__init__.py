@@ -1,8 +1,8 @@
 """Snakemake's log as one line: what runs, what is done, and the minutes to go.
 
 On a terminal the line stays in its place; elsewhere, as in a file, each step gets a line when it
-starts. A step that fails is told in one line that names its log. Snakemake finds this package by its
-name, on PYTHONPATH (run.py); what it drops here is in the run's .snakemake/log/.
+starts. A step that fails is told in one line that names its log. Snakemake finds this package by
+its name, on PYTHONPATH (run.py); what is dropped here is in the run's .snakemake/log/.
 """
 
 from __future__ import annotations
