@@ -29,7 +29,8 @@ def main() -> int:
     source = folder / "book_source"
     assemble(source, ROOT / "notebooks", numbers, claims)
     config = yaml.safe_load((source / "_config.yml").read_text(encoding="utf-8"))
-    config.setdefault("html", {})["announcement"] = NOTICE
+    # The theme's options are set as a whole, so html.announcement would be lost.
+    config["sphinx"]["config"]["html_theme_options"]["announcement"] = NOTICE
     (source / "_config.yml").write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
     log = folder / "book.log"
     status = render(source, folder / "html", log)
