@@ -205,13 +205,13 @@ def test_factors_that_would_lose_digits_are_left_to_the_frame(rng, what):
 
 def test_workers_form_frames_side_by_side(rng, monkeypatch):
     """Two threads meet inside the decomposition: neither waits for a lock that the other holds."""
-    meeting, alone = threading.Barrier(2, timeout=20), cores_module._r_factor
+    meeting, alone = threading.Barrier(2, timeout=20), cores_module.r_factor
 
     def in_company(rows):
         meeting.wait()
         return alone(rows)
 
-    monkeypatch.setattr(cores_module, "_r_factor", in_company)
+    monkeypatch.setattr(cores_module, "r_factor", in_company)
     found = map_modules(lambda cores: len(cores.left), adapters_of(rng), workers=2)
     assert found == [3] * len(MODULES)
 

@@ -148,18 +148,10 @@ def rejections(cores: ModuleCores, reference: str, ks: Sequence[int]) -> Rejecti
         )
     ref = cores.names.index(reference)
     others = [i for i in range(len(cores.names)) if i != ref]
-    core, ref_energy = cores.cores[ref], float(cores.norms[ref] ** 2)
-    along, off = np.zeros(len(others)), np.zeros(len(others))
+    ref_energy = float(cores.norms[ref] ** 2)
+    along, off = (part[others] for part in cores.split(ref))
     outside = {(side, k): np.zeros(len(others)) for side in ("left", "right") for k in ks}
     for place, i in enumerate(others):
-        if ref_energy > 0:
-            along[place] = np.sum(cores.cores[i] * core) / ref_energy
-        # The residual itself, not sqrt(1 - cos^2), which is noise when the two are collinear.
-        off[place] = np.sum((cores.cores[i] - along[place] * core) ** 2)
-        if cores.exact is not None and ref_energy > 0:
-            inner = cores.exact[0]
-            along[place] = inner[i, ref] / ref_energy
-            off[place] = max(inner[i, i] - along[place] ** 2 * ref_energy, 0.0)
         for side, k in outside:
             spectrum = cores.singular_values[i]
             weighted = cores.basis(i, side, len(spectrum)) * spectrum

@@ -62,12 +62,11 @@ def angle_rows(cores: ModuleCores, ks: Sequence[int]) -> list[Row]:
     found: dict[tuple[int, int, str, int], Array] = {}
     for side, k in ((side, k) for side in SIDES for k in ks):
         # All pairs at once: one call for many small matrices.
-        defined = [pair for pair in pairs if k <= min(cores.ranks[i] for i in pair)]
+        bases = cores.bases(side, k)
+        defined = [(i, j) for i, j in pairs if i in bases and j in bases]
         if defined:
-            first, second = zip(*defined, strict=True)
             angles = principal_angles(
-                np.stack([cores.basis(i, side, k) for i in first]),
-                np.stack([cores.basis(j, side, k) for j in second]),
+                np.stack([bases[i] for i, _ in defined]), np.stack([bases[j] for _, j in defined])
             )
             found |= {(i, j, side, k): a for (i, j), a in zip(defined, angles, strict=True)}
     rows: list[Row] = []
