@@ -198,7 +198,7 @@ class TensorFiles:
         self.dtypes: dict[str, str] = {}
         for path in files:
             try:
-                handle = safe_open(path, framework="np")
+                handle = safe_open(path, framework="np", backend="pread")
                 names = list(handle.keys())
             except (SafetensorError, OSError) as error:
                 if _is_pointer(path):

@@ -199,8 +199,10 @@ class ModuleCores:
         if ref_energy > 0:
             along = inner[:, reference] / ref_energy
         off = np.maximum(energy - along**2 * ref_energy, 0.0)
-        if self.exact is None:
-            for i in map(int, np.flatnonzero(off < CLOSE * energy)):
+        for i in map(int, np.flatnonzero(off < CLOSE * energy)):
+            if i == reference:
+                off[i] = 0.0
+            elif self.exact is None:
                 off[i] = (self.deltas[i] - float(along[i]) * self.deltas[reference]).norm() ** 2
         return along, off
 
