@@ -70,6 +70,19 @@ def test_look_up_reduces_rows_and_finds_pairs_either_way_round():
     assert value("", "sft rift") == 0.97
 
 
+def test_the_row_of_the_largest_size_is_taken_with_its_interval():
+    table = COSINES.head(3).assign(value=[0.1, -0.3, 0.2], low=[0.0, -0.4, 0.1], high=0.5)
+    pairs = ("sft rft", "sft rift", "sft dpo")
+    found = look_up(Measure("t", pairs=pairs, take="max_abs"), {"t": table}, {})
+    assert found == Number(-0.3, -0.4, 0.5)
+
+
+def test_an_accuracy_has_an_interval():
+    table = pd.DataFrame({"model": ["base"], "accuracy": [0.5], "low": [0.4], "high": [0.6]})
+    found = look_up(Measure("t", column="accuracy", models=("base",)), {"t": table}, {})
+    assert found == Number(0.5, 0.4, 0.6)
+
+
 def test_look_up_says_none_for_what_the_run_lacks():
     assert look_up(Measure("other", pairs=("a b",)), {"t": COSINES}, {}) is None
     assert (
@@ -160,6 +173,7 @@ def test_values_can_come_from_the_profile():
         ("w > 0.7", False),
         ("w < 0.7", None),
         ("w <= 0.7", True),
+        ("w <= 0.6", None),
         ("w < 0.4", False),
         ("w < x", True),
         ("w < y z", True),
@@ -277,7 +291,31 @@ def test_a_rule_that_never_changed_is_judged_by_value_and_by_interval():
     table, rules, conditions = judge_claims({"C1": claim}, {"C1": numbers})
     assert table[["first_verdict", "verdict"]].iloc[0].tolist() == [REPRODUCED, UNDECIDED]
     assert len(rules) == 1
+    assert rules["verdict"].tolist() == [UNDECIDED]  # the present version knows the intervals
+    assert conditions["claim"].tolist() == ["C1"] * 4
     assert conditions["holds"].tolist() == ["yes", "open", "yes", "yes"]
+
+
+@pytest.mark.parametrize(
+    ("x", "detail"),
+    [(3.0, "x: 3; y: 1; base: 0.9"), (None, "y: 1; base: 0.9; needs a larger model")],
+)
+def test_a_claim_lists_its_numbers_and_what_is_missing(x, detail):
+    changes = {"needs": "a larger model"}
+    claim = Claim("t", "s", "p", "s", "m", "n", {}, {"first": rule()}, **changes)
+    numbers = {"x": x if x is None else Number(x), "y": Number(1.0), "base": Number(0.9)}
+    table, _, _ = judge_claims({"C1": claim}, {"C1": numbers})
+    assert table["detail"].tolist() == [detail]
+
+
+def test_a_line_says_what_it_is_a_multiple_of():
+    versions = {"first": rule(reproduced=("x >= 0.9 * y",), direction=("x <= y",))}
+    claim = Claim("t", "s", "p", "s", "m", "n", {}, versions)
+    numbers = {"x": Number(1.0), "y": Number(1.0), "base": Number(0.9)}
+    table, _, conditions = judge_claims({"C1": claim}, {"C1": numbers})
+    assert table[["line", "line_value"]].iloc[0].tolist() == [">= 0.9 * y", 0.9]
+    assert conditions["line"].tolist() == ["> 0.85", ">= 0.9 * y", "<= y"]
+    assert conditions["holds"].tolist() == ["yes", "yes", "yes"]
 
 
 # The paper's own numbers, where it gives them, as tables: the rules must call them reproduced.
