@@ -1,6 +1,6 @@
 """Spectra of deltas, and the principal angles between their leading singular subspaces.
 
-Tables are laid out as `similarity` says, with two more columns: `side` ("left": output
+Tables are laid out as `tidy` says, with two more columns: `side` ("left": output
 directions, "right": input directions) and `k`, the dimension of the subspaces. Angles in tables are
 in degrees, those of functions in radians.
 """
@@ -17,7 +17,7 @@ import pandas as pd
 from finetune_geometry.deltas.adapters import BASE, Adapter
 from finetune_geometry.deltas.lowrank import Array
 from finetune_geometry.geometry.cores import ModuleCores, map_modules
-from finetune_geometry.geometry.similarity import COLUMNS, Row, with_averages
+from finetune_geometry.geometry.tidy import TIDY_COLUMNS, Row, with_averages
 from finetune_geometry.settings.errors import UserError
 
 SIDES = ("left", "right")
@@ -72,7 +72,7 @@ def angle_rows(cores: ModuleCores, ks: Sequence[int]) -> list[Row]:
             found |= {(i, j, side, k): a for (i, j), a in zip(defined, angles, strict=True)}
     rows: list[Row] = []
     for i, j in pairs:
-        where = (cores.names[i], cores.names[j], cores.module, cores.layer)
+        where = (cores.names[i], cores.names[j], "module", cores.module, cores.layer)
         rank = min(cores.ranks[i], cores.ranks[j])
         for side in SIDES:
             for k in ks:
@@ -90,7 +90,7 @@ def angle_rows(cores: ModuleCores, ks: Sequence[int]) -> list[Row]:
 def tabulate_angles(parts: Sequence[list[Row]]) -> pd.DataFrame:
     """The table of `principal_angle_table` from the modules' rows."""
     rows = [row for part in parts for row in part]
-    return with_averages(pd.DataFrame(rows, columns=[*COLUMNS, "side", "k"]))
+    return with_averages(pd.DataFrame(rows, columns=[*TIDY_COLUMNS, "side", "k"]))
 
 
 def principal_angle_table(
@@ -139,7 +139,7 @@ def spectrum_rows(cores: ModuleCores) -> list[Row]:
     ):
         if name == BASE:
             continue
-        where = (name, BASE, cores.module, cores.layer)
+        where = (name, BASE, "module", cores.module, cores.layer)
         if cores.exact is not None:
             rows.append((*where, "truncated_norm", float(tail / norm) if norm > 0 else 0.0, 0))
         rows += [
@@ -154,7 +154,7 @@ def spectrum_rows(cores: ModuleCores) -> list[Row]:
 def tabulate_spectra(parts: Sequence[list[Row]]) -> pd.DataFrame:
     """The table of `spectrum_table` from the modules' rows."""
     rows = [row for part in parts for row in part]
-    return with_averages(pd.DataFrame(rows, columns=[*COLUMNS, "k"]))
+    return with_averages(pd.DataFrame(rows, columns=[*TIDY_COLUMNS, "k"]))
 
 
 def spectrum_table(adapters: Sequence[Adapter], **options: Any) -> pd.DataFrame:
