@@ -163,10 +163,10 @@ table[["claim", "verdict", "detail"]].set_index("claim")
 # The paper's numbers can be right and still invite a wrong reading. Eleven points to keep in mind, with what this run adds.
 
 # %% tags=["remove-cell"]
-cosines = tables["cosine"].query("module == 'global'")
+cosines = tables["cosine"].query("level == 'global'")
 norm = cosines.query("quantity == 'norm'").set_index("a")["value"]
-fraction = tables["fraction"].query("module == 'global' and quantity == 'outside_direction_norm'")
-fraction = fraction.query("b == 'sft'").set_index("a")["value"]
+fraction = tables["fraction"].query("level == 'global' and b == 'sft'")
+fraction = fraction.query("quantity == 'orthogonal_to_direction_norm'").set_index("a")["value"]
 accuracy = tables["accuracy"].set_index("model")["accuracy"]
 lines_between = tables["connectivity"]
 heights = lines_between.query("quantity == 'height'").set_index(["a", "b", "metric"])["value"]

@@ -45,8 +45,8 @@ from finetune_geometry.geometry.similarity import (
     inner_products,
     plane,
     tabulate_cosines,
-    versus,
 )
+from finetune_geometry.geometry.tidy import versus
 from finetune_geometry.methods.rows import preference_pairs, row_lengths, row_order, unpaired_rows
 from finetune_geometry.report.tables import show_table
 from finetune_geometry.rollouts.pool import load_rollouts
@@ -100,9 +100,9 @@ for ratio in map(float, ratios):
         adapter_from("one", {"layers.0": unit, "layers.1": ratio * unit}),
         adapter_from("two", {"layers.0": at_cosine(0.9), "layers.1": ratio * at_cosine(0.1)}),
     ]
-    toy = cosine_table(pair).query("quantity == 'cosine'").set_index("module")["value"]
-    for pooled, values in measured.items():
-        values.append(toy[pooled])
+    toy = cosine_table(pair).query("quantity == 'cosine'").set_index("level")["value"]
+    for level, values in measured.items():
+        values.append(toy[level])
 fine = np.logspace(-1, 1, 100)
 formulas = {
     "global": (fine, (0.9 + 0.1 * fine**2) / (1 + fine**2)),
@@ -110,7 +110,7 @@ formulas = {
 }
 plots.toy(
     formulas,
-    {pooled: (ratios, values) for pooled, values in measured.items()},
+    {level: (ratios, values) for level, values in measured.items()},
     xlabel="norm of module 2 / norm of module 1",
     ylabel="cosine",
     logx=True,
@@ -126,7 +126,7 @@ parts = map_modules(inner_products, adapters)
 table = tabulate_cosines(parts)
 this_run.write_table("geometry/cosine.csv", table)
 cosines = table.query("quantity == 'cosine'")
-everywhere = table.query("module == 'global'")
+everywhere = table.query("level == 'global'")
 names = [a.name for a in adapters]
 
 # %% mystnb={"figure": {"name": "fig-cosine-pairs", "caption": "How alike are the directions of two deltas? Global cosine of every pair, all modules stacked. SFT and SFT (reshuffled), one loss with its rows drawn anew, have {number}`cosine.sft_reshuffled:.3f`; compare the rest with that. SFT and RFT have {number}`cosine.sft_rft:.3f`, SFT and RIFT {number}`cosine.sft_rift:.3f`, RFT and RIFT {number}`cosine.rft_rift:.3f`, SFT and Offline GRPO {number}`cosine.sft_offline_grpo:.3f`, SFT and DFT {number}`cosine.sft_dft:.3f`, SFT and DPO {number}`cosine.sft_dpo:.3f`. For deltas that share nothing but $A$ chance is {number}`cosine.chance_low:.3f` to {number}`cosine.chance_high:.3f`. The base has no direction. A cosine says neither how far a method went nor why it went there."}, "image": {"alt": "Lower-triangle matrix of global cosines between the six methods and SFT reshuffled, with a hatched row for the base, whose delta is zero."}} tags=["hide-input"]
@@ -169,14 +169,14 @@ chance = chance_table(
     seed=settings.seed,
     confidence=this_run.profile.evaluation.confidence,
 )
-chance = chance.query("quantity == 'cosine'").set_index("pooled")
+chance = chance.query("quantity == 'cosine'").set_index("level")
 by_module = (chance.loc["module", "low"], chance.loc["module", "high"])
 by_layer = (chance.loc["layer", "low"], chance.loc["layer", "high"])
-compared = versus(cosines, reference, among=names)
+compared = versus(cosines, reference, among=[name for name in names if name != BASE])
 
 # %% mystnb={"figure": {"name": "fig-cosine-depth", "caption": "In which layers does a method part from SFT? Cosine with SFT, the modules of a layer stacked. The grey band is the chance level of one layer, where {number}`profile.evaluation.confidence:.0%` of random pairs of deltas with one shared A fall. The line with hollow marks is SFT (reshuffled), globally at {number}`cosine.sft_reshuffled:.3f`: a method on that line lies from SFT as far as other rows put SFT from itself. A dip in a layer with small deltas moves the global cosine little."}, "image": {"alt": "Cosine with SFT by layer, one line for each of the other methods and one with hollow marks for SFT reshuffled, with a grey chance band around zero."}} tags=["hide-input"]
 plots.by_depth(
-    compared.query("module == 'layer'"),
+    compared.query("level == 'layer'"),
     name="other",
     ylabel=f"cosine with {plots.label(reference)}",
     chance=by_layer,
@@ -184,7 +184,7 @@ plots.by_depth(
 )
 # %% mystnb={"figure": {"name": "fig-cosine-modules", "caption": "How much do single modules differ? One dot a module, a bar at the median: the cosine with SFT. The grey band is chance for one module. Hollow dots are SFT (reshuffled), with a median of {number}`cosine.median.sft_reshuffled:.3f`; the median of Offline GRPO is {number}`cosine.median.sft_offline_grpo:.3f`, of DPO {number}`cosine.median.sft_dpo:.3f`. Dots on both sides of zero can cancel in the global number: DPO's run from {number}`cosine.single.low:.2f` to {number}`cosine.single.high:.2f`, chance from {number}`cosine.chance_module_low:.2f` to {number}`cosine.chance_module_high:.2f`."}, "image": {"alt": "Strips of dots, one dot a module and one strip a method, the last one hollow for SFT reshuffled, of the cosine with SFT; a grey band around zero shows chance."}} tags=["hide-input"]
 plots.strips(
-    compared[compared["module"].isin(list(modules))],
+    compared.query("level == 'module'"),
     name="other",
     xlabel=f"cosine with {plots.label(reference)}",
     chance=by_module,
@@ -331,8 +331,8 @@ def by_pair(rows: pd.DataFrame, column: str = "value") -> dict[str, float]:
     return {key(a, b): v for a, b, v in zip(rows["a"], rows["b"], rows[column], strict=True)}
 
 
-def pair_values(quantity: str, module: str) -> dict[str, float]:
-    return by_pair(table[(table["quantity"] == quantity) & (table["module"] == module)])
+def pair_values(quantity: str, level: str) -> dict[str, float]:
+    return by_pair(table[(table["quantity"] == quantity) & (table["level"] == level)])
 
 
 def miss(quantity: str) -> dict[str, float]:
@@ -352,8 +352,7 @@ def miss(quantity: str) -> dict[str, float]:
 
 
 norms = everywhere.query("quantity == 'norm'")
-dpo_modules = cosines[cosines["module"].isin(list(modules))]
-dpo_modules = dpo_modules.query("a == 'sft' and b == 'dpo'")["value"]
+dpo_modules = cosines.query("level == 'module' and a == 'sft' and b == 'dpo'")["value"]
 all_pairs = {key(a, b): float("nan") for i, a in enumerate(METHODS) for b in list(METHODS)[i + 1 :]}
 this_run.record(
     "cosine",

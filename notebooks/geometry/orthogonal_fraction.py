@@ -31,12 +31,16 @@ k: int | None = None  # dimension of the reference's subspace; None: the profile
 # %% tags=["hide-input"]
 import numpy as np
 
-from finetune_geometry.deltas.adapters import adapter_from
+from finetune_geometry.deltas.adapters import BASE, adapter_from
 from finetune_geometry.deltas.lowrank import LowRankDelta
 from finetune_geometry.figures import plots
 from finetune_geometry.figures.geometry_plots import predictions, share_panels
-from finetune_geometry.geometry.prediction import outside_fractions
-from finetune_geometry.geometry.similarity import chance_outside, orthogonal_fraction_table, versus
+from finetune_geometry.geometry.prediction import orthogonal_fractions
+from finetune_geometry.geometry.similarity import (
+    chance_orthogonal_fraction,
+    orthogonal_fraction_table,
+)
+from finetune_geometry.geometry.tidy import versus
 from finetune_geometry.report.tables import show_table
 from finetune_geometry.runs.adapters import load_run
 from finetune_geometry.runs.records import Run
@@ -79,43 +83,43 @@ control = "sft-order"
 first = LowRankDelta([[1.0], [0.0], [0.0]], [[1.0, 0.0]])
 second = LowRankDelta([[0.0], [1.0], [0.0]], [[0.0, 1.0]])
 turns = np.append(np.linspace(5, 85, 9), 42.3)
-outside = {"norm": [], "energy": []}
+fractions = {"norm": [], "energy": []}
 for turn in np.radians(turns):
     turned = float(np.cos(turn)) * first + float(np.sin(turn)) * second
     pair = [adapter_from("sft", {"m": first}), adapter_from("other", {"m": turned})]
-    measured = orthogonal_fraction_table(pair, ks=[1]).query("module == 'global'")
+    measured = orthogonal_fraction_table(pair, ks=[1]).query("level == 'global'")
     measured = measured.set_index("quantity")["value"]
-    for kind, values in outside.items():
-        values.append(measured[f"outside_direction_{kind}"])
+    for kind, values in fractions.items():
+        values.append(measured[f"orthogonal_to_direction_{kind}"])
 fine = np.linspace(0, 90, 91)
 sine = np.sin(np.radians(fine))
 plots.toy(
     {"norm": (fine, sine), "energy": (fine, sine**2)},
-    {kind: (turns, values) for kind, values in outside.items()},
+    {kind: (turns, values) for kind, values in fractions.items()},
     xlabel="angle to the reference (degrees)",
-    ylabel="fraction outside",
+    ylabel="orthogonal fraction",
 )
 # %% [markdown]
 # ## The six methods
 #
-# The base has nothing to split: its delta is zero, and a share of nothing is not defined. It appears in the table as `undefined_fraction`.
+# The base has nothing to split: its delta is zero, and a share of nothing is not defined. The table marks its row as undefined.
 
 # %%
 adapters = load_run(this_run, f"{control},{others}")
-names = [a.name for a in adapters]
+names = [a.name for a in adapters if a.name != BASE]
 table = orthogonal_fraction_table(adapters, reference=reference, ks=ks)
 this_run.write_table("geometry/orthogonal_fraction.csv", table)
 split = versus(table, reference, among=names)
 modules = {m: adapters[0].shapes[m] for m in adapters[0]}
-chance = {side: chance_outside(modules, k, side=side) for side in ("left", "right")}
+chance = {side: chance_orthogonal_fraction(modules, k, side=side) for side in ("left", "right")}
 
 # %% mystnb={"figure": {"name": "fig-fraction-global", "caption": "How much of each delta is not SFT? Shares outside SFT's direction (all modules stacked) and outside the span of its {number}`orthogonal_fraction.k` leading output directions. SFT (reshuffled), one loss with its rows drawn anew: {number}`orthogonal_fraction.direction.norm.reshuffled:.0%` of the norm, {number}`orthogonal_fraction.direction.energy.reshuffled:.0%` of the energy outside the direction, {number}`orthogonal_fraction.subspace.norm.reshuffled:.0%` of the norm outside the subspace. Offline GRPO: {number}`orthogonal_fraction.direction.norm.offline_grpo:.0%` of the norm, {number}`orthogonal_fraction.direction.energy.offline_grpo:.0%` of the energy outside the direction; outside the subspace {number}`orthogonal_fraction.subspace.norm.offline_grpo:.0%` and {number}`orthogonal_fraction.subspace.energy.offline_grpo:.0%`. DFT: {number}`orthogonal_fraction.direction.norm.dft:.0%` of the norm outside the direction, DPO {number}`orthogonal_fraction.direction.norm.dpo:.0%`. Dashed: chance, if nothing but $A$ were shared. The base has no delta to split. An orthogonal part may be a method's own, or what other rows would have done as well; only a part clearly larger than that of SFT (reshuffled) speaks for the first."}, "image": {"alt": "Two panels, outside the direction and outside the subspace of SFT: for each method and for SFT reshuffled the share of the norm as a dot and of the energy as a stroke, with a dashed chance line."}} tags=["hide-input"]
 share_panels(
-    split.query("module == 'global' and side in ['', 'left'] and k in [0, @k]"),
-    {"outside_direction": 1.0, "outside_subspace": chance["left"]},
+    split.query("level == 'global' and side in ['', 'left'] and k in [0, @k]"),
+    {"orthogonal_to_direction": 1.0, "orthogonal_to_subspace": chance["left"]},
     titles={
-        "outside_direction": f"outside the direction of {plots.label(reference)}",
-        "outside_subspace": f"outside its top-{k} output subspace",
+        "orthogonal_to_direction": f"orthogonal to the direction of {plots.label(reference)}",
+        "orthogonal_to_subspace": f"orthogonal to its top-{k} output subspace",
     },
 )
 # %% [markdown]
@@ -125,9 +129,9 @@ share_panels(
 
 # %% mystnb={"figure": {"name": "fig-fraction-depth", "caption": "In which layers does a method leave SFT's direction? Norm fraction outside the direction, the modules of a layer stacked and compared with SFT's delta in that layer. Offline GRPO has {number}`orthogonal_fraction.layers.first.offline_grpo:.2f` in the first layer, its highest, {number}`orthogonal_fraction.layers.highest:.2f`, in layer {number}`orthogonal_fraction.layers.highest_at`, and {number}`orthogonal_fraction.layers.last.offline_grpo:.2f` in the last; SFT (reshuffled), with hollow marks, has {number}`orthogonal_fraction.layers.first.reshuffled:.2f` and {number}`orthogonal_fraction.layers.last.reshuffled:.2f`. A rise that both have is no property of Offline GRPO. Dashed: chance. A large share in a layer with a small delta is a large share of little."}, "image": {"alt": "Norm fraction outside SFT's direction by layer, one line a method and one with hollow marks for SFT reshuffled, with a dashed line at one for chance."}} tags=["hide-input"]
 plots.by_depth(
-    split.query("module == 'layer' and quantity == 'outside_direction_norm'"),
+    split.query("level == 'layer' and quantity == 'orthogonal_to_direction_norm'"),
     name="other",
-    ylabel="norm fraction outside the direction",
+    ylabel="orthogonal fraction (norm), direction",
     ylim=(0, 1.04),
     chance=1.0,
     chance_label="chance",
@@ -135,10 +139,10 @@ plots.by_depth(
 # %% mystnb={"figure": {"name": "fig-fraction-subspace", "caption": "In which layers does a method write into outputs that SFT does not use? Norm fraction outside the span of SFT's {number}`orthogonal_fraction.k` leading left singular vectors. Dashed: chance for the shapes of this run, {number}`orthogonal_fraction.chance.left:.3f`. Hollow: SFT (reshuffled), {number}`orthogonal_fraction.subspace.norm.reshuffled:.2f` over all layers. A value near chance says that the method's outputs are unrelated to SFT's; the number of directions, k, decides how low a related method can go."}, "image": {"alt": "Norm fraction outside SFT's leading output subspace by layer, one line a method and one with hollow marks for SFT reshuffled, with a dashed chance line just below one."}} tags=["hide-input"]
 plots.by_depth(
     split.query(
-        "module == 'layer' and quantity == 'outside_subspace_norm' and side == 'left' and k == @k"
+        "level == 'layer' and quantity == 'orthogonal_to_subspace_norm' and side == 'left' and k == @k"
     ),
     name="other",
-    ylabel="norm fraction outside the subspace",
+    ylabel="orthogonal fraction (norm), subspace",
     ylim=(0, 1.04),
     chance=chance["left"],
     chance_label="chance",
@@ -155,20 +159,19 @@ plots.by_depth(
 
 # %% mystnb={"figure": {"name": "fig-fraction-predicted", "caption": "How large an orthogonal part do the weights on the rollouts predict? Dots: norm fraction outside SFT's direction, with its interval over modules. Diamonds: predicted from how often, and with which weight, each rollout was seen. Triangles: the same with one common part, fitted on SFT (reshuffled). Dashed: chance, if nothing but $A$ were shared. Offline GRPO: {number}`orthogonal_fraction.predicted.offline_grpo:.2f` and {number}`orthogonal_fraction.predicted_common.offline_grpo:.2f` predicted, {number}`orthogonal_fraction.direction.norm.offline_grpo:.2f` trained; SFT (reshuffled): {number}`orthogonal_fraction.predicted.reshuffled:.2f` without the common part and {number}`orthogonal_fraction.direction.norm.reshuffled:.2f` trained. A part no larger than predicted needs no cause but the loss's weights; whether it changes answers is another question."}, "image": {"alt": "One row a method: a dot for the trained norm fraction outside SFT's direction, a diamond and a triangle for the two predictions, and a dashed chance line at one."}} tags=["hide-input"]
 cosines = this_run.read_table("geometry/predicted_cosine.csv")
-foreseen = outside_fractions(cosines[(cosines["a"] == reference) | (cosines["b"] == reference)])
-foreseen["other"] = foreseen["b"].where(foreseen["a"] == reference, foreseen["a"])
+foreseen = orthogonal_fractions(versus(cosines, reference, among=names))
 predictions(
     foreseen,
     1.0,
-    xlabel=f"norm fraction outside the direction of {plots.label(reference)}",
+    xlabel=f"orthogonal fraction (norm), direction of {plots.label(reference)}",
     names=[plots.label(name) for name in foreseen["other"].unique()],
 )
 # %%
 wide = foreseen.pivot_table(index="other", columns="quantity", values="value", sort=False)
 words = {"trained": "trained", "predicted": "predicted", "predicted_common": "with a common part"}
 show_table(
-    wide[list(words)].rename(columns=words).reset_index(names="outside the direction"),
-    {"outside the direction": plots.label, **dict.fromkeys(words.values(), "{:.3f}")},
+    wide[list(words)].rename(columns=words).reset_index(names="orthogonal fraction (norm)"),
+    {"orthogonal fraction (norm)": plots.label, **dict.fromkeys(words.values(), "{:.3f}")},
 )
 
 # %% [markdown]
@@ -209,9 +212,9 @@ show_table(
 
 
 # %% tags=["remove-cell"]
-def of_each(quantity: str, module: str = "global", layer: int = -1, **more) -> dict[str, float]:
+def of_each(quantity: str, level: str = "global", layer: int = -1, **more) -> dict[str, float]:
     rows = split[
-        (split["quantity"] == quantity) & (split["module"] == module) & (split["layer"] == layer)
+        (split["quantity"] == quantity) & (split["level"] == level) & (split["layer"] == layer)
     ]
     for column, value in more.items():
         rows = rows[rows[column] == value]
@@ -227,21 +230,23 @@ def by_name(rows) -> dict[str, float]:
 
 layers = sorted(set(split["layer"]) - {-1})
 grpo = table.query(
-    "a == 'offline_grpo' and module == 'layer' and quantity == 'outside_direction_norm'"
+    "a == 'offline_grpo' and level == 'layer' and quantity == 'orthogonal_to_direction_norm'"
 )
 grpo = grpo.set_index("layer")["value"]
 this_run.record(
     "orthogonal_fraction",
     {
         "k": k,
-        "direction": {kind: of_each(f"outside_direction_{kind}") for kind in ("norm", "energy")},
+        "direction": {
+            kind: of_each(f"orthogonal_to_direction_{kind}") for kind in ("norm", "energy")
+        },
         "subspace": {
-            kind: of_each(f"outside_subspace_{kind}", side="left", k=k)
+            kind: of_each(f"orthogonal_to_subspace_{kind}", side="left", k=k)
             for kind in ("norm", "energy")
         },
         "layers": {
-            "first": of_each("outside_direction_norm", "layer", layers[0]),
-            "last": of_each("outside_direction_norm", "layer", layers[-1]),
+            "first": of_each("orthogonal_to_direction_norm", "layer", layers[0]),
+            "last": of_each("orthogonal_to_direction_norm", "layer", layers[-1]),
             "highest": float(grpo.max()),
             "highest_at": int(grpo.idxmax()),
         },

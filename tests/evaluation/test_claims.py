@@ -30,6 +30,7 @@ from finetune_geometry.evaluation.judging import (
     read_condition,
     together,
 )
+from finetune_geometry.geometry.tidy import TIDY_COLUMNS
 from finetune_geometry.runs.places import project_root
 from finetune_geometry.runs.records import Run
 from finetune_geometry.settings.errors import UserError
@@ -39,7 +40,9 @@ SETTINGS = {"geometry.k": 10}
 
 
 def rows(table: list[tuple]) -> pd.DataFrame:
-    return pd.DataFrame(table, columns=["a", "b", "module", "layer", "quantity", "value"])
+    """A table of the geometry from (a, b, level, layer, quantity, value)."""
+    columns = [c for c in TIDY_COLUMNS if c != "module"]
+    return pd.DataFrame(table, columns=columns).assign(module="")[TIDY_COLUMNS]
 
 
 COSINES = rows(
@@ -47,13 +50,13 @@ COSINES = rows(
         ("sft", "rft", "global", -1, "cosine", 0.98),
         ("rift", "sft", "global", -1, "cosine", 0.97),
         ("sft", "dpo", "global", -1, "cosine", -0.2),
-        ("sft", "rft", "m", 0, "cosine", 0.5),
+        ("sft", "rft", "module", 0, "cosine", 0.5),
     ]
 )
 
 
 def test_look_up_reduces_rows_and_finds_pairs_either_way_round():
-    where = {"quantity": "cosine", "module": "global"}
+    where = {"quantity": "cosine", "level": "global"}
     pairs = ("sft rft", "sft rift", "sft dpo")
 
     def value(take: str, *which: str) -> float:
@@ -149,7 +152,7 @@ def test_depth_is_relative_to_the_network():
 
 
 def test_values_can_come_from_the_profile():
-    table = rows([("a", "b", "m", 0, "q", 1.0)] * 2).assign(k=[4, 10], value=[1.0, 2.0])
+    table = rows([("a", "b", "module", 0, "q", 1.0)] * 2).assign(k=[4, 10], value=[1.0, 2.0])
     found = look_up(
         Measure("t", pairs=("a b",), where={"k": "profile:geometry.k"}), {"t": table}, SETTINGS
     )
@@ -342,14 +345,21 @@ def paper_tables():
     ]
     angle_table = rows(angles).assign(side="left", k=10)
     ranks = rows([(n, "base", "mean", -1, "entropy_rank", v) for n, v in PAPER_RANKS.items()])
-    fraction = [("offline_grpo", "sft", "global", -1, "outside_direction_norm", 0.67)]
-    fraction += [("sft-order", "sft", "global", -1, "outside_direction_norm", 0.44)]
+    fraction = [("offline_grpo", "sft", "global", -1, "orthogonal_to_direction_norm", 0.67)]
+    fraction += [("sft-order", "sft", "global", -1, "orthogonal_to_direction_norm", 0.44)]
     fraction += [
-        ("offline_grpo", "sft", "layer", i, "outside_direction_norm", 0.82 if i > 30 else 0.55)
+        (
+            "offline_grpo",
+            "sft",
+            "layer",
+            i,
+            "orthogonal_to_direction_norm",
+            0.82 if i > 30 else 0.55,
+        )
         for i in range(36)
     ]
-    cka = [("sft", "dpo", "block", i, "debiased_cka", 0.45 if i >= 25 else 0.93) for i in range(36)]
-    cka += [("sft", "rift", "block", i, "debiased_cka", 0.995) for i in range(36)]
+    cka = [("sft", "dpo", "layer", i, "debiased_cka", 0.45 if i >= 25 else 0.93) for i in range(36)]
+    cka += [("sft", "rift", "layer", i, "debiased_cka", 0.995) for i in range(36)]
     lines = [(a, b) for a, b in pairs] + [("base", b) for b in names]
     connectivity = pd.concat(
         rows(

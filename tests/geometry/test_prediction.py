@@ -10,7 +10,7 @@ from toy import toy_pool
 
 from finetune_geometry.geometry.prediction import (
     fit_common,
-    outside_fractions,
+    orthogonal_fractions,
     predicted_cosines,
     rollout_weights,
     visits,
@@ -196,7 +196,7 @@ def test_a_method_that_met_no_rollout_with_weight_has_no_cosine():
     assert list(zip(table["a"], table["b"], strict=True)) == [("sft", "rift")]
 
 
-def test_fractions_outside_are_those_of_the_cosines():
+def test_orthogonal_fractions_are_those_of_the_cosines():
     nan = float("nan")
     table = pd.DataFrame(
         [
@@ -207,7 +207,7 @@ def test_fractions_outside_are_those_of_the_cosines():
         ],
         columns=["a", "value", "low", "high"],
     )
-    found = outside_fractions(table)
+    found = orthogonal_fractions(table)
     assert found["value"].tolist() == pytest.approx([0.8, 0.8, 1.0, 0.0])
     assert found["low"].tolist()[:3] == pytest.approx([0.6, 0.6, 0.6])
     assert found["high"].tolist()[:3] == pytest.approx([1.0, 0.8, 1.0])

@@ -22,7 +22,9 @@ METRICS = {
     "boxed_cross_entropy": "cross-entropy of the boxed answer",
     "accuracy": "accuracy",
 }
-COLUMNS = ["a", "b", "module", "layer", "quantity", "metric", "alpha", "value", "low", "high"]
+CONNECTIVITY_COLUMNS = [
+    "a", "b", "level", "module", "layer", "quantity", "metric", "alpha", "value", "low", "high",
+]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -87,7 +89,7 @@ def connectivity_table(
     seed: int = 0,
     vocabulary: int | None = None,
 ) -> pd.DataFrame:
-    """Curves, heights and barriers of all pairs of `names`; columns COLUMNS.
+    """Curves, heights and barriers of all pairs of `names`; columns CONNECTIVITY_COLUMNS.
 
     `quantity` is `curve`, the metric at each alpha; `rise`, of the loss above the straight line
     between its ends; `height`, the largest rise; `barrier`, Frankle's (see the functions; `alpha`:
@@ -111,7 +113,7 @@ def connectivity_table(
     ) -> tuple[Any, ...]:
         """A row of the table from the measured value, first, and the resampled ones."""
         low, high = np.quantile(values[1:], tail)
-        return (a, b, "global", -1, quantity, metric, alpha, values[0], low, high)
+        return (a, b, "global", "", -1, quantity, metric, alpha, values[0], low, high)
 
     for metric in (field.name for field in fields(Score)):
         prompts = len(getattr(next(iter(scores.values())), metric)[0])
@@ -143,4 +145,4 @@ def connectivity_table(
             rows.append(row(name, BASE, "end", metric, 0.0, end))
         if vocabulary is not None and metric != "accuracy":
             rows.append(row(BASE, BASE, "blind", metric, 0.0, np.full(2, np.log(vocabulary))))
-    return pd.DataFrame(rows, columns=COLUMNS)
+    return pd.DataFrame(rows, columns=CONNECTIVITY_COLUMNS)

@@ -153,8 +153,8 @@ def fit_common(weights: Mapping[str, np.ndarray], pair: tuple[str, str], trained
     return float(np.max(roots.real))
 
 
-def outside_fractions(table: pd.DataFrame) -> pd.DataFrame:
-    """A table of cosines (value, low, high) as norm fractions outside: sqrt(1 - cosine^2).
+def orthogonal_fractions(table: pd.DataFrame) -> pd.DataFrame:
+    """A table of cosines (value, low, high) as norm fractions: sqrt(1 - cosine^2).
 
     An interval of cosines that holds 0 gives fractions up to 1; a missing end stays missing.
     """
