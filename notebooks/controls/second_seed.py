@@ -96,7 +96,7 @@ products = [inner for inner, _ in parts]
 sampling = {"confidence": evaluation.confidence, "seed": settings.seed}
 cosines = tabulate_cosines(products).query("quantity == 'cosine' and level == 'global'")
 cosines = cosines.merge(bootstrap_global_cosine(products, **sampling), on=["a", "b"])
-angles = tabulate_angles([rows for _, rows in parts])
+angles = tabulate_angles([found for _, found in parts])
 angles = bootstrap_averages(angles.query("quantity == 'leading_vector_cosine'"), **sampling)
 angles = angles.query("level == 'mean'")
 for name, table in {"cosine": cosines, "angles": angles}.items():

@@ -30,9 +30,9 @@ from finetune_geometry.deltas.depth import kind_of, layer_of, layers_of
 from finetune_geometry.deltas.lowrank import Array, LowRankDelta
 from finetune_geometry.geometry.factors import (
     CLOSE,
-    block_sums,
     equal,
     gram_of_factors,
+    gram_of_svds,
     r_factor,
     thin_svd,
 )
@@ -147,7 +147,7 @@ class ModuleCores:
         ) is not None:
             return found
         if not self.joint:
-            return self._gram_of_svds()
+            return gram_of_svds(self.deltas, *self._frame)
         flat = self.cores.reshape(len(self.names), -1)
         inner = flat @ flat.T
         np.fill_diagonal(inner, self.norms**2)
@@ -158,25 +158,6 @@ class ModuleCores:
             # Equal factors leave the frame with unequal rounding; their distance is 0 all the same.
             if 0 < distance2[i, j] < 1e-20 * inner[i, i] and equal(self.deltas[i], self.deltas[j]):
                 distance2[i, j] = distance2[j, i] = 0.0
-        return inner, distance2
-
-    def _gram_of_svds(self) -> tuple[Array, Array]:
-        """`gram` where columns of the factors cancel, or deltas are close, without a joint frame:
-        <dW_i, dW_j> = sum over a, b of s_ia s_jb (u_ia . u_jb)(v_ia . v_jb)."""
-        left = np.hstack([u * s for u, s in zip(self.left, self.singular_values, strict=True)])
-        right = np.hstack(self.right)
-        inner = block_sums(
-            (left.T @ left) * (right.T @ right), [s.size for s in self.singular_values]
-        )
-        np.fill_diagonal(inner, self.norms**2)
-        energy = np.diagonal(inner)
-        distance2 = energy[:, None] + energy - 2 * inner
-        np.fill_diagonal(distance2, 0.0)
-        for i, j in combinations(range(len(energy)), 2):
-            if distance2[i, j] < CLOSE * (energy[i] + energy[j]):
-                one, two = self.deltas[i], self.deltas[j]
-                exact = 0.0 if equal(one, two) else (one - two).norm() ** 2
-                distance2[i, j] = distance2[j, i] = exact
         return inner, distance2
 
     def split(self, reference: int) -> tuple[Array, Array]:

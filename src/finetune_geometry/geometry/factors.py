@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import combinations
 
 import numpy as np
 from scipy.linalg.lapack import dgeqrf, dorgqr
@@ -43,6 +44,32 @@ def gram_of_factors(deltas: Sequence[LowRankDelta]) -> tuple[Array, Array] | Non
     lost = energy[changed] < np.finfo(np.float64).tiny * 1e50  # zero, or squares that underflow
     if lost.any() or (sizes**2 > CANCELLING * energy).any() or not apart.all():
         return None
+    return inner, distance2
+
+
+def gram_of_svds(
+    deltas: Sequence[LowRankDelta],
+    left: Sequence[Array],
+    values: Sequence[Array],
+    right: Sequence[Array],
+) -> tuple[Array, Array]:
+    """`ModuleCores.gram` from thin SVDs, where columns of the factors cancel or deltas are close.
+
+    <dW_i, dW_j> = sum over a, b of s_ia s_jb (u_ia . u_jb)(v_ia . v_jb): nothing cancels that does
+    not cancel between the deltas themselves.
+    """
+    outer = np.hstack([u * s for u, s in zip(left, values, strict=True)])
+    inside = np.hstack(right)
+    inner = block_sums((outer.T @ outer) * (inside.T @ inside), [s.size for s in values])
+    energy = np.array([np.sum(s**2) for s in values])
+    np.fill_diagonal(inner, energy)
+    distance2 = energy[:, None] + energy - 2 * inner
+    np.fill_diagonal(distance2, 0.0)
+    for i, j in combinations(range(len(energy)), 2):
+        if distance2[i, j] < CLOSE * (energy[i] + energy[j]):
+            one, two = deltas[i], deltas[j]
+            exact = 0.0 if equal(one, two) else (one - two).norm() ** 2
+            distance2[i, j] = distance2[j, i] = exact
     return inner, distance2
 
 

@@ -51,7 +51,7 @@ def principal_angles(u: Array, v: Array) -> Array:
 
 
 def picked_angles(angles: Array) -> dict[str, Array]:
-    """The three of the rising `angles`, (..., k) in radians, that tables hold: (...), in degrees."""
+    """Of rising angles, (..., k) in radians, the three that tables hold: (...), in degrees."""
     k = angles.shape[-1]
     middle = (angles[..., (k - 1) // 2] + angles[..., k // 2]) / 2
     picked = {
@@ -70,7 +70,7 @@ class ModuleAngles:
     Attributes:
         names: the M adapters, whose M (M - 1) / 2 pairs come in the order of `combinations`.
         slots: (quantity, side, k) of each column of the two arrays.
-        values: (pairs, slots).
+        numbers: (pairs, slots).
         there: (pairs, slots), whether the table has a row for this value.
     """
 
@@ -78,7 +78,7 @@ class ModuleAngles:
     layer: int
     names: tuple[str, ...]
     slots: tuple[tuple[str, str, int], ...]
-    values: Array
+    numbers: Array
     there: NDArray[np.bool_]
 
 
@@ -137,7 +137,7 @@ def tabulate_angles(parts: Sequence[ModuleAngles]) -> pd.DataFrame:
         "module": _texts(part.module for part in parts)[module],
         "layer": np.array([part.layer for part in parts])[module],
         "quantity": _texts(quantity for quantity, _, _ in parts[0].slots)[slot],
-        "value": np.stack([part.values for part in parts])[there],
+        "value": np.stack([part.numbers for part in parts])[there],
         "side": _texts(side for _, side, _ in parts[0].slots)[slot],
         "k": np.array([k for _, _, k in parts[0].slots])[slot],
     }
