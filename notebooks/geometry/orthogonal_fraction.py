@@ -35,6 +35,7 @@ from finetune_geometry.deltas.adapters import BASE, adapter_from
 from finetune_geometry.deltas.lowrank import LowRankDelta
 from finetune_geometry.figures import plots
 from finetune_geometry.figures.geometry_plots import predictions, share_panels
+from finetune_geometry.figures.palette import label, set_style
 from finetune_geometry.geometry.prediction import orthogonal_fractions
 from finetune_geometry.geometry.similarity import (
     chance_orthogonal_fraction,
@@ -48,7 +49,7 @@ from finetune_geometry.settings.parameters import check_parameters
 from finetune_geometry.settings.profiles import METHODS
 
 check_parameters(globals())
-plots.set_style()
+set_style()
 this_run = Run.open(profile, run, {"geometry.k": k})
 k = this_run.profile.geometry.k
 ks = sorted({*this_run.profile.geometry.ks, k})
@@ -118,7 +119,7 @@ share_panels(
     split.query("level == 'global' and side in ['', 'left'] and k in [0, @k]"),
     {"orthogonal_to_direction": 1.0, "orthogonal_to_subspace": chance["left"]},
     titles={
-        "orthogonal_to_direction": f"orthogonal to the direction of {plots.label(reference)}",
+        "orthogonal_to_direction": f"orthogonal to the direction of {label(reference)}",
         "orthogonal_to_subspace": f"orthogonal to its top-{k} output subspace",
     },
 )
@@ -163,15 +164,15 @@ foreseen = orthogonal_fractions(versus(cosines, reference, among=names))
 predictions(
     foreseen,
     1.0,
-    xlabel=f"orthogonal fraction (norm), direction of {plots.label(reference)}",
-    names=[plots.label(name) for name in foreseen["other"].unique()],
+    xlabel=f"orthogonal fraction (norm), direction of {label(reference)}",
+    names=[label(name) for name in foreseen["other"].unique()],
 )
 # %%
 wide = foreseen.pivot_table(index="other", columns="quantity", values="value", sort=False)
 words = {"trained": "trained", "predicted": "predicted", "predicted_common": "with a common part"}
 show_table(
     wide[list(words)].rename(columns=words).reset_index(names="orthogonal fraction (norm)"),
-    {"orthogonal fraction (norm)": plots.label, **dict.fromkeys(words.values(), "{:.3f}")},
+    {"orthogonal fraction (norm)": label, **dict.fromkeys(words.values(), "{:.3f}")},
 )
 
 # %% [markdown]
