@@ -46,7 +46,7 @@ intersection: bool = False  # compare the modules that all adapters have
 any_base: bool = False  # the adapters' base models have different names, but are one and the same
 
 # %% tags=["hide-input"]
-from finetune_geometry.figures import plots
+from finetune_geometry.figures.palette import set_style
 from finetune_geometry.report.compare import compare, load_named
 from finetune_geometry.report.findings import LIMITS, base_text, words
 from finetune_geometry.report.page import figures
@@ -55,7 +55,7 @@ from finetune_geometry.runs.records import Run
 from finetune_geometry.settings.parameters import check_parameters
 
 check_parameters(globals())
-plots.set_style()
+set_style()
 this_run = Run.open(profile, run)
 chosen = load_named(adapters.split()) if adapters else load_run(this_run)[1:]
 for adapter in chosen:

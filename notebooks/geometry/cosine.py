@@ -36,6 +36,7 @@ from finetune_geometry.deltas.adapters import BASE, adapter_from
 from finetune_geometry.deltas.lowrank import LowRankDelta
 from finetune_geometry.figures import plots
 from finetune_geometry.figures.geometry_plots import plane_map, predictions
+from finetune_geometry.figures.palette import label, set_style
 from finetune_geometry.geometry.cores import map_modules
 from finetune_geometry.geometry.nulls import chance_table
 from finetune_geometry.geometry.prediction import fit_common, predicted_cosines, rollout_weights
@@ -56,7 +57,7 @@ from finetune_geometry.settings.parameters import check_parameters
 from finetune_geometry.settings.profiles import METHODS, Method, Training
 
 check_parameters(globals())
-plots.set_style()
+set_style()
 this_run = Run.open(profile, run, {"geometry.null_draws": draws})
 settings = this_run.profile.geometry
 control = "sft-order"
@@ -178,7 +179,7 @@ compared = versus(cosines, reference, among=[name for name in names if name != B
 plots.by_depth(
     compared.query("level == 'layer'"),
     name="other",
-    ylabel=f"cosine with {plots.label(reference)}",
+    ylabel=f"cosine with {label(reference)}",
     chance=by_layer,
     chance_label="chance, one layer",
 )
@@ -186,7 +187,7 @@ plots.by_depth(
 plots.strips(
     compared.query("level == 'module'"),
     name="other",
-    xlabel=f"cosine with {plots.label(reference)}",
+    xlabel=f"cosine with {label(reference)}",
     chance=by_module,
     chance_label="chance, one module",
 )
@@ -261,9 +262,7 @@ predictions(
     foreseen,
     (chance.loc["global", "low"], chance.loc["global", "high"]),
     xlabel="global cosine",
-    names=[
-        f"{plots.label(a)}, {plots.label(b)}" for a, b in zip(both["a"], both["b"], strict=True)
-    ],
+    names=[f"{label(a)}, {label(b)}" for a, b in zip(both["a"], both["b"], strict=True)],
 )
 # %%
 wide = foreseen.pivot_table(index=["a", "b"], columns="quantity", values="value", sort=False)
@@ -274,7 +273,7 @@ words = {
 show_table(
     wide.reset_index()[list(words)].rename(columns=words),
     {
-        **dict.fromkeys(["first", "second"], plots.label),
+        **dict.fromkeys(["first", "second"], label),
         **dict.fromkeys(["trained", "predicted", "with a common part"], "{:.3f}"),
     },
 )

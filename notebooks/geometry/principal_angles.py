@@ -36,6 +36,7 @@ import pandas as pd
 from finetune_geometry.deltas.adapters import BASE
 from finetune_geometry.figures import plots
 from finetune_geometry.figures.geometry_plots import angle_panels, by_k
+from finetune_geometry.figures.palette import label, set_style
 from finetune_geometry.geometry.nulls import chance_angles, chance_table, smallest_angle_limit
 from finetune_geometry.geometry.subspaces import (
     principal_angle_table,
@@ -49,7 +50,7 @@ from finetune_geometry.settings.parameters import check_parameters
 from finetune_geometry.settings.profiles import METHODS
 
 check_parameters(globals())
-plots.set_style()
+set_style()
 this_run = Run.open(profile, run, {"geometry.k": k, "geometry.null_draws": draws})
 settings = this_run.profile.geometry
 k = settings.k
@@ -136,7 +137,7 @@ compared = versus(at_k[at_k["quantity"].str.startswith("angle_")], reference, am
 angle_panels(
     compared.query("level == 'median'"),
     chance[(chance["level"] == "median") & (chance["k"] == k)],
-    title=f"Angles with {plots.label(reference)}, k = {k}",
+    title=f"Angles with {label(reference)}, k = {k}",
 )
 # %% mystnb={"figure": {"name": "fig-angles-depth", "caption": "Do methods part in particular layers? Smallest left angle with SFT at k = {number}`principal_angles.k`: the median of the modules of a layer. The grey band is chance for a single module. The line with hollow marks is SFT (reshuffled), {number}`principal_angles.left.smallest.sft_reshuffled:.1f` degrees over all modules: a method below it is closer to SFT than SFT with its rows drawn anew. A median of several modules scatters less than one module, so the band is a little wide for it. Inside it a method cannot be told from one that shares no output direction with SFT."}, "image": {"alt": "Smallest left angle with SFT by layer, one line a method and one with hollow marks for SFT reshuffled, and a grey chance band."}} tags=["hide-input"]
 single = chance.query(

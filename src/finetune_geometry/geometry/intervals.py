@@ -46,7 +46,7 @@ def bootstrap_orthogonal_fractions(
         times = rng.multinomial(len(members), np.full(len(members), 1 / len(members)), draws)
         total, held = times @ energy[members], times @ reference[members]
         with np.errstate(divide="ignore", invalid="ignore"):
-            # As in `similarity.tabulate_orthogonal_fractions`: to the pooled direction.
+            # To the pooled direction, as in `similarity.tabulate_orthogonal_fractions`.
             pooled = times @ (along * reference)[members] / held
             apart = (along[members][None] - pooled[:, None]) ** 2 * reference[members]
             share = (times @ rest[members] + np.einsum("dm,dma->da", times, apart)) / total
