@@ -3,6 +3,7 @@
 #   make book                                     the default profile, end to end
 #   make book PROFILE=qwen3-4b RUN=my-run         the paper's scale, in results/my-run
 #   make book SET="methods.dpo.learning_rate=1e-3 training.steps=200"
+#   make controls ONLY=second_seed                execute what is shown from the reference run
 
 PROFILE ?= tiny
 RUN ?=
@@ -16,13 +17,18 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3.14 python3 p
 VENV ?= .venv
 BIN := $(VENV)/bin
 
+# `make read` takes the whole environment where there is one, else a small one of its own.
+READER := $(if $(wildcard $(BIN)/jupyter-book),$(VENV),.venv-read)
+READ_PAGE := $(or $(FINETUNE_GEOMETRY_RESULTS),results)/read/html/index.html
+ONLY ?= all
+
 # The environment is stale when the packages asked for have changed (pyproject.toml above the tools'
 # settings, constraints.txt), or when the clone has moved.
 MADE_FROM := $(VENV)/.made-from
 WANTED := $(shell sed '/^\[tool.ruff\]/q' pyproject.toml | cat - constraints.txt | cksum) $(CURDIR)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup book test models reference benchmark mutants clean
+.PHONY: help setup read offer book controls light test models reference benchmark mutants clean
 
 help:  ## Show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -30,16 +36,43 @@ help:  ## Show the targets
 setup:  ## Make .venv, or bring it up to date
 	@if [ "$$(cat $(MADE_FROM) 2>/dev/null)" != "$(WANTED)" ]; then \
 		test -n "$(PYTHON)" || { echo "error: no Python 3.11 or newer: PATH: install it, or set PYTHON="; exit 1; }; \
-		echo "Setting up $(VENV) (2 GB of packages, some minutes when they must be downloaded)"; \
+		echo "Setting up $(VENV): 2 GB of packages, some minutes when they must be downloaded (log: $(VENV)/install.log)"; \
 		if ! test -x $(BIN)/python || { test -f $(MADE_FROM) && \
 			test "$$(cut -d' ' -f3- $(MADE_FROM))" != "$(CURDIR)"; }; then \
 			$(PYTHON) -m venv --clear $(VENV) || exit 1; fi; \
-		$(BIN)/python -m pip install --disable-pip-version-check --constraint constraints.txt --editable '.[dev]' && \
+		$(BIN)/python -m pip install --disable-pip-version-check --constraint constraints.txt --editable '.[dev]' \
+			> $(VENV)/install.log 2>&1 || { echo "error: $$(grep '^ERROR' $(VENV)/install.log | tail -n 1): $(VENV)/install.log"; exit 1; }; \
 		echo "$(WANTED)" > $(MADE_FROM); \
+		echo "$(VENV) is ready"; \
 	fi
 
-book: setup  ## Execute the notebooks of PROFILE and render the book
+# The packages of the extra `book` alone: to render what is executed needs no other.
+.venv-read/.made-from: pyproject.toml constraints.txt
+	@test -n "$(PYTHON)" || { echo "error: no Python 3.11 or newer: PATH: install it, or set PYTHON="; exit 1; }
+	@echo "Setting up .venv-read: 0.2 GB of packages (log: .venv-read/install.log)"
+	@$(PYTHON) -m venv --clear .venv-read
+	@.venv-read/bin/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["book"], sep="\n")' \
+		> .venv-read/book.txt
+	@.venv-read/bin/python -m pip install --disable-pip-version-check --no-compile --constraint constraints.txt \
+		--requirement .venv-read/book.txt > .venv-read/install.log 2>&1 \
+		|| { echo "error: $$(grep '^ERROR' .venv-read/install.log | tail -n 1): .venv-read/install.log"; exit 1; }
+	@touch $@
+
+read: $(if $(filter .venv-read,$(READER)),.venv-read/.made-from)  ## Render the reference run, in two minutes and without torch
+	@$(READER)/bin/python workflow/read.py
+
+offer:
+	@if test -f "$(READ_PAGE)"; then echo "Read the reference run meanwhile: $(abspath $(READ_PAGE))"; \
+		else echo "Read the reference run meanwhile: make read (in another terminal)"; fi
+
+book: offer setup  ## Execute the notebooks of PROFILE and render the book
 	@$(BIN)/python workflow/run.py --profile "$(PROFILE)" --run "$(RUN)" --set "$(SET)" --executor "$(EXECUTOR)"
+
+controls: setup  ## Execute what the book shows from the reference run: all of it, or ONLY="NAME ..."
+	@$(BIN)/python workflow/run.py --profile "$(PROFILE)" --run "$(RUN)" --set "$(SET)" --executor "$(EXECUTOR)" --execute "$(ONLY)"
+
+light:  ## Try the light install: two adapters compared in a new environment, and its size
+	@PYTHON="$(PYTHON)" workflow/try_light_install.sh
 
 test: setup  ## Style, types, tests, every notebook in the smoke profile, the strict book
 	$(BIN)/ruff check .
@@ -64,7 +97,7 @@ mutants: setup  ## Change lines of what is not mathematics: which changes does n
 	OMP_NUM_THREADS=1 PYTHONPATH="$(CURDIR)/mutants/src" $(BIN)/mutmut run --max-children 1
 	$(BIN)/mutmut results
 
-reference: book  ## Put the executed notebooks of this run beside their sources
+reference: controls  ## Execute everything and make this run the reference that ships
 	$(BIN)/python workflow/reference.py --profile "$(PROFILE)" --run "$(RUN)"
 
 clean:  ## Remove all runs and caches; the models and .venv stay

@@ -3,34 +3,52 @@
 The checkout's prose, the executed notebooks and numbers.json are put side by side in book_source/,
 where Jupyter Book renders them, strictly: every warning is an error. Only a book that was rendered
 whole replaces html/. What the build says goes to LOG; its warnings are shown when it fails.
+
+This module needs Jupyter Book and nothing of the package: `make read` has no more (read.py).
 """
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
-from jobs import JOBS, ROOT
+import yaml
+from shipped import ROOT, shown_from_reference, with_note
 
 COLOURS = re.compile(r"\x1b\[[0-9;]*m")
+VERDICT = "evaluation/verdict"
 
 
-def main(log: str) -> int:
-    source = Path("book_source")
+def notebooks() -> list[str]:
+    """The notebooks among the chapters, in their order, as in "geometry/cosine"."""
+    toc = yaml.safe_load((ROOT / "_toc.yml").read_text(encoding="utf-8"))
+    chapters = [chapter["file"] for part in toc["parts"] for chapter in part["chapters"]]
+    return [c.removeprefix("notebooks/") for c in chapters if c.startswith("notebooks/")]
+
+
+def assemble(source: Path, executed: Path, numbers: Path, claims: Path) -> None:
+    """Fill `source` with all that Jupyter Book reads; `executed` holds the notebooks."""
     shutil.rmtree(source, ignore_errors=True)
-    source.mkdir()
+    source.mkdir(parents=True)
     for name in ("_config.yml", "_toc.yml"):
         shutil.copy(ROOT / name, source)
-    shutil.copytree(ROOT / "book", source / "book", ignore=shutil.ignore_patterns("__pycache__"))
-    for job in JOBS:
-        notebook = Path("notebooks", f"{job.name}.ipynb")
-        (source / notebook).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(notebook, source / notebook)
-    for name in ("numbers.json", "claims.csv"):
-        shutil.copy(name, source)
+    unread = shutil.ignore_patterns("__pycache__", "reference")
+    shutil.copytree(ROOT / "book", source / "book", ignore=unread)
+    for name in notebooks():
+        page = source / "notebooks" / f"{name}.ipynb"
+        page.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(executed / f"{name}.ipynb", page)
+    shutil.copy(numbers, source / "numbers.json")
+    shutil.copy(claims, source / "claims.csv")
+
+
+def render(source: Path, html: Path, log: Path) -> int:
+    """Render `source` to `html`; the exit status of the build, with its faults on stderr."""
     program = str(Path(sys.executable).with_name("jupyter-book"))
     build = subprocess.run(
         [program, "build", str(source), "-W", "-n", "--keep-going"],
@@ -40,18 +58,40 @@ def main(log: str) -> int:
         errors="replace",
     )
     said = COLOURS.sub("", build.stdout)
-    Path(log).write_text(said, encoding="utf-8")
+    log.parent.mkdir(parents=True, exist_ok=True)
+    log.write_text(said, encoding="utf-8")
     built = source / "_build" / "html"
     if build.returncode == 0 and not (built / "index.html").is_file():
         print("the build left no index.html: is this jupyter-book 1.0.4.post1?", file=sys.stderr)
         return 1
     if build.returncode == 0:
-        shutil.rmtree("html", ignore_errors=True)
-        built.rename("html")
+        shutil.rmtree(html, ignore_errors=True)
+        built.rename(html)
     else:
         faults = [line for line in said.splitlines() if re.search("WARNING|ERROR|Error", line)]
         print("\n".join(faults or said.splitlines()[-20:]), file=sys.stderr)
     return build.returncode
+
+
+def main(log: str) -> int:
+    started = time.time()
+    source = Path("book_source")
+    assemble(source, Path("notebooks"), Path("numbers.json"), Path("claims.csv"))
+    if shown := shown_from_reference(Path.cwd()):
+        pages = ", ".join(f"[](../{name})" for name in shown)
+        page = source / "notebooks" / f"{VERDICT}.ipynb"
+        notebook = json.loads(page.read_text(encoding="utf-8"))
+        note = (
+            f"The numbers and tables of {pages} are those of the reference run, so what is judged "
+            "by them here is judged by that run. `make controls` executes them for this one."
+        )
+        page.write_text(json.dumps(with_note(notebook, note)), encoding="utf-8")
+    status = render(source, Path("html"), Path(log))
+    if status == 0:
+        seconds = {"started": started, "seconds": time.time() - started}
+        Path("timing").mkdir(exist_ok=True)
+        Path("timing", "book.json").write_text(json.dumps(seconds) + "\n", encoding="utf-8")
+    return status
 
 
 if __name__ == "__main__":

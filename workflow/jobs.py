@@ -9,13 +9,17 @@ from __future__ import annotations
 
 import ast
 import functools
+import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+from shipped import REFERENCE, ROOT
 
 from finetune_geometry.settings.profiles import METHODS, Profile
 
-ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "src" / "finetune_geometry"
 
 
@@ -31,6 +35,8 @@ class Job:
     settings: tuple[str, ...]
     files: tuple[str, ...] = ()  # globs of tracked files that it reads, relative to the checkout
     priority: int = 0  # what takes longest starts first
+    # Need not be new in every run: shown from the reference run while its settings are those.
+    shipped: bool = False
 
     @property
     def stem(self) -> str:
@@ -67,6 +73,52 @@ class Job:
 def covers(setting: str, key: str) -> bool:
     """Whether a declared section or value takes in the value `key`: "lora" does "lora.r"."""
     return f"{key}.".startswith(f"{setting}.")
+
+
+def lineage(job: Job, jobs: Sequence[Job]) -> list[Job]:
+    """The job, and all whose outputs it reads, directly or through one another."""
+    found, waiting = [job], [job]
+    while waiting:
+        reads = set(waiting.pop().reads)
+        new = [other for other in jobs if other not in found and reads & set(other.outputs)]
+        found += new
+        waiting += new
+    return found
+
+
+def digests(profile: Profile) -> dict[str, str]:
+    """SHA-256 of the files of the profile's two models; a hub id has none."""
+    found = {}
+    for name in (profile.model.base, profile.model.teacher):
+        files = sorted(path for path in ROOT.glob(f"{name}/*") if path.suffix != ".md")
+        content = b"".join(path.read_bytes() for path in files if path.is_file())
+        found[name] = hashlib.sha256(content).hexdigest()
+    return found
+
+
+def settings_of(profile: Profile) -> dict[str, Any]:
+    """All that a run depends on: the values of the profile, and the models themselves."""
+    found = {"profile": profile.flat(), "models": digests(profile)}
+    plain: dict[str, Any] = json.loads(json.dumps(found))
+    return plain
+
+
+def as_in_the_reference(job: Job, profile: Profile, jobs: Sequence[Job]) -> bool:
+    """Whether all settings that the job, or what it reads, depends on are the reference run's."""
+    path = REFERENCE / "settings.json"
+    if not (job.shipped and path.is_file()):
+        return False
+    shipped, own = json.loads(path.read_text(encoding="utf-8")), settings_of(profile)
+    parts = {part for other in lineage(job, jobs) for part in other.settings}
+    keys = [
+        key
+        for key in {*shipped["profile"], *own["profile"]}
+        if any(covers(part, key) for part in parts)
+    ]
+    missing = object()
+    return shipped["models"] == own["models"] and all(
+        shipped["profile"].get(key, missing) == own["profile"].get(key, missing) for key in keys
+    )
 
 
 def modules_of(source: Path) -> list[Path]:
@@ -129,6 +181,7 @@ JOBS = [
         reads=(),
         writes=(),
         settings=("model", "problems", "evaluation.max_new_tokens", "evaluation.batch_size"),
+        shipped=True,
     ),
     Job(
         "ingredients/rollouts",
@@ -168,6 +221,7 @@ JOBS = [
         writes=(),
         settings=("model", "problems", "lora", "training", "methods.sft", "evaluation"),
         priority=45,
+        shipped=True,
     ),
     *(
         Job(
@@ -221,6 +275,7 @@ JOBS = [
                 *(("methods.dpo.learning_rate",) if control == "matched_rate" else ()),
             ),
             priority=45 if control == "second_seed" else 35,
+            shipped=True,
         )
         for control, tables in CONTROLS.items()
     ),

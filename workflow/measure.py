@@ -1,7 +1,8 @@
 """Run a command and write its time and peak memory: measure.py TIMING.json COMMAND ...
 
-Standard input goes to the command. When it fails, the last lines of what it said are shown, from
-the notebook's own traceback on; the exit status is the command's.
+Standard input goes to the command; the exit status is the command's. When it fails, the last lines
+of what it said are shown, unless a cell failed: then its traceback is in the notebook that the step
+leaves as its log, and the logger plugin tells it from there.
 """
 
 from __future__ import annotations
@@ -29,8 +30,8 @@ def main(timing: str, *command: str) -> int:
     usage = resource.getrusage(resource.RUSAGE_CHILDREN)
     if done.returncode != 0:
         said = COLOURS.sub("", done.stdout)
-        said = said[said.rfind("Exception encountered at") :] if "Exception enc" in said else said
-        print("\n".join(said.strip().splitlines()[-25:]), file=sys.stderr)
+        if "Exception encountered at" not in said:
+            print("\n".join(said.strip().splitlines()[-25:]), file=sys.stderr)
         return done.returncode
     unit = 1 if sys.platform == "darwin" else 1024  # ru_maxrss is in bytes there, else in KiB
     record = {

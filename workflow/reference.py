@@ -1,7 +1,12 @@
-"""Copy the executed notebooks of a run beside their sources, without what differs between runs.
+"""Make a run the reference: executed notebooks beside their sources, numbers in book/reference/.
 
-Removed: timestamps, random cell ids, papermill's and the kernel's bookkeeping, the cell with the
-injected parameters, paths of this machine. What is left is the same for two runs of one seed.
+Of a notebook is removed what differs between runs: timestamps, random cell ids, papermill's and the
+kernel's bookkeeping, the cell with the injected parameters, paths of this machine. What is left is
+the same for two runs of one seed.
+
+book/reference/ is what `make read` renders and what a run shows of the reference (shipped.py):
+numbers.json and claims.csv of the whole run, numbers and tables of the chapters that need not be
+made anew, the settings, and how long each step took.
 """
 
 from __future__ import annotations
@@ -9,15 +14,18 @@ from __future__ import annotations
 import argparse
 import json
 import re
+import shutil
 import sys
+from pathlib import Path
 from typing import Any
 
-from jobs import JOBS, ROOT
+from jobs import JOBS, ROOT, settings_of
+from shipped import REFERENCE, shown_from_reference
 
-from finetune_geometry.runs.files import atomic_write
+from finetune_geometry.runs.files import atomic_directory, atomic_write
 from finetune_geometry.runs.places import results_root
 from finetune_geometry.settings.errors import UserError
-from finetune_geometry.settings.profiles import load_profile
+from finetune_geometry.settings.profiles import Profile, load_profile
 
 MACHINE = ("papermill", "execution", "ExecuteTime")
 ADDRESS = re.compile(r"\b0x[0-9a-f]{6,}\b")
@@ -60,21 +68,48 @@ def _portable(text: Any) -> Any:
     return ADDRESS.sub("0x0", text.replace(f"{ROOT}/", "").replace(str(ROOT), "."))
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--profile", default="tiny")
-    parser.add_argument("--run", default="")
-    options = parser.parse_args()
-    folder = results_root() / (options.run or load_profile(options.profile).name)
+def copy_notebooks(folder: Path) -> None:
     for job in JOBS:
         executed = folder / "notebooks" / f"{job.name}.ipynb"
-        if not executed.is_file():
-            raise UserError(f"missing {executed.name}: {executed.parent}: run `make book` first")
         notebook = normalise(json.loads(executed.read_text(encoding="utf-8")))
         with atomic_write(job.source.with_suffix(".ipynb")) as file:
             json.dump(notebook, file, indent=1, ensure_ascii=False, sort_keys=True)
             file.write("\n")
-    print(f"Copied {len(JOBS)} notebooks of {folder.name} to {ROOT / 'notebooks'}")
+
+
+def copy_numbers(folder: Path, profile: Profile) -> None:
+    """Fill book/reference/ anew."""
+    names = ["numbers.json", "claims.csv", "timing.csv"]
+    for job in JOBS:
+        names += job.outputs[1:] if job.shipped else []
+    with atomic_directory(REFERENCE) as new:
+        for name in names:
+            (new / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(folder / name, new / name)
+        text = json.dumps(settings_of(profile), indent=1, sort_keys=True)
+        (new / "settings.json").write_text(text + "\n", encoding="utf-8")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--profile", default="tiny")
+    parser.add_argument("--run", default="")
+    parser.add_argument("--numbers-only", action="store_true", help="leave the notebooks alone")
+    options = parser.parse_args()
+    profile = load_profile(options.profile)
+    folder = results_root() / (options.run or profile.name)
+    for name in ["timing.csv", *(name for job in JOBS for name in job.outputs)]:
+        if not (folder / name).is_file():
+            raise UserError(f"missing {name}: {folder}: run `make book` first")
+    if shown := shown_from_reference(folder):
+        raise UserError(
+            f"{shown[0]} is itself shown from the reference run: {folder}: "
+            "run `make controls` first"
+        )
+    if not options.numbers_only:
+        copy_notebooks(folder)
+    copy_numbers(folder, profile)
+    print(f"The run {folder.name} is the reference: {REFERENCE}, {ROOT / 'notebooks'}")
 
 
 if __name__ == "__main__":

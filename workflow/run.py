@@ -1,7 +1,7 @@
 """`make book`: run the workflow for one profile, then say where the book is and what it took.
 
 Guards what Snakemake does not: two runs in one folder (a lock of the operating system, gone with
-the process that held it), and a fault that a notebook reports, which is shown in one line.
+the process that held it). What is shown meanwhile is the business of the logger plugin beside this.
 """
 
 from __future__ import annotations
@@ -12,21 +12,19 @@ import csv
 import fcntl
 import json
 import os
-import re
 import signal
 import subprocess
 import sys
-import time
-import typing
 from pathlib import Path
 from typing import IO
 
 import psutil
-from jobs import JOBS
+from jobs import JOBS, settings_of
+from shipped import EXECUTE, REFERENCE, asked_for
 
 from finetune_geometry.runs.files import atomic_write
 from finetune_geometry.runs.records import Run
-from finetune_geometry.settings.errors import UserError
+from finetune_geometry.settings.errors import UserError, closest
 from finetune_geometry.settings.profiles import parse_overrides
 
 HERE = Path(__file__).resolve().parent
@@ -38,6 +36,12 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--run", default="", help="folder under results/ (default: the profile)")
     parser.add_argument("--set", default="", help="key=value overrides of the profile")
     parser.add_argument("--executor", default="local", help="folder in workflow/profiles")
+    parser.add_argument(
+        "--execute",
+        default="",
+        help="what to execute instead of showing the reference run: all, "
+        "or names apart by a space, such as second_seed",
+    )
     parser.add_argument("--until", default="", help="stop at this rule, such as methods_dpo")
     parser.add_argument("snakemake", nargs="*", help="further arguments of snakemake, after --")
     return parser.parse_args()
@@ -60,27 +64,30 @@ def lock(folder: Path) -> IO[str]:
     return file
 
 
-# What Snakemake says about its own bookkeeping; the rest tells how far the run is.
-NOISE = re.compile(
-    r"\s*$|Building DAG|Rules claiming|Select jobs|Execute \d+ jobs|\[\w{3} \w{3} |Finished jobid|"
-    r"Using |Provided |Assuming|Complete log|Elapsed|WorkflowError|Shutting down|Exiting because|"
-    r"At least one|RuleException|CalledProcessError|Command '|        |"
-    r"    (message|jobid|input|output|shell):"
-)
-STARTED = re.compile(r"^Job \d+: ")
+def ask_for(words: str, folder: Path) -> None:
+    """Note in the run's folder which shipped chapters it executes, in addition to those before."""
+    shipped = [job.stem for job in JOBS if job.shipped]
+    wanted = shipped if words.split() == ["all"] else words.split()
+    for name in wanted:
+        if name not in shipped:
+            advice = closest(name, shipped)
+            raise UserError(f"{name!r} is not shown from the reference run: ONLY: {advice}")
+    if wanted:
+        with atomic_write(folder / EXECUTE) as file:
+            file.write("\n".join(sorted(asked_for(folder) | set(wanted))) + "\n")
 
 
-def follow(stream: IO[str]) -> int:
-    """Show one line when a step starts and one when it ends; the number of steps started."""
-    steps = 0
-    counting = False  # inside the table of rules that Snakemake begins with
-    for line in stream:
-        counting = line.startswith("Job stats") or (counting and not line.startswith("total"))
-        if counting or line.startswith("total ") or NOISE.match(line):
-            continue
-        steps += STARTED.match(line) is not None
-        print(time.strftime("%H:%M:%S ") + STARTED.sub("", line), end="", flush=True)
-    return steps
+def environment(run: Run) -> dict[str, str]:
+    """Where Snakemake finds its logger plugin, and that finds the times to expect."""
+    path = REFERENCE / "settings.json"
+    shipped = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    own = shipped.get("profile") == settings_of(run.profile)["profile"]
+    paths = [str(HERE), *filter(None, [os.environ.get("PYTHONPATH")])]
+    return os.environ | {
+        "PYTHONPATH": os.pathsep.join(paths),
+        "FINETUNE_GEOMETRY_TIMINGS": str(REFERENCE / "timing.csv"),
+        "FINETUNE_GEOMETRY_OWN_TIMINGS": str(int(own)),
+    }
 
 
 def end(pid: int) -> None:
@@ -101,12 +108,12 @@ def stop(*_: object) -> None:
 
 
 def timing(folder: Path) -> list[dict[str, float | str]]:
-    """Merge timing/*.json into timing.csv, in the order of the jobs."""
+    """Merge timing/*.json into timing.csv, in the order of the jobs, the book last."""
     rows: list[dict[str, float | str]] = []
-    for job in JOBS:
-        path = folder / "timing" / f"{job.stem}.json"
+    for name, stem in [*((job.name, job.stem) for job in JOBS), ("book", "book")]:
+        path = folder / "timing" / f"{stem}.json"
         if path.is_file():
-            rows.append({"notebook": job.name, **json.loads(path.read_text(encoding="utf-8"))})
+            rows.append({"notebook": name, **json.loads(path.read_text(encoding="utf-8"))})
     with atomic_write(folder / "timing.csv") as file:
         columns = ["notebook", "started", "seconds", "cpu_seconds", "peak_mib"]
         writer = csv.DictWriter(file, columns, lineterminator="\n")
@@ -118,51 +125,45 @@ def timing(folder: Path) -> list[dict[str, float | str]]:
 def show(rows: list[dict[str, float | str]]) -> None:
     print(f"\n{'notebook':<34}{'seconds':>9}{'peak MiB':>10}")
     for row in rows:
-        print(f"{row['notebook']:<34}{row['seconds']:>9.1f}{row['peak_mib']:>10.0f}")
+        print(f"{row['notebook']:<34}{row['seconds']:>9.1f}{row.get('peak_mib', 0):>10.0f}")
     print(f"{'sum':<34}{sum(float(row['seconds']) for row in rows):>9.1f}")
 
 
 def main() -> int:
     options = arguments()
     # A fault is told before anything starts.
-    folder = Run.open(options.profile, options.run, parse_overrides(options.set)).dir
+    run = Run.open(options.profile, options.run, parse_overrides(options.set))
+    folder = run.dir
     chosen = options.profile
     if chosen.endswith((".yaml", ".yml")):
         chosen = str(Path(chosen).resolve())
     held = lock(folder)
+    ask_for(options.execute, folder)
     signal.signal(signal.SIGTERM, stop)
     os.set_inheritable(held.fileno(), True)
     command = [
         *(sys.executable, "-m", "snakemake", "--snakefile", str(HERE / "Snakefile")),
         *("--workflow-profile", str(HERE / "profiles" / options.executor)),
-        *("--directory", str(folder)),
+        *("--directory", str(folder), "--logger", "oneline"),
         *("--config", f"profile={chosen}", f"set={options.set}"),
         *(["--until", options.until] if options.until else []),
         *options.snakemake,
     ]
-    with subprocess.Popen(
-        command,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        errors="replace",
-        pass_fds=[held.fileno()],
-    ) as process:
+    before = [row["started"] for row in timing(folder)]
+    sys.stdout.flush()
+    with subprocess.Popen(command, env=environment(run), pass_fds=[held.fileno()]) as process:
         try:
-            steps = follow(typing.cast(IO[str], process.stdout))
+            process.wait()
         except KeyboardInterrupt:
             end(process.pid)
             print(f"\nStopped. The same command goes on where it was: {folder}", file=sys.stderr)
             return 130
     if process.returncode != 0:
-        print(f"\nThe run stopped. What was finished is kept: {folder}", file=sys.stderr)
-        print("A notebook that failed lies in its logs/ with its traceback.", file=sys.stderr)
+        print(f"The run stopped. What was finished is kept: {folder}", file=sys.stderr)
         return process.returncode
     rows = timing(folder)
-    if steps:
+    if [row["started"] for row in rows] != before:
         show(rows)
-    else:
-        print("Nothing to do: everything is up to date.")
     if not options.until:
         print(f"The book: {folder / 'html' / 'index.html'}")
     return 0

@@ -31,8 +31,11 @@ alphas: int | None = None  # points on each line, both ends included; None: the 
 rows: int | None = None  # held-out rollouts that the loss is measured on; None: the profile's value
 problems: int | None = None  # test problems whose boxed answer is read; None: the profile's value
 answered: int | None = None  # of these, problems answered in full; None: the profile's value
+every_line: bool = False  # all metrics on the lines between every two models (three times as long)
 
 # %% tags=["hide-input", "remove-stderr"]
+from itertools import combinations
+
 import numpy as np
 import pandas as pd
 import torch
@@ -40,7 +43,7 @@ import torch
 from finetune_geometry.deltas.adapters import BASE, load_adapter
 from finetune_geometry.evaluation.answers import check_adapters
 from finetune_geometry.figures.palette import label, set_style
-from finetune_geometry.figures.plots import pair_heatmap, toy
+from finetune_geometry.figures.plots import toy
 from finetune_geometry.figures.result_plots import line_panels, lines_from
 from finetune_geometry.geometry.connectivity import (
     METRICS,
@@ -132,15 +135,28 @@ toy(
 # %% [markdown]
 # ## The six methods and the base
 #
-# Every point of every line between the base and the six adapters is measured on the same tasks:
+# Every point of a line is measured on the same tasks:
 #
 # 1. **held-out SFT cross-entropy**: nats per completion token on {number}`mode_connectivity.rows` of the teacher's rollouts to prompts that no method was trained on, right and wrong ones;
 # 2. **the paper's metric**: cross-entropy of the tokens of the gold answer `\boxed{...}` placed *directly after the prompt*, {number}`mode_connectivity.problems` test problems;
 # 3. **accuracy**: greedy answers to the first {number}`mode_connectivity.answered` of these problems, because an answer written out takes several times as long as a box that is read.
+#
+# Not every line is walked, because this is the longest measurement of the book. The cell says which: the paper's three; from SFT to the base and to DPO, to compare with; and, for the loss that SFT itself minimises, from SFT to every other model. The parameter `every_line` walks all of them.
 
 # %%
-model, tokenizer = load_model(this_run.profile)
 names = [BASE, *adapters]
+from_sft = [("sft", name) for name in names if name != "sft"]
+paper = [("sft", "offline_grpo"), ("offline_grpo", "rift"), ("rift", "dpo")]
+compared = [("sft", BASE), ("sft", "dpo"), *(("sft", name) for name in names[len(METHODS) + 1 :])]
+lines = {
+    "sft_cross_entropy": [*from_sft, *paper],
+    "boxed_cross_entropy": [*paper, *compared],
+    "accuracy": [*paper[:1], *compared],
+}
+if every_line:
+    lines = dict.fromkeys(METRICS, tuple(combinations(names, 2)))
+
+model, tokenizer = load_model(this_run.profile)
 heldout = spread_rows(load_rollouts(this_run, "heldout"), settings.lmc_rows)
 tasks = make_tasks(
     tokenizer,
@@ -151,7 +167,8 @@ tasks = make_tasks(
 )
 loaded = {name: load_adapter(this_run.adapter_dir(name), name) for name in adapters}
 with Mixture(model, loaded) as mixture:
-    scores = score_points(mixture, tokenizer, tasks, line_points(names, t))
+    points = {metric: line_points(names, t, pairs) for metric, pairs in lines.items()}
+    scores = score_points(mixture, tokenizer, tasks, points)
 table = connectivity_table(
     scores,
     names,
@@ -159,9 +176,11 @@ table = connectivity_table(
     confidence=this_run.profile.evaluation.confidence,
     seed=settings.seed,
     vocabulary=len(tokenizer),
+    lines=lines,
 )
 this_run.write_table("geometry/mode_connectivity.csv", table)
-print(f"{len(scores)} different models on {len(names) * (len(names) - 1) // 2} lines")
+walked = {frozenset(pair) for pairs in lines.values() for pair in pairs}
+print(f"{len(scores)} different models on {len(walked)} lines")
 
 
 def along(metric: str) -> pd.DataFrame:
@@ -170,27 +189,14 @@ def along(metric: str) -> pd.DataFrame:
 
 # %% mystnb={"figure": {"name": "fig-lmc-sft", "caption": "Does the SFT loss rise between SFT and the others? Held-out SFT cross-entropy (nats per token) on the way from SFT to each other model; the dashed line joins the two ends, and the height is the most that the curve stands above it. Bands: {number}`profile.evaluation.confidence:.0%` bootstrap over prompts of the distance from the dashed line. The largest height on these lines is {number}`mode_connectivity.sft.largest:.3f` nats. This is the loss that SFT itself minimises; a small height here says nothing about other abilities of the model."}, "image": {"alt": "Six panels: held-out SFT cross-entropy from SFT to the base and to each other method, with the straight line between the ends."}} tags=["hide-input"]
 lines_from(along("sft_cross_entropy"), "sft", ylabel="cross-entropy (nats per token)")
-# %% mystnb={"figure": {"name": "fig-lmc-boxed", "caption": "What does the paper's own metric say on the paper's own lines? Cross-entropy of the gold boxed answer directly after the prompt; the dashed line joins the ends. Heights above that line: SFT to Offline GRPO {number}`mode_connectivity.boxed.sft_offline_grpo:.2f` nats, Offline GRPO to RIFT {number}`mode_connectivity.boxed.rift_offline_grpo:.2f`, RIFT to DPO {number}`mode_connectivity.boxed.rift_dpo:.2f`. Over all models and mixtures the metric lies between {number}`mode_connectivity.boxed_values.least:.1f` and {number}`mode_connectivity.boxed_values.largest:.1f` nats; a blind guess among all tokens would cost {number}`mode_connectivity.blind:.1f`. Above that the metric shows how firmly a model refuses to answer at once, not what it knows."}, "image": {"alt": "Three panels: boxed-answer cross-entropy from SFT to Offline GRPO, from Offline GRPO to RIFT and from RIFT to DPO."}} tags=["hide-input"]
+# %% mystnb={"figure": {"name": "fig-lmc-boxed", "caption": "What does the paper's own metric say on the paper's own lines, and on two more? Cross-entropy of the gold boxed answer directly after the prompt; the dashed line joins the ends. Heights above that line: SFT to Offline GRPO {number}`mode_connectivity.boxed.sft_offline_grpo:.2f` nats, Offline GRPO to RIFT {number}`mode_connectivity.boxed.rift_offline_grpo:.2f`, RIFT to DPO {number}`mode_connectivity.boxed.rift_dpo:.2f`; SFT to the base {number}`mode_connectivity.boxed.base_sft:.2f`, SFT to DPO {number}`mode_connectivity.boxed.sft_dpo:.2f`. Over these lines the metric lies between {number}`mode_connectivity.boxed_values.least:.1f` and {number}`mode_connectivity.boxed_values.largest:.1f` nats; a blind guess among all tokens would cost {number}`mode_connectivity.blind:.1f`. Above that the metric shows how firmly a model refuses to answer at once, not what it knows."}, "image": {"alt": "Five panels: boxed-answer cross-entropy from SFT to Offline GRPO, from Offline GRPO to RIFT, from RIFT to DPO, from SFT to the base and from SFT to DPO."}} tags=["hide-input"]
 line_panels(
     along("boxed_cross_entropy"),
-    [("sft", "offline_grpo"), ("offline_grpo", "rift"), ("rift", "dpo")],
+    [*paper, *compared],
     ylabel="cross-entropy (nats per token)",
 )
-# %% mystnb={"figure": {"name": "fig-lmc-accuracy", "caption": "Do mixtures of two models solve fewer problems? Accuracy on {number}`mode_connectivity.answered` test problems on the way from SFT to each other model; the band is a {number}`profile.evaluation.confidence:.0%` bootstrap over problems of the distance from the dashed line. With so few problems one answer moves a point by {number}`mode_connectivity.accuracy.step:.1%`; a dip is noise where the dashed line is inside the band. For accuracy the height is that of the error rate, a dip below the dashed line; a curve above it means that mixtures solve more than their ends suggest."}, "image": {"alt": "Six panels: accuracy from SFT to the base and to each other method, with the straight line between the ends."}} tags=["hide-input"]
-lines_from(along("accuracy"), "sft", ylabel="accuracy", percent=True)
-# %% mystnb={"figure": {"name": "fig-lmc-barriers", "caption": "Between which pairs does the paper's metric rise? Height above the straight line between the ends (not Frankle's barrier) of the boxed answer's cross-entropy, in nats per token. 0 means that no mixture is worse than that line. The largest, {number}`mode_connectivity.boxed_pairs.largest:.2f`, is that of {number}`mode_connectivity.boxed_pairs.largest_label`. Of the held-out SFT loss the largest height of all pairs is {number}`mode_connectivity.pairs.largest:.3f`. A height is a maximum, so it is never negative, and noise can only raise it; the tables below have the intervals, and Frankle's barriers."}, "image": {"alt": "Lower-triangle heat map of the boxed-answer height for all pairs of base and six methods."}} tags=["hide-input"]
-heights = table[table["quantity"] == "height"]
-sft_heights = heights[heights["metric"] == "sft_cross_entropy"]
-boxed_heights = heights[heights["metric"] == "boxed_cross_entropy"]
-pair_heatmap(
-    boxed_heights,
-    title="",
-    fmt=".2f",
-    vmin=0,
-    vmax=max(0.1, float(boxed_heights["value"].max())),  # no drama where all are tiny
-    cmap="magma_r",
-    colorbar_label="height (nats per token)",
-)
+# %% mystnb={"figure": {"name": "fig-lmc-accuracy", "caption": "Do mixtures of two models solve fewer problems? Accuracy on {number}`mode_connectivity.answered` test problems from SFT to Offline GRPO, to the base and to DPO; the band is a {number}`profile.evaluation.confidence:.0%` bootstrap over problems of the distance from the dashed line. With so few problems one answer moves a point by {number}`mode_connectivity.accuracy.step:.1%`; a dip is noise where the dashed line is inside the band. For accuracy the height is that of the error rate, a dip below the dashed line; a curve above it means that mixtures solve more than their ends suggest."}, "image": {"alt": "Three panels: accuracy from SFT to Offline GRPO, to the base and to DPO, with the straight line between the ends."}} tags=["hide-input"]
+line_panels(along("accuracy"), lines["accuracy"], ylabel="accuracy", percent=True)
 # %% [markdown]
 # ## Is the metric better than a blind guess?
 #
@@ -219,7 +225,7 @@ show_table(
 #
 # A height cannot be negative: it is a maximum that includes both ends, where it is 0. So "above 0" is no evidence by itself, and noise raises it. The tables have an interval over prompts ({number}`profile.evaluation.confidence:.0%`) for each number; `geometry/mode_connectivity.csv` has the signed rise at the midpoint beside it, which noise does not raise. The base is a control, too. Training took a curved path from the base to a method; the line is its chord, and nothing says that the loss falls evenly, or at all, along a chord. What rises there owes nothing to a second method.
 #
-# Heights above the straight line between the ends:
+# Heights above the straight line between the ends, empty where a metric was not measured. The largest of the held-out SFT loss is {number}`mode_connectivity.pairs.largest:.3f`; that of the boxed answer, {number}`mode_connectivity.boxed_pairs.largest:.2f`, stands between {number}`mode_connectivity.boxed_pairs.largest_label`.
 
 # %% tags=["hide-input"]
 
@@ -233,7 +239,7 @@ def by_pair(quantity: str) -> pd.DataFrame:
         shown=[f"{value:.3f} ({low:.3f} to {high:.3f})" for value, low, high in numbers],
     )
     wide = rows.pivot_table(index="between", columns="metric", values="shown", aggfunc="first")
-    return wide.loc[rows["between"].unique(), [*METRICS]].rename(columns=METRICS)
+    return wide.loc[rows["between"].unique(), [*METRICS]].rename(columns=METRICS).fillna("")
 
 
 by_pair("height")
@@ -257,8 +263,10 @@ def pick(metric: str, quantity: str) -> dict[str, float]:
     return {f"{row.a}_{row.b}": float(row.value) for row in chosen.itertuples()}
 
 
-from_sft = sft_heights[(sft_heights["a"] == "sft") | (sft_heights["b"] == "sft")]
-largest, _ = worst(from_sft)
+heights = table[table["quantity"] == "height"]
+sft_heights = heights[heights["metric"] == "sft_cross_entropy"]
+boxed_heights = heights[heights["metric"] == "boxed_cross_entropy"]
+largest, _ = worst(sft_heights[(sft_heights["a"] == "sft") | (sft_heights["b"] == "sft")])
 largest_pair, pair_label = worst(sft_heights)
 largest_boxed, boxed_label = worst(boxed_heights)
 boxed_ends = ends["boxed_cross_entropy"]
@@ -314,7 +322,7 @@ this_run.record(
 # ## How to read the figures, and how not to
 #
 # - **Compare with the dashed line, not with the left end.** The paper reads 3.82, 7.06, 8.64 from RIFT to DPO as a barrier. A curve that rises to a worse end can do so without any ridge. On that line this run has a boxed-answer height of {number}`mode_connectivity.boxed.rift_dpo:.2f` nats and a Frankle barrier of {number}`mode_connectivity.frankle.boxed.rift_dpo:.2f`; of the held-out SFT loss, {number}`mode_connectivity.sft.rift_dpo:.3f` and {number}`mode_connectivity.frankle.sft.rift_dpo:.3f`. Where the second is large and the first is not, the ends differ and nothing stands between them.
-# - **Is a rise towards DPO special?** Ask how high the others are. The boxed answer's height between SFT and DPO is {number}`mode_connectivity.boxed.sft_dpo:.2f` nats, between SFT and Offline GRPO {number}`mode_connectivity.boxed.sft_offline_grpo:.2f`, SFT and DFT {number}`mode_connectivity.boxed.sft_dft:.2f`, SFT and the base {number}`mode_connectivity.boxed.base_sft:.2f`; between RIFT and the base, {number}`mode_connectivity.boxed.base_rift:.2f`. With {number}`mode_connectivity.problems` problems the intervals in the tables above are wide; where two of them overlap, the order of the heights is undecided.
+# - **Is a rise towards DPO special?** Ask how high the others are. The boxed answer's height between SFT and DPO is {number}`mode_connectivity.boxed.sft_dpo:.2f` nats, between SFT and Offline GRPO {number}`mode_connectivity.boxed.sft_offline_grpo:.2f`, between SFT and the base {number}`mode_connectivity.boxed.base_sft:.2f`. With {number}`mode_connectivity.problems` problems the intervals in the tables above are wide; where two of them overlap, the order of the heights is undecided.
 # - **A path from DPO is nearly a path from the base.** Where DPO moved little ([norms](cosine)) and its curves look like those of the base, that is why.
 # - **The metric decides.** The boxed answer directly after the prompt is a question that none of the models was trained on. It punishes a model for wanting to reason first.
 # - **A straight path is one of many.** A rise on it does not show that no other path is flat.

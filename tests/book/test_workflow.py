@@ -40,6 +40,9 @@ NOTEBOOK = """# ---
 #     name: python3
 # ---
 
+# %% [markdown]
+# # A chapter
+
 # %% tags=["parameters"]
 profile: str = "tiny"
 run: str = ""
@@ -48,7 +51,7 @@ run: str = ""
 import time
 
 from finetune_geometry.{module} import check_parameters
-from finetune_geometry.records import Run
+from finetune_geometry.runs.records import Run
 
 check_parameters(globals())
 this_run = Run.open(profile, run)
@@ -82,7 +85,7 @@ class Project:
 
     def write(self, name: str, body: str = "") -> None:
         # "judge" alone uses a module of its own
-        module = "own" if name == "judge" else "records"
+        module = "own" if name == "judge" else "settings.parameters"
         (self.root / "src" / "finetune_geometry" / "own.py").write_text(
             "from finetune_geometry.settings.parameters import check_parameters\n", encoding="utf-8"
         )
@@ -352,7 +355,8 @@ def test_only_dpo_depends_on_dpos_values() -> None:
 
 def test_modules_are_found_through_one_another() -> None:
     names = {path.stem for path in modules_of(ROOT / "src/finetune_geometry/runs/records.py")}
-    assert names == {"__init__", "files", "profiles", "reads", "schema"}
+    assert {"__init__", "files", "places", "profiles", "reads", "schema"} <= names
+    assert not {"pool", "training", "cosine"} & names
 
 
 @pytest.mark.parametrize(
@@ -407,7 +411,8 @@ def pins() -> dict[str, str]:
 
 def test_constraints_pin_every_dependency_by_name_and_version() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    wanted = project["dependencies"] + project["optional-dependencies"]["dev"]
+    extras = project["optional-dependencies"]
+    wanted = [*project["dependencies"], *extras["experiment"], *extras["book"], *extras["dev"][1:]]
     for requirement in wanted:
         name = re.match(r"[A-Za-z0-9_.-]+?(?=[<>=~! \[]|$)", requirement)
         assert name
@@ -415,6 +420,23 @@ def test_constraints_pin_every_dependency_by_name_and_version() -> None:
     assert pins()["torch"] == "2.13.0"  # no local label: see the head of constraints.txt
     assert pins()["jupyter-book"] == "1.0.4.post1"  # 2.x writes no pages
     assert not [pin for pin in pins().values() if not re.fullmatch(r"[0-9][0-9a-z.]*", pin)]
+
+
+def test_each_kind_of_user_installs_what_they_use() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    extras = project["optional-dependencies"]
+    assert extras["dev"][0] == "finetune-geometry[experiment,book]"
+
+    def names(requirements: list[str]) -> set[str]:
+        return {re.split(r"[<>=\[]", requirement)[0] for requirement in requirements}
+
+    experiment, book, base = map(
+        names, (extras["experiment"], extras["book"], project["dependencies"])
+    )
+    assert not experiment & book | experiment & base | book & base
+    assert {"torch", "snakemake"} <= experiment
+    assert "jupyter-book" in book
+    assert {"numpy", "safetensors"} <= base
 
 
 def test_conda_environment_installs_the_same_project() -> None:

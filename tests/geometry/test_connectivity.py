@@ -21,7 +21,7 @@ from finetune_geometry.geometry.connectivity import (
     line_points,
     point_on_line,
 )
-from finetune_geometry.geometry.lines import Tasks, make_tasks, score, score_points, spread_rows
+from finetune_geometry.geometry.lines import Tasks, make_tasks, score_points, spread_rows
 from finetune_geometry.models.generation import generate
 from finetune_geometry.models.mixture import Mixture
 from finetune_geometry.models.teacher_forcing import completion_logprobs
@@ -258,6 +258,13 @@ def test_points_share_end_points_and_the_base():
     assert point_on_line("base", "sft", 0.3) == (("sft", 0.3),)
 
 
+def test_points_of_chosen_lines_keep_every_model():
+    names, alphas = ["base", "sft", "rft", "dpo"], np.linspace(0, 1, 11)
+    points = line_points(names, alphas, [("dpo", "sft")])
+    inside = set(line_points(["sft", "dpo"], alphas))
+    assert set(points) == inside | {(), (("rft", 1.0),)}
+
+
 def problem(i: int) -> Problem:
     return Problem(id=f"p{i}", question="Tom has 12 apples .", solution="", answer=str(i), steps=2)
 
@@ -273,7 +280,8 @@ def test_scores_are_sums_over_prompts(model, tokenizer, adapters, rows):
     tasks = make_tasks(tokenizer, heldout, [problem(7), problem(42)], 1, max_new_tokens=4)
     assert [tokenizer.decode(box) for box in tasks.boxes] == ["\\boxed{7}", "\\boxed{42}"]
     with Mixture(model, adapters) as mixture:
-        found, other = score(mixture, tokenizer, tasks, [(), (("sft", 1.0),)])
+        scores = score_points(mixture, tokenizer, tasks, [(), (("sft", 1.0),)])
+    found, other = scores.values()
     assert not np.allclose(found.sft_cross_entropy[0], other.sft_cross_entropy[0])
     nats, tokens = found.sft_cross_entropy
     assert tokens.tolist() == [12, 8, 14]
@@ -336,6 +344,39 @@ def test_table_is_symmetric_and_holds_the_measured_values(model, tokenizer, adap
     key = table.query(chosen).set_index(["a", "b", *index])["value"]
     back = turned.query(chosen).set_index(["b", "a", *index])["value"]
     pd.testing.assert_series_equal(key.sort_index(), back.sort_index(), check_names=False)
+
+
+def test_fewer_lines_leave_the_others_as_they_were(model, tokenizer, adapters, rows):
+    """To the last bit, where the models themselves stand in the same batch as before."""
+    tasks = Tasks(
+        rows=rows, groups=[0, 0, 1, 1, 2], answers=["3"], prompts=[[5, 6, 2]],
+        boxes=[tokenizer.encode("\\boxed{3}")], max_new_tokens=3,
+    )  # fmt: skip
+    names, alphas = ["base", "sft", "dpo"], np.linspace(0, 1, 4)
+    lines = {
+        "sft_cross_entropy": [("base", "sft"), ("dpo", "sft")],
+        "boxed_cross_entropy": [("base", "sft"), ("base", "dpo")],
+        "accuracy": [("base", "sft")],
+    }
+    wanted = {metric: line_points(names, alphas, pairs) for metric, pairs in lines.items()}
+    with Mixture(model, adapters) as mixture:
+        whole = score_points(mixture, tokenizer, tasks, line_points(names, alphas))
+        some = score_points(mixture, tokenizer, tasks, wanted)
+    assert some[(("dpo", 1 / 3), ("sft", 1 - 1 / 3))].accuracy is None
+    settings = {"draws": 20, "vocabulary": 540}
+    before = connectivity_table(whole, names, alphas, **settings)
+    after = connectivity_table(some, names, alphas, lines=lines, **settings)
+    index = ["a", "b", "quantity", "metric", "alpha"]
+    drawn = after[after["quantity"] == "height"].groupby("metric")[["a", "b"]].apply(len)
+    assert drawn.to_dict() == {metric: len(pairs) for metric, pairs in lines.items()}
+    assert set(after[after["quantity"] == "end"]["a"]) == set(names)
+    before, after = before.set_index(index), after.set_index(index)
+    before = before.loc[after.index]
+    assert before.index.equals(after.index)
+    kept = after.index.get_level_values("metric") == "boxed_cross_entropy"
+    pd.testing.assert_frame_equal(before[kept], after[kept], check_exact=True)
+    columns = ["value", "low", "high"]
+    np.testing.assert_allclose(before[columns], after[columns], rtol=1e-5, atol=1e-6)
 
 
 def test_intervals_resample_prompts_not_rows():

@@ -6,7 +6,7 @@ factors A and B instead would be another, curved path, because dW is their produ
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from itertools import combinations
 from typing import Any
@@ -26,17 +26,23 @@ CONNECTIVITY_COLUMNS = [
     "a", "b", "level", "module", "layer", "quantity", "metric", "alpha", "value", "low", "high",
 ]  # fmt: skip
 
+Lines = Mapping[str, Iterable[tuple[str, str]]]
+"""Metric -> the pairs of models between which it is measured, whichever comes first in a pair."""
+
+Sums = tuple[np.ndarray, np.ndarray]
+"""(sum, count) of each prompt: summed over prompts, then divided, they give the metric."""
+
 
 @dataclass(frozen=True)
 class Score:
     """One model on the tasks, kept row by row so that intervals can resample prompts.
 
-    Each pair is (sum, count): summed over prompts, then divided, they give the metric.
+    None where a metric was not measured.
     """
 
-    sft_cross_entropy: tuple[np.ndarray, np.ndarray]  # nats and tokens, (prompts,)
-    boxed_cross_entropy: tuple[np.ndarray, np.ndarray]  # nats and tokens, (problems,)
-    accuracy: tuple[np.ndarray, np.ndarray]  # right answers and ones, (answered problems,)
+    sft_cross_entropy: Sums | None = None  # nats and tokens, (prompts,)
+    boxed_cross_entropy: Sums | None = None  # nats and tokens, (problems,)
+    accuracy: Sums | None = None  # right answers and ones, (answered problems,)
 
 
 def point_on_line(a: str, b: str, alpha: float) -> Point:
@@ -45,10 +51,29 @@ def point_on_line(a: str, b: str, alpha: float) -> Point:
     return tuple(sorted((name, w) for name, w in weights if name != BASE and w != 0))
 
 
-def line_points(names: Sequence[str], alphas: Sequence[float]) -> list[Point]:
-    """Every distinct model on the lines between all pairs: end points are shared."""
-    lines = combinations(names, 2)
-    return list(dict.fromkeys(point_on_line(a, b, t) for a, b in lines for t in alphas))
+def line_points(
+    names: Sequence[str],
+    alphas: Sequence[float],
+    lines: Iterable[tuple[str, str]] | None = None,
+) -> list[Point]:
+    """Every distinct model on the lines, end points shared, and `names` themselves.
+
+    lines: pairs of names; None: all pairs.
+    """
+    own = [point_on_line(name, BASE, 0.0) for name in names]
+    inside = [point_on_line(a, b, t) for a, b in _in_order(names, lines) for t in alphas]
+    return list(dict.fromkeys([*inside, *own]))
+
+
+def _in_order(
+    names: Sequence[str], lines: Iterable[tuple[str, str]] | None
+) -> list[tuple[str, str]]:
+    """The lines in the order of all pairs of `names`, each from the name that stands first."""
+    every = list(combinations(names, 2))
+    if lines is None:
+        return every
+    wanted = {frozenset(line) for line in lines}
+    return [pair for pair in every if frozenset(pair) in wanted]
 
 
 def rise(alphas: ArrayLike, loss: np.ndarray) -> np.ndarray:
@@ -88,8 +113,10 @@ def connectivity_table(
     draws: int = 1000,
     seed: int = 0,
     vocabulary: int | None = None,
+    lines: Lines | None = None,
 ) -> pd.DataFrame:
-    """Curves, heights and barriers of all pairs of `names`; columns CONNECTIVITY_COLUMNS.
+    """Curves, heights and barriers on the lines (None: between all pairs); columns
+    CONNECTIVITY_COLUMNS.
 
     `quantity` is `curve`, the metric at each alpha; `rise`, of the loss above the straight line
     between its ends; `height`, the largest rise; `barrier`, Frankle's (see the functions; `alpha`:
@@ -116,15 +143,15 @@ def connectivity_table(
         return (a, b, "global", "", -1, quantity, metric, alpha, values[0], low, high)
 
     for metric in (field.name for field in fields(Score)):
-        prompts = len(getattr(next(iter(scores.values())), metric)[0])
+        measured = {p: sums for p, s in scores.items() if (sums := getattr(s, metric)) is not None}
+        prompts = len(next(iter(measured.values()))[0])
         # First line: every prompt once, the measured value; then the resampled ones.
         times = rng.multinomial(prompts, np.full(prompts, 1 / prompts), draws)
         times = np.vstack([np.ones(prompts), times])
         resampled = {
-            point: (times @ getattr(s, metric)[0]) / (times @ getattr(s, metric)[1])
-            for point, s in scores.items()
+            point: (times @ total) / (times @ count) for point, (total, count) in measured.items()
         }
-        for a, b in combinations(names, 2):
+        for a, b in _in_order(names, None if lines is None else lines[metric]):
             curve = np.stack([resampled[point_on_line(a, b, x)] for x in t], -1)
             loss = 1 - curve if metric == "accuracy" else curve
             frankle, highest = barrier(t, loss)

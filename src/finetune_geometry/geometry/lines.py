@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from finetune_geometry.deltas.adapters import Point
-from finetune_geometry.geometry.connectivity import Score
+from finetune_geometry.geometry.connectivity import METRICS, Score, Sums
 from finetune_geometry.models.generation import generate, prompt_ids
 from finetune_geometry.models.mixture import Mixture
 from finetune_geometry.models.teacher_forcing import Row, completion_logprobs
@@ -64,8 +64,10 @@ def make_tasks(
     )
 
 
-def score(mixture: Mixture, tokenizer: Any, tasks: Tasks, points: Sequence[Point]) -> list[Score]:
-    """The three metrics of several models at once: every forward pass holds rows of all of them."""
+def score(
+    mixture: Mixture, tokenizer: Any, tasks: Tasks, points: Sequence[Point], metric: str
+) -> list[Sums]:
+    """One metric of several models at once: every forward pass holds rows of all of them."""
 
     def repeated(items: Sequence[Any]) -> list[Any]:
         """The items once for each point, and the points to go with them."""
@@ -78,48 +80,62 @@ def score(mixture: Mixture, tokenizer: Any, tasks: Tasks, points: Sequence[Point
         return [values[i * size : (i + 1) * size] for i in range(len(points))]
 
     model, select = mixture.model, mixture.select
-    rollouts = split(completion_logprobs(model, repeated(tasks.rows), on_rows=select))
-    asked = list(zip(tasks.prompts, tasks.boxes, strict=True))
-    boxes = split(completion_logprobs(model, repeated(asked), on_rows=select))
-    prompts, limit = repeated(tasks.prompts[: len(tasks.answers)]), tasks.max_new_tokens
-    answers = split(
-        generate(model, tokenizer, prompts, max_new_tokens=limit, batch_size=128, on_rows=select)
-    )
-    groups = np.asarray(tasks.groups)
-    scores = []
-    for read, boxed, answered in zip(rollouts, boxes, answers, strict=True):
-        texts = tokenizer.batch_decode(answered, skip_special_tokens=True)
-        right = [is_correct(t, a) for t, a in zip(texts, tasks.answers, strict=True)]
-        scores.append(
-            Score(
-                sft_cross_entropy=(
-                    np.bincount(groups, weights=[-row.sum() for row in read]),
-                    np.bincount(groups, weights=[len(row) for row in read]),
-                ),
-                boxed_cross_entropy=(
-                    np.array([-row.sum() for row in boxed]),
-                    np.array([float(len(row)) for row in boxed]),
-                ),
-                accuracy=(np.array(right, dtype=float), np.ones(len(right))),
+    if metric == "sft_cross_entropy":
+        groups = np.asarray(tasks.groups)
+        read = completion_logprobs(model, repeated(tasks.rows), on_rows=select)
+        return [
+            (
+                np.bincount(groups, weights=[-row.sum() for row in part]),
+                np.bincount(groups, weights=[len(row) for row in part]),
             )
-        )
+            for part in split(read)
+        ]
+    if metric == "boxed_cross_entropy":
+        asked = list(zip(tasks.prompts, tasks.boxes, strict=True))
+        read = completion_logprobs(model, repeated(asked), on_rows=select)
+        return [
+            (np.array([-row.sum() for row in part]), np.array([float(len(row)) for row in part]))
+            for part in split(read)
+        ]
+    prompts, limit = repeated(tasks.prompts[: len(tasks.answers)]), tasks.max_new_tokens
+    answered = generate(
+        model, tokenizer, prompts, max_new_tokens=limit, batch_size=128, on_rows=select
+    )
+    scores = []
+    for part in split(answered):
+        texts = tokenizer.batch_decode(part, skip_special_tokens=True)
+        right = [is_correct(t, a) for t, a in zip(texts, tasks.answers, strict=True)]
+        scores.append((np.array(right, dtype=float), np.ones(len(right))))
     return scores
 
 
 def score_points(
-    mixture: Mixture, tokenizer: Any, tasks: Tasks, points: Iterable[Point], at_once: int = 12
+    mixture: Mixture,
+    tokenizer: Any,
+    tasks: Tasks,
+    points: Iterable[Point] | Mapping[str, Iterable[Point]],
+    at_once: int = 12,
 ) -> dict[Point, Score]:
     """`score` at every point, up to `at_once` together. This is where the time goes.
 
-    Points of the same adapters go together: a batch then holds few factors.
+    points: by metric, or the same for all three. Those of the same adapters go together: a batch
+    then holds few factors. The last digits of a point depend on those beside it in a batch, hence
+    on no line between other adapters.
     """
-    scores: dict[Point, Score] = {}
-    by_adapters: dict[tuple[str, ...], list[Point]] = {}
-    for point in points:
-        by_adapters.setdefault(tuple(name for name, _ in point), []).append(point)
-    for group in by_adapters.values():
-        for start in range(0, len(group), at_once):
-            part = group[start : start + at_once]
-            scores |= zip(part, score(mixture, tokenizer, tasks, part), strict=True)
+    by_metric = points
+    if not isinstance(by_metric, Mapping):
+        everywhere = list(by_metric)
+        by_metric = dict.fromkeys(METRICS, everywhere)
+    scores: dict[Point, dict[str, Sums]] = {}
+    for metric, wanted in by_metric.items():
+        by_adapters: dict[tuple[str, ...], list[Point]] = {}
+        for point in wanted:
+            by_adapters.setdefault(tuple(name for name, _ in point), []).append(point)
+        for group in by_adapters.values():
+            for start in range(0, len(group), at_once):
+                part = group[start : start + at_once]
+                found = score(mixture, tokenizer, tasks, part, metric)
+                for point, sums in zip(part, found, strict=True):
+                    scores.setdefault(point, {})[metric] = sums
     mixture.set({})
-    return scores
+    return {point: Score(**found) for point, found in scores.items()}

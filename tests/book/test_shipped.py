@@ -1,0 +1,217 @@
+"""What a run shows of the reference run, when it does, and what is read without any run."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from build_book import notebooks
+from conftest import ROOT, tracked_files
+from jobs import JOBS, Job, as_in_the_reference, digests, lineage, settings_of
+from shipped import REFERENCE, shown_from_reference, with_note
+from test_workflow import Project
+
+from finetune_geometry.settings.profiles import load_profile
+
+SHIPPED = [job for job in JOBS if job.shipped]
+
+
+def shown(settings: dict[str, object]) -> set[str]:
+    profile = load_profile("tiny", settings)
+    return {job.stem for job in SHIPPED if as_in_the_reference(job, profile, JOBS)}
+
+
+def test_reference_settings_show_every_shipped_chapter() -> None:
+    assert shown({}) == {"base_model", "learning_rate", "second_seed", "matched_rate"}
+    assert not any(as_in_the_reference(job, load_profile("smoke"), JOBS) for job in SHIPPED)
+    assert "reshuffled" not in {job.stem for job in SHIPPED}  # the geometry uses its adapter
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "left"),
+    [
+        ("training.steps", 90, {"base_model"}),
+        ("methods.sft.learning_rate", 1e-3, {"base_model"}),
+        # Not a setting of the controls, but of what they read: the rollouts, and DPO's adapter.
+        ("rollouts.temperature", 0.5, {"base_model"}),
+        ("methods.dpo.beta", 0.2, {"base_model", "learning_rate"}),
+        ("geometry.k", 2, {"base_model", "learning_rate"}),
+        ("problems.test", 100, set()),
+        ("model.attention", "sdpa", set()),
+    ],
+)
+def test_a_changed_setting_never_shows_the_reference_as_its_own(
+    key: str, value: object, left: set[str]
+) -> None:
+    assert shown({key: value}) == left
+
+
+def test_retrained_models_never_show_the_reference(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    profile = load_profile("tiny")
+    shutil.copytree(ROOT / "models", tmp_path / "models")
+    monkeypatch.setattr("jobs.ROOT", tmp_path)
+    assert digests(profile) == settings_of(profile)["models"]
+    assert as_in_the_reference(SHIPPED[0], profile, JOBS)
+    with open(tmp_path / "models" / "student" / "config.json", "a", encoding="utf-8") as file:
+        file.write("\n")
+    assert not as_in_the_reference(SHIPPED[0], profile, JOBS)
+
+
+def test_lineage_goes_all_the_way_back() -> None:
+    jobs = [
+        Job("a", reads=(), writes=("a.csv",), settings=()),
+        Job("b", reads=("a.csv",), writes=("b.csv",), settings=()),
+        Job("c", reads=("b.csv",), writes=("c.csv",), settings=()),
+        Job("d", reads=("a.csv",), writes=("d.csv",), settings=()),
+    ]
+    assert {job.name for job in lineage(jobs[2], jobs)} == {"a", "b", "c"}
+
+
+def test_the_reference_holds_what_a_run_shows_of_it() -> None:
+    for job in SHIPPED:
+        assert job.source.with_suffix(".ipynb").is_file()
+        for name in job.outputs[1:]:
+            assert (REFERENCE / name).stat().st_size > 0
+    numbers = json.loads((REFERENCE / "numbers.json").read_text(encoding="utf-8"))
+    profile = json.loads((REFERENCE / "settings.json").read_text(encoding="utf-8"))["profile"]
+    assert numbers["run.profile"] == "tiny"
+    assert {key.removeprefix("profile."): numbers[key] for key in numbers if "profile." in key}
+    assert all(numbers[f"profile.{key}"] == value for key, value in profile.items())
+
+
+def test_the_pages_of_the_toc_are_the_jobs() -> None:
+    """`make read` knows the notebooks without the table of jobs, which needs the package."""
+    assert set(notebooks()) == {job.name for job in JOBS}
+
+
+def test_a_note_stands_below_the_title() -> None:
+    cells = [{"cell_type": "markdown", "source": ["(label)=\n", "# Title\n", "\n", "Prose."]}, {}]
+    noted = with_note({"cells": cells, "nbformat": 4}, "Look here.")
+    text = "(label)=\n# Title\n\n:::{important}\nLook here.\n:::\n\nProse."
+    assert noted["cells"] == [{"cell_type": "markdown", "source": text}, {}]
+    assert noted["nbformat"] == 4
+
+
+# A small project whose last notebook need not be made anew.
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    made = Project(tmp_path_factory.mktemp("shipped"))
+    with open(made.root / "workflow" / "jobs.py", "a", encoding="utf-8") as file:
+        file.write("\nimport dataclasses\nJOBS[2] = dataclasses.replace(JOBS[2], shipped=True)\n")
+    said = make_reference(made)
+    assert "run `make book` first" in said
+    assert made.executed() == {"sample", "train", "judge"}  # there is no reference yet
+    assert "is the reference" in make_reference(made)
+    return made
+
+
+def make_reference(project: Project) -> str:
+    environment = os.environ | {"PYTHONPATH": str(project.root / "src")}
+    environment.pop("FINETUNE_GEOMETRY_RESULTS", None)
+    done = subprocess.run(
+        [sys.executable, str(project.root / "workflow" / "reference.py"), "--profile", "smoke"],
+        env=environment,
+        cwd=project.root,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    return done.stdout
+
+
+def test_a_run_shows_the_reference_until_it_is_asked_or_a_setting_differs(
+    project: Project,
+) -> None:
+    run = project.root / "results" / "other"
+    said = project.make("--run", "other")
+    assert "show notebooks/judge from the reference run" in said
+    assert "execute notebooks/judge" not in said
+    assert shown_from_reference(run) == ["judge"]
+    assert (run / "claims.csv").read_text() == "claims"
+    page = json.loads((run / "notebooks" / "judge.ipynb").read_text(encoding="utf-8"))
+    title = "".join(page["cells"][0]["source"])
+    assert title.startswith("# A chapter")
+    assert "make controls ONLY=judge" in title
+    assert json.loads((run / "numbers.json").read_text())["judge.from_reference"] is True
+    assert "judge" not in (run / "timing.csv").read_text()
+    assert "Nothing to do" in project.make("--run", "other")
+
+    dry = ("--run", "other", "--", "--dry-run")
+    assert "judge" in project.executed("--set", "evaluation.confidence=0.9", *dry)
+    assert "judge" in project.executed("--set", "methods.dpo.beta=0.3", *dry)
+    assert project.executed("--set", "lora.r=4", *dry) == set()
+
+    assert "did you mean 'judge'" in project.make("--run", "other", "--execute", "jugde")
+    assert project.executed("--run", "other", "--execute", "judge") == {"judge"}
+    assert shown_from_reference(run) == []
+    assert "judge.from_reference" not in (run / "numbers.json").read_text()
+    # Asked once, the run goes on executing it.
+    assert "Nothing to do" in project.make("--run", "other")
+
+
+def test_a_run_that_shows_the_reference_cannot_become_it(project: Project) -> None:
+    run = project.root / "results" / "smoke"
+    numbers = run / "numbers" / "judge.json"
+    before = numbers.read_text(encoding="utf-8")
+    numbers.write_text('{"from_reference": true}', encoding="utf-8")
+    try:
+        assert "run `make controls` first" in make_reference(project)
+    finally:
+        numbers.write_text(before, encoding="utf-8")
+
+
+# The reference run, read without any run.
+
+
+def test_reading_renders_the_reference_and_touches_no_tracked_file(tmp_path: Path) -> None:
+    before = tracked_files()
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "workflow" / "read.py")],
+        env={"PATH": os.environ["PATH"], "FINETUNE_GEOMETRY_RESULTS": str(tmp_path)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    page = tmp_path / "read" / "html" / "index.html"
+    assert done.stdout == f"The reference run: {page}\n"
+    assert "The reference run, as it came with the project" in page.read_text(encoding="utf-8")
+    toc = yaml.safe_load((ROOT / "_toc.yml").read_text(encoding="utf-8"))
+    pages = [chapter["file"] for part in toc["parts"] for chapter in part["chapters"]]
+    assert all((tmp_path / "read" / "html" / f"{page}.html").is_file() for page in pages)
+    assert tracked_files() == before
+
+
+def test_reading_imports_nothing_of_the_package() -> None:
+    code = (
+        f"import sys; sys.path.insert(0, {str(ROOT / 'workflow')!r}); import read; "
+        "print(*[name for name in sys.modules if name.startswith(('finetune', 'numpy', 'torch'))])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == ""
+
+
+@pytest.mark.parametrize("built", [False, True])
+def test_making_the_book_offers_the_reference_first(tmp_path: Path, built: bool) -> None:
+    page = tmp_path / "read" / "html" / "index.html"
+    if built:
+        page.parent.mkdir(parents=True)
+        page.touch()
+    done = subprocess.run(
+        ["make", "--no-print-directory", "offer", f"FINETUNE_GEOMETRY_RESULTS={tmp_path}"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    place = str(page) if built else "make read (in another terminal)"
+    assert done.stdout == f"Read the reference run meanwhile: {place}\n"

@@ -1,0 +1,44 @@
+"""`make read`: render the reference run, from the executed notebooks and numbers that ship.
+
+Nothing is executed and no tracked file is touched. Needs Jupyter Book and its extensions alone.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import yaml
+from build_book import assemble, render
+from shipped import REFERENCE, ROOT
+
+NOTICE = (
+    "The reference run, as it came with the project. <code>make book</code> makes one of your own."
+)
+
+
+def main() -> int:
+    results = Path(os.environ.get("FINETUNE_GEOMETRY_RESULTS") or ROOT / "results").resolve()
+    folder = results / "read"
+    numbers, claims = REFERENCE / "numbers.json", REFERENCE / "claims.csv"
+    for path in (numbers, claims):
+        if not path.is_file():
+            print(f"error: no reference run: {path}: run `make reference`", file=sys.stderr)
+            return 1
+    source = folder / "book_source"
+    assemble(source, ROOT / "notebooks", numbers, claims)
+    config = yaml.safe_load((source / "_config.yml").read_text(encoding="utf-8"))
+    config.setdefault("html", {})["announcement"] = NOTICE
+    (source / "_config.yml").write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
+    log = folder / "book.log"
+    status = render(source, folder / "html", log)
+    if status == 0:
+        print(f"The reference run: {folder / 'html' / 'index.html'}")
+    else:
+        print(f"error: the book could not be rendered: {log}", file=sys.stderr)
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())
