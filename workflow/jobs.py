@@ -13,7 +13,8 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from finetune_geometry.settings.profiles import METHODS, Profile
+from finetune_geometry.settings.objectives import METHODS
+from finetune_geometry.settings.profiles import Profile
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "src" / "finetune_geometry"

@@ -40,8 +40,8 @@ from finetune_geometry.geometry.similarity import chance_outside, orthogonal_fra
 from finetune_geometry.report.tables import show_table
 from finetune_geometry.runs.adapters import load_run
 from finetune_geometry.runs.records import Run
+from finetune_geometry.settings.objectives import METHODS
 from finetune_geometry.settings.parameters import check_parameters
-from finetune_geometry.settings.profiles import METHODS
 
 check_parameters(globals())
 plots.set_style()

@@ -19,6 +19,8 @@ from finetune_geometry.settings.errors import UserError, closest
 def build(kind: Any, value: Any, path: Path, where: str = "") -> Any:
     """`value` as an instance of the declared type `kind`, or a `UserError` that names `where`."""
     if dataclasses.is_dataclass(kind):
+        if isinstance(value, typing.cast(type, kind)):
+            return value
         hints = typing.get_type_hints(kind)
         if not isinstance(value, dict):
             raise UserError(f"{where} = {value!r}: {path}: expected a section of key: value lines")
