@@ -211,28 +211,36 @@ def test_dpo_does_not_change_when_reference_and_policy_move_together():
     torch.testing.assert_close(moved, losses.dpo(a, b, c, d, 0.1))
 
 
-@pytest.mark.parametrize(("method", "variant"), UNPAIRED)
-def test_every_variant_trains_with_its_objective_and_is_silent_off_the_mask(batch, method, variant):
+#: What each variant of the book is, as a function of (log_probs, mask, weight, reference).
+EXPECTED = {
+    ("sft", "paper"): lambda p, m, w, r: losses.sft(p),
+    ("rft", "paper"): lambda p, m, w, r: losses.rft(p, w),
+    ("rft", "distinct"): lambda p, m, w, r: losses.rft(p, w),
+    ("dft", "paper"): lambda p, m, w, r: losses.dft(p),
+    ("rift", "paper"): lambda p, m, w, r: losses.rift(p, w, 0.3),
+    ("rift", "published"): lambda p, m, w, r: losses.rift_published(p, m, w, -0.7),
+    ("offline_grpo", "paper"): lambda p, m, w, r: losses.offline_grpo(p, w),
+    ("offline_grpo", "krafton"): lambda p, m, w, r: losses.offline_grpo_krafton(p, r, m, w, 0.9),
+}
+
+
+@pytest.mark.parametrize(("method", "variant"), EXPECTED)
+def test_every_variant_trains_with_its_own_loss(batch, method, variant):
     log_probs, mask = batch
-    weight = torch.tensor([1.0, 0, 1, 0]).double()
+    weight, reference = torch.tensor([1.0, 0, 1, 0]).double(), log_probs - 0.5 * mask
     constants = {"reward_lambda": 0.3, "negative_reward": -0.7, "kl": 0.9, "bias": 0.1}
     own = {name: constants[name] for name in OBJECTIVES[method].constants}
-    settings = METHOD_SECTIONS[method](variant=variant.name, **own)
-    reference = log_probs - 0.5 * mask
-    expected = {
-        ("sft", "paper"): lambda: losses.sft(log_probs),
-        ("rft", "paper"): lambda: losses.rft(log_probs, weight),
-        ("rft", "distinct"): lambda: losses.rft(log_probs, weight),
-        ("dft", "paper"): lambda: losses.dft(log_probs),
-        ("rift", "paper"): lambda: losses.rift(log_probs, weight, 0.3),
-        ("rift", "published"): lambda: losses.rift_published(log_probs, mask, weight, -0.7),
-        ("offline_grpo", "paper"): lambda: losses.offline_grpo(log_probs, weight),
-        ("offline_grpo", "krafton"): lambda: losses.offline_grpo_krafton(
-            log_probs, reference, mask, weight, 0.9
-        ),
-    }[method, variant.name]()
+    settings = METHOD_SECTIONS[method](variant=variant, **own)
     found = token_loss(method, settings)(log_probs, mask, weight, lambda: reference)
-    assert torch.equal(found, expected)
+    assert torch.equal(found, EXPECTED[method, variant](log_probs, mask, weight, reference))
+
+
+@pytest.mark.parametrize(("method", "variant"), UNPAIRED)
+def test_every_loss_is_silent_off_the_mask(batch, method, variant):
+    log_probs, mask = batch
+    settings = METHOD_SECTIONS[method](variant=variant.name)
+    weight = torch.tensor([1.0, 0, 1, 0]).double()
+    found = token_loss(method, settings)(log_probs, mask, weight, lambda: log_probs - 0.5 * mask)
     assert found.shape == log_probs.shape
     assert found[~mask].abs().max() == 0
 
