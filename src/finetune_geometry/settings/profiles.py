@@ -4,23 +4,23 @@ A profile is one YAML file beside this module (or anywhere, given as a path). It
 the sections of `settings/sections.py`, so that every value has a declared type and a misspelt key
 cannot pass. Nothing else may differ between a run on two cores and a run on the paper's scale.
 
-This module imports nothing but the standard library and PyYAML: the workflow reads profiles each
-time it plans, and must stay quick.
+This module imports nothing but the standard library, PyYAML and pydantic: the workflow reads
+profiles each time it plans, and must stay quick.
 """
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
+from pydantic.dataclasses import dataclass
 
 from finetune_geometry.settings.errors import UserError, closest
 from finetune_geometry.settings.objectives import METHODS
-from finetune_geometry.settings.schema import build, dotted
+from finetune_geometry.settings.schema import KNOWN_KEYS, build, dotted
 from finetune_geometry.settings.sections import (
     METHOD_SECTIONS,
     Evaluation,
@@ -36,7 +36,7 @@ from finetune_geometry.settings.sections import (
 PROFILES = Path(__file__).parent / "profiles"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=KNOWN_KEYS)
 class Profile:
     """One experiment, whole: a section for each step of the way."""
 

@@ -3,86 +3,97 @@
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass
+
+from pydantic.dataclasses import dataclass
 
 from finetune_geometry.settings.objectives import OBJECTIVES, Objective
+from finetune_geometry.settings.schema import (
+    KNOWN_KEYS,
+    Flag,
+    Number,
+    NumberOrNone,
+    Texts,
+    Whole,
+    WholeOrNone,
+    Wholes,
+)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=KNOWN_KEYS)
 class Model:
     """Which model is fine-tuned, and which one teaches it."""
 
     base: str  # directory (relative to the project) or hub id
     teacher: str
     dtype: str = "float32"
-    max_length: int = 512  # tokens of prompt and completion together
+    max_length: Whole = 512  # tokens of prompt and completion together
     attention: str = "sdpa"  # transformers' attn_implementation
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=KNOWN_KEYS)
 class Problems:
     """Where problems come from, how many there are, and how hard they are."""
 
     source: str = "generated"  # "generated" or "hub"
-    seed: int = 0
-    train: int = 0  # problems in each split
-    rollouts: int = 0
-    validation: int = 0
-    test: int = 0
-    min_steps: int = 2  # what follows shapes the generator; a hub source ignores it
-    max_steps: int = 8
-    max_value: int = 200  # no quantity in a problem exceeds it
-    distractors: float = 0.1  # probability of an irrelevant sentence after each sentence
+    seed: Whole = 0
+    train: Whole = 0  # problems in each split
+    rollouts: Whole = 0
+    validation: Whole = 0
+    test: Whole = 0
+    min_steps: Whole = 2  # what follows shapes the generator; a hub source ignores it
+    max_steps: Whole = 8
+    max_value: Whole = 200  # no quantity in a problem exceeds it
+    distractors: Number = 0.1  # probability of an irrelevant sentence after each sentence
     rollout_dataset: str = ""  # hub ids, for source: hub
     test_dataset: str = ""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=KNOWN_KEYS)
 class Rollouts:
     """How the teacher's solutions are sampled."""
 
-    prompts: int
-    heldout_prompts: int
-    k: int = 4
-    temperature: float = 1.0
-    max_new_tokens: int = 256
-    seed: int = 42
-    batch_size: int = 256
+    prompts: Whole
+    heldout_prompts: Whole
+    k: Whole = 4
+    temperature: Number = 1.0
+    max_new_tokens: Whole = 256
+    seed: Whole = 42
+    batch_size: Whole = 256
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=KNOWN_KEYS)
 class Lora:
     """Shape and initialisation of the adapters."""
 
-    r: int = 32
-    alpha: int = 64
-    dropout: float = 0.0
-    target_modules: tuple[str, ...] = ("q_proj", "k_proj", "v_proj", "o_proj")
-    seed: int = 42  # of the initialisation that all methods share
+    r: Whole = 32
+    alpha: Whole = 64
+    dropout: Number = 0.0
+    target_modules: Texts = ("q_proj", "k_proj", "v_proj", "o_proj")
+    seed: Whole = 42  # of the initialisation that all methods share
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=KNOWN_KEYS)
 class Training:
     """What all objectives share: length, learning rate, order, checkpoints."""
 
-    steps: int
-    batch_size: int = 32  # rows in one optimiser step
-    micro_batch_size: int = 32  # rows in one forward pass
-    learning_rate: float = 1e-3
-    warmup_ratio: float = 0.05
-    weight_decay: float = 0.01
-    max_grad_norm: float = 1.0
+    steps: Whole
+    batch_size: Whole = 32  # rows in one optimiser step
+    micro_batch_size: Whole = 32  # rows in one forward pass
+    learning_rate: Number = 1e-3
+    warmup_ratio: Number = 0.05
+    weight_decay: Number = 0.01
+    max_grad_norm: Number = 1.0
     scheduler: str = "cosine"
-    schedule_steps: int | None = None  # length of the schedule; null: the same as steps
-    seed: int = 42  # order of the rows
-    save_steps: int = 50
-    logging_steps: int = 5
-    threads: int = 1
-    bf16: bool = True  # bf16 autocast; adapters and the optimiser stay in fp32
-    gradient_checkpointing: bool = False
+    schedule_steps: WholeOrNone = None  # length of the schedule; null: the same as steps
+    seed: Whole = 42  # order of the rows
+    save_steps: Whole = 50
+    logging_steps: Whole = 5
+    threads: Whole = 1
+    bf16: Flag = True  # bf16 autocast; adapters and the optimiser stay in fp32
+    gradient_checkpointing: Flag = False
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=KNOWN_KEYS)
 class Method:
     """One objective: the variant, and any of `training`'s values it replaces.
 
@@ -90,11 +101,11 @@ class Method:
     """
 
     variant: str = ""
-    steps: int | None = None
-    batch_size: int | None = None
-    micro_batch_size: int | None = None
-    learning_rate: float | None = None
-    seed: int | None = None
+    steps: WholeOrNone = None
+    batch_size: WholeOrNone = None
+    micro_batch_size: WholeOrNone = None
+    learning_rate: NumberOrNone = None
+    seed: WholeOrNone = None
 
     @property
     def constants(self) -> dict[str, float]:
@@ -109,9 +120,12 @@ class Method:
 
 def _section_of(objective: Objective) -> type[Method]:
     """`Method` with the constants of one objective, and its first variant as the default."""
-    constants = [(name, float, default) for name, default in objective.constants.items()]
-    first = ("variant", str, objective.variants[0].name)
-    return dataclasses.make_dataclass("Method", [first, *constants], bases=(Method,), frozen=True)
+    fields = {"variant": str, **dict.fromkeys(objective.constants, Number)}
+    defaults = {"variant": objective.variants[0].name, **objective.constants}
+    body = {"__annotations__": fields, "__module__": __name__, **defaults}
+    section: type[Method] = type("Method", (Method,), body)
+    dataclass(section, frozen=True, config=KNOWN_KEYS)  # in place
+    return section
 
 
 METHOD_SECTIONS: dict[str, type[Method]] = {
@@ -120,27 +134,27 @@ METHOD_SECTIONS: dict[str, type[Method]] = {
 """The section `methods.<name>` of each objective."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=KNOWN_KEYS)
 class Evaluation:
     """How answers are made and compared."""
 
-    batch_size: int = 256
-    max_new_tokens: int = 256
-    equivalence_margin: float = 0.02  # accuracy, as a fraction
-    confidence: float = 0.95
+    batch_size: Whole = 256
+    max_new_tokens: Whole = 256
+    equivalence_margin: Number = 0.02  # accuracy, as a fraction
+    confidence: Number = 0.95
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=KNOWN_KEYS)
 class Geometry:
     """Sizes and draws of the analyses."""
 
-    k: int = 10
-    ks: tuple[int, ...] = (1, 4, 10)
-    null_draws: int = 200
-    lmc_alphas: int = 11
-    lmc_rows: int = 64
-    lmc_problems: int = 100  # test problems whose boxed answer is read
-    lmc_answered: int = 100  # of these, how many are answered in full, at most
-    cka_rows: int = 100
-    cka_tokens: int = 1000
-    seed: int = 0
+    k: Whole = 10
+    ks: Wholes = (1, 4, 10)
+    null_draws: Whole = 200
+    lmc_alphas: Whole = 11
+    lmc_rows: Whole = 64
+    lmc_problems: Whole = 100  # test problems whose boxed answer is read
+    lmc_answered: Whole = 100  # of these, how many are answered in full, at most
+    cka_rows: Whole = 100
+    cka_tokens: Whole = 1000
+    seed: Whole = 0
