@@ -44,8 +44,8 @@ from finetune_geometry.geometry.intervals import with_intervals
 from finetune_geometry.report.tables import show_table
 from finetune_geometry.runs.adapters import load_run
 from finetune_geometry.runs.records import Run
+from finetune_geometry.settings.objectives import METHODS
 from finetune_geometry.settings.parameters import check_parameters
-from finetune_geometry.settings.profiles import METHODS
 
 check_parameters(globals())
 set_style()

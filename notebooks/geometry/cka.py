@@ -48,8 +48,8 @@ from finetune_geometry.models.loading import load_model
 from finetune_geometry.models.mixture import Mixture
 from finetune_geometry.rollouts.pool import load_rollouts
 from finetune_geometry.runs.records import Run
+from finetune_geometry.settings.objectives import METHODS
 from finetune_geometry.settings.parameters import check_parameters
-from finetune_geometry.settings.profiles import METHODS
 
 check_parameters(globals())
 set_style()

@@ -53,8 +53,9 @@ from finetune_geometry.report.tables import show_table
 from finetune_geometry.rollouts.pool import load_rollouts
 from finetune_geometry.runs.adapters import load_run
 from finetune_geometry.runs.records import Run
+from finetune_geometry.settings.objectives import METHODS
 from finetune_geometry.settings.parameters import check_parameters
-from finetune_geometry.settings.profiles import METHODS, Method, Training
+from finetune_geometry.settings.sections import METHOD_SECTIONS, Training
 
 check_parameters(globals())
 set_style()
@@ -231,7 +232,7 @@ for name in names:
         continue
     card = this_run.read_json(f"adapters/{name}/card.json")
     method, made = card["objective"], card["settings"]
-    loss, training = Method(**made["method"]), Training(**made["training"])
+    loss, training = METHOD_SECTIONS[method](**made["method"]), Training(**made["training"])
     rows = preference_pairs(pool) if method == "dpo" else unpaired_rows(pool, method, loss)
     order = row_order(row_lengths(rows).max(1), training)
     seen = rollout_weights(method, loss, pool, rows, order)

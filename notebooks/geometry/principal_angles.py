@@ -46,8 +46,8 @@ from finetune_geometry.geometry.subspaces import (
 from finetune_geometry.geometry.tidy import versus
 from finetune_geometry.runs.adapters import load_run
 from finetune_geometry.runs.records import Run
+from finetune_geometry.settings.objectives import METHODS
 from finetune_geometry.settings.parameters import check_parameters
-from finetune_geometry.settings.profiles import METHODS
 
 check_parameters(globals())
 set_style()

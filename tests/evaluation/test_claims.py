@@ -34,7 +34,7 @@ from finetune_geometry.geometry.tidy import TIDY_COLUMNS
 from finetune_geometry.runs.places import project_root
 from finetune_geometry.runs.records import Run
 from finetune_geometry.settings.errors import UserError
-from finetune_geometry.settings.profiles import METHODS
+from finetune_geometry.settings.objectives import METHODS
 
 SETTINGS = {"geometry.k": 10}
 
