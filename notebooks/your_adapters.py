@@ -46,7 +46,7 @@ intersection: bool = False  # compare the modules that all adapters have
 any_base: bool = False  # the adapters' base models have different names, but are one and the same
 
 # %% tags=["hide-input"]
-from finetune_geometry.figures import plots
+from finetune_geometry.figures.palette import set_style
 from finetune_geometry.report.compare import compare, load_named
 from finetune_geometry.report.findings import LIMITS, base_text, words
 from finetune_geometry.report.page import figures
@@ -55,7 +55,7 @@ from finetune_geometry.runs.records import Run
 from finetune_geometry.settings.parameters import check_parameters
 
 check_parameters(globals())
-plots.set_style()
+set_style()
 this_run = Run.open(profile, run)
 chosen = load_named(adapters.split()) if adapters else load_run(this_run)[1:]
 for adapter in chosen:
@@ -107,8 +107,8 @@ drawn.get("depth")
 # %% mystnb={"figure": {"name": "fig-yours-angles", "caption": "Do they use the same directions as the reference? Smallest, median and largest principal angle, left and right, median over modules; grey: chance. On the right, chance supposes one A if the reference shares its A with any of them; the left side does not depend on that."}, "image": {"alt": "Smallest, median and largest angle with the reference, left and right."}} tags=["hide-input"]
 drawn.get("angles")
 
-# %% mystnb={"figure": {"name": "fig-yours-outside", "caption": "How much of each change does the reference not explain? Shares of the norm (markers) and of the energy (strokes) outside its direction and outside its output subspace; dashed: chance."}, "image": {"alt": "Share of each change outside the reference's direction and subspace."}} tags=["hide-input"]
-drawn.get("outside")
+# %% mystnb={"figure": {"name": "fig-yours-orthogonal", "caption": "How much of each change does the reference not explain? The orthogonal fraction, as share of the norm (markers) and of the energy (strokes), to its direction and to its output subspace; dashed: chance."}, "image": {"alt": "Share of each change outside the reference's direction and subspace."}} tags=["hide-input"]
+drawn.get("orthogonal_fraction")
 
 # %% [markdown]
 # ## What the numbers do not say

@@ -134,3 +134,11 @@ def execute(source: Path, output: Path, *arguments: str, results: Path) -> str:
     said = done.stdout.decode()
     assert done.returncode == 0, said
     return said
+
+
+@pytest.fixture(params=["joint", "own"])
+def frame(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Both ways to singular vectors, of few adapters and of many: one joint frame, and one each."""
+    if request.param == "own":
+        monkeypatch.setattr("finetune_geometry.geometry.cores.JOINT", -1)
+    return str(request.param)

@@ -18,7 +18,8 @@ from typing import Any
 
 from shipped import REFERENCE, ROOT
 
-from finetune_geometry.settings.profiles import METHODS, Profile
+from finetune_geometry.settings.objectives import METHODS
+from finetune_geometry.settings.profiles import Profile
 
 PACKAGE = ROOT / "src" / "finetune_geometry"
 

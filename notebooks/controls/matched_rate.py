@@ -74,7 +74,7 @@ card = trained(Run.open(profile, run, {"methods.sft.learning_rate": rate}), "sft
 # %%
 adapters = [a for a in load_run(this_run, control) if a.name in ("base", *compared)]
 parts = map_modules(inner_products, adapters)
-table = tabulate_cosines(parts).query("module == 'global'")
+table = tabulate_cosines(parts).query("level == 'global'")
 intervals = bootstrap_global_cosine(parts, confidence=evaluation.confidence, seed=settings.seed)
 cosines = table.query("quantity == 'cosine'").merge(intervals, on=["a", "b"])
 lengths_table = table.query("quantity == 'norm'")

@@ -46,13 +46,12 @@ from finetune_geometry.geometry.cores import map_modules
 from finetune_geometry.geometry.lines import make_tasks, score_points, spread_rows
 from finetune_geometry.geometry.nulls import chance_table
 from finetune_geometry.geometry.similarity import (
-    bootstrap_averages,
     bootstrap_global_cosine,
     inner_products,
     tabulate_cosines,
-    versus,
 )
-from finetune_geometry.geometry.subspaces import angle_rows, tabulate_angles
+from finetune_geometry.geometry.subspaces import module_angles, tabulate_angles
+from finetune_geometry.geometry.tidy import bootstrap_averages, versus
 from finetune_geometry.methods.training import trained
 from finetune_geometry.models.loading import load_model
 from finetune_geometry.models.mixture import Mixture
@@ -61,8 +60,8 @@ from finetune_geometry.report.tables import show_table
 from finetune_geometry.rollouts.pool import load_rollouts
 from finetune_geometry.runs.adapters import load_run
 from finetune_geometry.runs.records import Run
+from finetune_geometry.settings.objectives import METHODS
 from finetune_geometry.settings.parameters import check_parameters
-from finetune_geometry.settings.profiles import METHODS
 
 check_parameters(globals())
 set_style()
@@ -92,14 +91,14 @@ show_table(pd.DataFrame(drawn, columns=columns), {"adapter": label})
 
 # %%
 adapters = [a for a in load_run(this_run, ",".join(controls)) if a.name != BASE]
-parts = map_modules(lambda cores: (inner_products(cores), angle_rows(cores, [1])), adapters)
+parts = map_modules(lambda cores: (inner_products(cores), module_angles(cores, [1])), adapters)
 products = [inner for inner, _ in parts]
 sampling = {"confidence": evaluation.confidence, "seed": settings.seed}
-cosines = tabulate_cosines(products).query("quantity == 'cosine' and module == 'global'")
+cosines = tabulate_cosines(products).query("quantity == 'cosine' and level == 'global'")
 cosines = cosines.merge(bootstrap_global_cosine(products, **sampling), on=["a", "b"])
-angles = tabulate_angles([rows for _, rows in parts])
+angles = tabulate_angles([found for _, found in parts])
 angles = bootstrap_averages(angles.query("quantity == 'leading_vector_cosine'"), **sampling)
-angles = angles.query("module == 'mean'")
+angles = angles.query("level == 'mean'")
 for name, table in {"cosine": cosines, "angles": angles}.items():
     this_run.write_table(f"controls/second_seed_{name}.csv", table)
 
@@ -110,12 +109,17 @@ measures = {
     "first right vectors": angles.query("side == 'right'"),
 }
 shapes, rank = adapters[0].shapes, this_run.profile.lora.r
-nulls = {
-    shared: chance_table(
-        shapes, (), r=rank, draws=settings.null_draws, seed=settings.seed, shared_a=shared
-    ).set_index(["quantity", "pooled", "side"])[["low", "high"]]
-    for shared in (True, False)
-}
+
+
+def chance_of(shared_a: bool) -> pd.DataFrame:
+    table = chance_table(
+        shapes, (), r=rank, draws=settings.null_draws, seed=settings.seed, shared_a=shared_a
+    )
+    return table.set_index(["quantity", "level", "side"])[["low", "high"]]
+
+
+# SFT (seed) has an A of its own; all others share SFT's.
+one_a, own_a = chance_of(shared_a=True), chance_of(shared_a=False)
 rows = {
     "global cosine": ("cosine", "global", ""),
     "first left vectors": ("leading_vector_cosine", "mean", "left"),
@@ -126,12 +130,12 @@ alike = pd.concat(
     versus(table, "sft", among=[a.name for a in adapters]).assign(measure=measure)
     for measure, table in measures.items()
 )
-levels = [
-    nulls[other != "sft-seed"].loc[rows[measure]]
+chances = [
+    (own_a if other == "sft-seed" else one_a).loc[rows[measure]]
     for other, measure in zip(alike["other"], alike["measure"], strict=True)
 ]
-alike["chance_low"] = [float(level["low"]) for level in levels]
-alike["chance_high"] = [float(level["high"]) for level in levels]
+alike["chance_low"] = [float(chance["low"]) for chance in chances]
+alike["chance_high"] = [float(chance["high"]) for chance in chances]
 likeness(alike, names, controls=controls, level="sft-order", reference="sft")
 # %%
 wide = alike.pivot_table(index="other", columns="measure", values="value", sort=False)

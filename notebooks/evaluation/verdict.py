@@ -44,8 +44,8 @@ from finetune_geometry.geometry.intervals import with_intervals
 from finetune_geometry.report.tables import show_table
 from finetune_geometry.runs.adapters import load_run
 from finetune_geometry.runs.records import Run
+from finetune_geometry.settings.objectives import METHODS
 from finetune_geometry.settings.parameters import check_parameters
-from finetune_geometry.settings.profiles import METHODS
 
 check_parameters(globals())
 set_style()
@@ -163,10 +163,10 @@ table[["claim", "verdict", "detail"]].set_index("claim")
 # The paper's numbers can be right and still invite a wrong reading. Eleven points to keep in mind, with what this run adds.
 
 # %% tags=["remove-cell"]
-cosines = tables["cosine"].query("module == 'global'")
+cosines = tables["cosine"].query("level == 'global'")
 norm = cosines.query("quantity == 'norm'").set_index("a")["value"]
-fraction = tables["fraction"].query("module == 'global' and quantity == 'outside_direction_norm'")
-fraction = fraction.query("b == 'sft'").set_index("a")["value"]
+fraction = tables["fraction"].query("level == 'global' and b == 'sft'")
+fraction = fraction.query("quantity == 'orthogonal_to_direction_norm'").set_index("a")["value"]
 accuracy = tables["accuracy"].set_index("model")["accuracy"]
 lines_between = tables["connectivity"]
 heights = lines_between.query("quantity == 'height'").set_index(["a", "b", "metric"])["value"]
@@ -229,7 +229,7 @@ this_run.record(
 
 # %% [markdown]
 # 1. **"DPO is the most accurate" needs the base beside it.** In the paper the base has 94.0 %, DPO 93.5 %, and DPO's delta is 13 times shorter than SFT's: there, DPO stayed at home. Here the base has {number}`verdict.base:.1%`, DPO {number}`verdict.dpo:.1%`, SFT {number}`verdict.sft:.1%`; SFT's delta is {number}`verdict.norm_ratio:.1f` times as long as DPO's, and the corrected p of DPO against the base is {number}`verdict.dpo_against_base:.2g`. Where that p is small, a short delta did change the answers.
-# 2. **"67 % orthogonal" is a ratio of lengths.** As energy it is 45 %. Here Offline GRPO has {number}`verdict.fraction.offline_grpo:.0%` of its length and {number}`verdict.energy.offline_grpo:.0%` of its energy off SFT's direction; DFT {number}`verdict.fraction.dft:.0%` and {number}`verdict.energy.dft:.0%`; DPO {number}`verdict.fraction.dpo:.0%` and {number}`verdict.energy.dpo:.0%`.
+# 2. **"67 % orthogonal" is a ratio of lengths.** As energy it is 45 %. Here Offline GRPO has {number}`verdict.fraction.offline_grpo:.0%` of its length and {number}`verdict.energy.offline_grpo:.0%` of its energy orthogonal to SFT's direction; DFT {number}`verdict.fraction.dft:.0%` and {number}`verdict.energy.dft:.0%`; DPO {number}`verdict.fraction.dpo:.0%` and {number}`verdict.energy.dpo:.0%`.
 # 3. **Angles need their chance level.** The largest of ten angles is near 90 degrees for random subspaces, too. "Orthogonal at every index" does not follow from it; the smallest angle, 54.6 degrees in the paper, is far *below* chance. See [](../geometry/principal_angles).
 # 4. **One initialisation for all is necessary and a confound.** After one step by the same gradient adapters with unrelated $A$ have a cosine of about $r / d_{\text{in}}$, {number}`verdict.floor:.3f` here; after training, SFT and its second seed have {number}`second_seed.cosine.seed:.3f`. So the cosines of this book hold *given* the shared $A$. Compare output sides when seeds differ. See [](../ingredients/lora_delta).
 # 5. **The paper's path metric is not a training loss.** It asks for the answer without reasoning. From RIFT to DPO the loss stands {number}`verdict.height.boxed:.2f` nats above the straight line between its ends in that metric and {number}`verdict.height.sft:.3f` in the held-out SFT loss. And it says something only where a model knows more of the answer than a blind guess among all tokens, which costs {number}`verdict.boxed.blind:.1f` nats a token. The best model here pays {number}`verdict.boxed.least:.1f`. Where that is more, C6 and C8 are not testable, whatever the curves look like. See [](../geometry/mode_connectivity).

@@ -43,12 +43,13 @@ from finetune_geometry.figures.result_plots import estimators
 from finetune_geometry.geometry.cka import cka_table, linear_cka
 from finetune_geometry.geometry.hidden_states import all_hidden_states, sample_tokens
 from finetune_geometry.geometry.lines import spread_rows
+from finetune_geometry.geometry.tidy import versus
 from finetune_geometry.models.loading import load_model
 from finetune_geometry.models.mixture import Mixture
 from finetune_geometry.rollouts.pool import load_rollouts
 from finetune_geometry.runs.records import Run
+from finetune_geometry.settings.objectives import METHODS
 from finetune_geometry.settings.parameters import check_parameters
-from finetune_geometry.settings.profiles import METHODS
 
 check_parameters(globals())
 set_style()
@@ -130,21 +131,15 @@ print(f"{len(places)} tokens of {len(texts)} rollouts, {len(states[BASE])} layer
 debiased = table[table["quantity"] == "debiased_cka"]
 
 
-def versus(reference: str) -> pd.DataFrame:
-    """Debiased rows of pairs with `reference`, and the partner as column `other`."""
-    pairs = debiased[(debiased["a"] == reference) | (debiased["b"] == reference)]
-    return pairs.assign(other=pairs["b"].where(pairs["a"] == reference, pairs["a"]))
-
-
 def draw(rows: pd.DataFrame, ylabel: str) -> Figure:
     """Values by depth with their intervals: the value is the middle one of low, value and high."""
     sides = [rows.assign(value=rows[side]) for side in ("low", "value", "high")]
     return by_depth(pd.concat(sides), name="other", ylabel=ylabel, spread=True)
 
 
-draw(versus("sft"), "debiased CKA with SFT")
+draw(versus(debiased, "sft", among=names), "debiased CKA with SFT")
 # %% mystnb={"figure": {"name": "fig-cka-base", "caption": "How far has each method moved from the base, layer by layer? Debiased CKA with the base's hidden states; bands: {number}`profile.evaluation.confidence:.0%` jackknife over prompts. Lowest in the last layer: {number}`cka.furthest_label` with {number}`cka.furthest:.3f`; lowest of all: {number}`cka.lowest_label` with {number}`cka.lowest:.3f` in layer {number}`cka.lowest_layer`. The axis does not begin at 0. A method that hardly trained stays at 1; being close to the base is neither a merit nor a fault."}, "image": {"alt": "Debiased CKA with the base by layer, one line a method."}} tags=["hide-input"]
-with_base = versus(BASE)
+with_base = versus(debiased, BASE, among=names)
 draw(with_base, "debiased CKA with the base")
 # %% [markdown]
 # ## The chance level and controls

@@ -36,6 +36,7 @@ from finetune_geometry.deltas.adapters import BASE, adapter_from
 from finetune_geometry.deltas.lowrank import LowRankDelta
 from finetune_geometry.figures import plots
 from finetune_geometry.figures.geometry_plots import plane_map, predictions
+from finetune_geometry.figures.palette import label, set_style
 from finetune_geometry.geometry.cores import map_modules
 from finetune_geometry.geometry.nulls import chance_table
 from finetune_geometry.geometry.prediction import fit_common, predicted_cosines, rollout_weights
@@ -45,18 +46,19 @@ from finetune_geometry.geometry.similarity import (
     inner_products,
     plane,
     tabulate_cosines,
-    versus,
 )
+from finetune_geometry.geometry.tidy import versus
 from finetune_geometry.methods.rows import preference_pairs, row_lengths, row_order, unpaired_rows
 from finetune_geometry.report.tables import show_table
 from finetune_geometry.rollouts.pool import load_rollouts
 from finetune_geometry.runs.adapters import load_run
 from finetune_geometry.runs.records import Run
+from finetune_geometry.settings.objectives import METHODS
 from finetune_geometry.settings.parameters import check_parameters
-from finetune_geometry.settings.profiles import METHODS, Method, Training
+from finetune_geometry.settings.sections import METHOD_SECTIONS, Training
 
 check_parameters(globals())
-plots.set_style()
+set_style()
 this_run = Run.open(profile, run, {"geometry.null_draws": draws})
 settings = this_run.profile.geometry
 control = "sft-order"
@@ -100,9 +102,9 @@ for ratio in map(float, ratios):
         adapter_from("one", {"layers.0": unit, "layers.1": ratio * unit}),
         adapter_from("two", {"layers.0": at_cosine(0.9), "layers.1": ratio * at_cosine(0.1)}),
     ]
-    toy = cosine_table(pair).query("quantity == 'cosine'").set_index("module")["value"]
-    for pooled, values in measured.items():
-        values.append(toy[pooled])
+    toy = cosine_table(pair).query("quantity == 'cosine'").set_index("level")["value"]
+    for level, values in measured.items():
+        values.append(toy[level])
 fine = np.logspace(-1, 1, 100)
 formulas = {
     "global": (fine, (0.9 + 0.1 * fine**2) / (1 + fine**2)),
@@ -110,7 +112,7 @@ formulas = {
 }
 plots.toy(
     formulas,
-    {pooled: (ratios, values) for pooled, values in measured.items()},
+    {level: (ratios, values) for level, values in measured.items()},
     xlabel="norm of module 2 / norm of module 1",
     ylabel="cosine",
     logx=True,
@@ -126,7 +128,7 @@ parts = map_modules(inner_products, adapters)
 table = tabulate_cosines(parts)
 this_run.write_table("geometry/cosine.csv", table)
 cosines = table.query("quantity == 'cosine'")
-everywhere = table.query("module == 'global'")
+everywhere = table.query("level == 'global'")
 names = [a.name for a in adapters]
 
 # %% mystnb={"figure": {"name": "fig-cosine-pairs", "caption": "How alike are the directions of two deltas? Global cosine of every pair, all modules stacked. SFT and SFT (reshuffled), one loss with its rows drawn anew, have {number}`cosine.sft_reshuffled:.3f`; compare the rest with that. SFT and RFT have {number}`cosine.sft_rft:.3f`, SFT and RIFT {number}`cosine.sft_rift:.3f`, RFT and RIFT {number}`cosine.rft_rift:.3f`, SFT and Offline GRPO {number}`cosine.sft_offline_grpo:.3f`, SFT and DFT {number}`cosine.sft_dft:.3f`, SFT and DPO {number}`cosine.sft_dpo:.3f`. For deltas that share nothing but $A$ chance is {number}`cosine.chance_low:.3f` to {number}`cosine.chance_high:.3f`. The base has no direction. A cosine says neither how far a method went nor why it went there."}, "image": {"alt": "Lower-triangle matrix of global cosines between the six methods and SFT reshuffled, with a hatched row for the base, whose delta is zero."}} tags=["hide-input"]
@@ -169,24 +171,24 @@ chance = chance_table(
     seed=settings.seed,
     confidence=this_run.profile.evaluation.confidence,
 )
-chance = chance.query("quantity == 'cosine'").set_index("pooled")
+chance = chance.query("quantity == 'cosine'").set_index("level")
 by_module = (chance.loc["module", "low"], chance.loc["module", "high"])
 by_layer = (chance.loc["layer", "low"], chance.loc["layer", "high"])
-compared = versus(cosines, reference, among=names)
+compared = versus(cosines, reference, among=[name for name in names if name != BASE])
 
 # %% mystnb={"figure": {"name": "fig-cosine-depth", "caption": "In which layers does a method part from SFT? Cosine with SFT, the modules of a layer stacked. The grey band is the chance level of one layer, where {number}`profile.evaluation.confidence:.0%` of random pairs of deltas with one shared A fall. The line with hollow marks is SFT (reshuffled), globally at {number}`cosine.sft_reshuffled:.3f`: a method on that line lies from SFT as far as other rows put SFT from itself. A dip in a layer with small deltas moves the global cosine little."}, "image": {"alt": "Cosine with SFT by layer, one line for each of the other methods and one with hollow marks for SFT reshuffled, with a grey chance band around zero."}} tags=["hide-input"]
 plots.by_depth(
-    compared.query("module == 'layer'"),
+    compared.query("level == 'layer'"),
     name="other",
-    ylabel=f"cosine with {plots.label(reference)}",
+    ylabel=f"cosine with {label(reference)}",
     chance=by_layer,
     chance_label="chance, one layer",
 )
 # %% mystnb={"figure": {"name": "fig-cosine-modules", "caption": "How much do single modules differ? One dot a module, a bar at the median: the cosine with SFT. The grey band is chance for one module. Hollow dots are SFT (reshuffled), with a median of {number}`cosine.median.sft_reshuffled:.3f`; the median of Offline GRPO is {number}`cosine.median.sft_offline_grpo:.3f`, of DPO {number}`cosine.median.sft_dpo:.3f`. Dots on both sides of zero can cancel in the global number: DPO's run from {number}`cosine.single.low:.2f` to {number}`cosine.single.high:.2f`, chance from {number}`cosine.chance_module_low:.2f` to {number}`cosine.chance_module_high:.2f`."}, "image": {"alt": "Strips of dots, one dot a module and one strip a method, the last one hollow for SFT reshuffled, of the cosine with SFT; a grey band around zero shows chance."}} tags=["hide-input"]
 plots.strips(
-    compared[compared["module"].isin(list(modules))],
+    compared.query("level == 'module'"),
     name="other",
-    xlabel=f"cosine with {plots.label(reference)}",
+    xlabel=f"cosine with {label(reference)}",
     chance=by_module,
     chance_label="chance, one module",
 )
@@ -230,7 +232,7 @@ for name in names:
         continue
     card = this_run.read_json(f"adapters/{name}/card.json")
     method, made = card["objective"], card["settings"]
-    loss, training = Method(**made["method"]), Training(**made["training"])
+    loss, training = METHOD_SECTIONS[method](**made["method"]), Training(**made["training"])
     rows = preference_pairs(pool) if method == "dpo" else unpaired_rows(pool, method, loss)
     order = row_order(row_lengths(rows).max(1), training)
     seen = rollout_weights(method, loss, pool, rows, order)
@@ -261,9 +263,7 @@ predictions(
     foreseen,
     (chance.loc["global", "low"], chance.loc["global", "high"]),
     xlabel="global cosine",
-    names=[
-        f"{plots.label(a)}, {plots.label(b)}" for a, b in zip(both["a"], both["b"], strict=True)
-    ],
+    names=[f"{label(a)}, {label(b)}" for a, b in zip(both["a"], both["b"], strict=True)],
 )
 # %%
 wide = foreseen.pivot_table(index=["a", "b"], columns="quantity", values="value", sort=False)
@@ -274,7 +274,7 @@ words = {
 show_table(
     wide.reset_index()[list(words)].rename(columns=words),
     {
-        **dict.fromkeys(["first", "second"], plots.label),
+        **dict.fromkeys(["first", "second"], label),
         **dict.fromkeys(["trained", "predicted", "with a common part"], "{:.3f}"),
     },
 )
@@ -331,8 +331,8 @@ def by_pair(rows: pd.DataFrame, column: str = "value") -> dict[str, float]:
     return {key(a, b): v for a, b, v in zip(rows["a"], rows["b"], rows[column], strict=True)}
 
 
-def pair_values(quantity: str, module: str) -> dict[str, float]:
-    return by_pair(table[(table["quantity"] == quantity) & (table["module"] == module)])
+def pair_values(quantity: str, level: str) -> dict[str, float]:
+    return by_pair(table[(table["quantity"] == quantity) & (table["level"] == level)])
 
 
 def miss(quantity: str) -> dict[str, float]:
@@ -352,8 +352,7 @@ def miss(quantity: str) -> dict[str, float]:
 
 
 norms = everywhere.query("quantity == 'norm'")
-dpo_modules = cosines[cosines["module"].isin(list(modules))]
-dpo_modules = dpo_modules.query("a == 'sft' and b == 'dpo'")["value"]
+dpo_modules = cosines.query("level == 'module' and a == 'sft' and b == 'dpo'")["value"]
 all_pairs = {key(a, b): float("nan") for i, a in enumerate(METHODS) for b in list(METHODS)[i + 1 :]}
 this_run.record(
     "cosine",

@@ -33,22 +33,24 @@ draws: int | None = None  # draws for the chance level; None: the profile's valu
 import numpy as np
 import pandas as pd
 
+from finetune_geometry.deltas.adapters import BASE
 from finetune_geometry.figures import plots
 from finetune_geometry.figures.geometry_plots import angle_panels, by_k
+from finetune_geometry.figures.palette import label, set_style
 from finetune_geometry.geometry.nulls import chance_angles, chance_table, smallest_angle_limit
-from finetune_geometry.geometry.similarity import versus
 from finetune_geometry.geometry.subspaces import (
     principal_angle_table,
     principal_angles,
     spectrum_table,
 )
+from finetune_geometry.geometry.tidy import versus
 from finetune_geometry.runs.adapters import load_run
 from finetune_geometry.runs.records import Run
+from finetune_geometry.settings.objectives import METHODS
 from finetune_geometry.settings.parameters import check_parameters
-from finetune_geometry.settings.profiles import METHODS
 
 check_parameters(globals())
-plots.set_style()
+set_style()
 this_run = Run.open(profile, run, {"geometry.k": k, "geometry.null_draws": draws})
 settings = this_run.profile.geometry
 k = settings.k
@@ -66,7 +68,7 @@ control = "sft-order"
 # Here the columns are the leading $k$ singular vectors of a delta $\Delta = \sum_i \sigma_i u_i v_i^\top$: the $u_i$ on the **left** side (which outputs change), the $v_i$ on the **right** side (which inputs cause the change).
 # ```
 #
-# Three numbers of the list are reported: the smallest, the median and the largest angle. Per pair, side and $k$ there is one list for each module; averages are medians over modules. The angle between the two *leading* vectors $u_1$ is yet another number, and neither the smallest nor the largest of the $k$: the table calls its cosine `leading_vector_cosine`.
+# Three numbers of the list are reported: the smallest, the median and the largest angle. Per pair, side and $k$ there is one list for each module; averages are medians over modules. The angle between the two *leading* vectors $u_1$ is yet another number, and neither the smallest nor the largest of the $k$: its cosine is a quantity of its own in the table.
 #
 # ```{prf:remark} Small angles
 # :label: rem-small-angles
@@ -95,7 +97,7 @@ plots.toy(
 # %% [markdown]
 # ## The six methods
 #
-# For every module and both sides, all pairs. The base's delta is zero and spans nothing, so the base has no angle with anyone; the table names that (`undefined_angle`) and the matrix hatches it. The same table holds the effective ranks, which are properties of one delta.
+# For every module and both sides, all pairs. The base's delta is zero and spans nothing, so the base has no angle with anyone: the table marks these rows as undefined, and the matrix hatches them. The same table holds the effective ranks, which are properties of one delta.
 
 # %%
 adapters = load_run(this_run, f"{control},{others}")
@@ -105,6 +107,7 @@ ranks = spectra.query("quantity != 'singular_value'").assign(side="both")
 this_run.write_table("geometry/principal_angles.csv", pd.concat([angles, ranks]))
 this_run.write_table("geometry/spectra.csv", spectra)
 names = [a.name for a in adapters]
+trained = [name for name in names if name != BASE]
 modules = {m: adapters[0].shapes[m] for m in adapters[0]}
 confidence = this_run.profile.evaluation.confidence
 chance = chance_table(
@@ -120,7 +123,7 @@ at_k = angles[angles["k"] == k]
 
 # %% mystnb={"figure": {"name": "fig-angles-pairs", "caption": "How close do two methods' output directions come? Smallest left principal angle at k = {number}`principal_angles.k`, median over the {number}`principal_angles.modules` modules, in degrees. SFT and SFT (reshuffled), one loss with its rows drawn anew, have {number}`principal_angles.left.smallest.sft_reshuffled:.1f`, SFT and RFT {number}`principal_angles.left.smallest.sft_rft:.1f`, SFT and Offline GRPO {number}`principal_angles.left.smallest.sft_offline_grpo:.1f`, SFT and DPO {number}`principal_angles.left.smallest.sft_dpo:.1f`. Chance for this median, if no output direction were shared, is {number}`principal_angles.chance.left.smallest_low:.1f` to {number}`principal_angles.chance.left.smallest_high:.1f` degrees. Small means that the two share at least one output direction, not that they share all."}, "image": {"alt": "Lower-triangle matrix of smallest left principal angles between the six methods and SFT reshuffled, with a hatched row for the base."}} tags=["hide-input"]
 plots.pair_heatmap(
-    at_k.query("quantity == 'angle_smallest' and side == 'left' and module == 'median'"),
+    at_k.query("quantity == 'angle_smallest' and side == 'left' and level == 'median'"),
     title=f"Smallest left principal angle, k = {k}",
     names=names,
     fmt=".1f",
@@ -130,19 +133,19 @@ plots.pair_heatmap(
     colorbar_label="degrees",
 )
 # %% mystnb={"figure": {"name": "fig-angles-sides", "caption": "Are outputs and inputs shared alike? Smallest, median and largest of the k = {number}`principal_angles.k` angles with SFT (median over modules), on the left and on the right; hollow: SFT (reshuffled), whose smallest left angle is {number}`principal_angles.left.smallest.sft_reshuffled:.1f` degrees and whose largest is {number}`principal_angles.left.largest.sft_reshuffled:.1f`. Grey, from left to right: chance for smallest, median and largest with one shared A. Grey on the right is chance if A had not moved at all. A right-side angle above it shows that A did move (smallest, SFT and DPO: {number}`principal_angles.right.smallest.sft_dpo:.1f` against {number}`principal_angles.chance.right.smallest:.1f` degrees); one inside or below it may be bought by the initialisation. The largest angle is near 90 degrees by chance and can show likeness, not unlikeness."}, "image": {"alt": "Two panels, left and right singular vectors: for each method, and hollow for SFT reshuffled, three marks for smallest, median and largest angle with SFT, with grey chance intervals."}} tags=["hide-input"]
-compared = versus(at_k[at_k["quantity"].str.startswith("angle_")], reference, among=names)
+compared = versus(at_k[at_k["quantity"].str.startswith("angle_")], reference, among=trained)
 angle_panels(
-    compared.query("module == 'median'"),
-    chance[(chance["pooled"] == "median") & (chance["k"] == k)],
-    title=f"Angles with {plots.label(reference)}, k = {k}",
+    compared.query("level == 'median'"),
+    chance[(chance["level"] == "median") & (chance["k"] == k)],
+    title=f"Angles with {label(reference)}, k = {k}",
 )
 # %% mystnb={"figure": {"name": "fig-angles-depth", "caption": "Do methods part in particular layers? Smallest left angle with SFT at k = {number}`principal_angles.k`: the median of the modules of a layer. The grey band is chance for a single module. The line with hollow marks is SFT (reshuffled), {number}`principal_angles.left.smallest.sft_reshuffled:.1f` degrees over all modules: a method below it is closer to SFT than SFT with its rows drawn anew. A median of several modules scatters less than one module, so the band is a little wide for it. Inside it a method cannot be told from one that shares no output direction with SFT."}, "image": {"alt": "Smallest left angle with SFT by layer, one line a method and one with hollow marks for SFT reshuffled, and a grey chance band."}} tags=["hide-input"]
 single = chance.query(
-    "pooled == 'module' and side == 'left' and k == @k and quantity == 'angle_smallest'"
+    "level == 'module' and side == 'left' and k == @k and quantity == 'angle_smallest'"
 )
 left = compared.query("side == 'left' and quantity == 'angle_smallest'")
 plots.by_depth(
-    left[left["module"].isin(list(modules))],
+    left.query("level == 'module'"),
     name="other",
     ylabel="smallest left angle (degrees)",
     ylim=(0, 92),
@@ -156,13 +159,13 @@ plots.by_depth(
 
 # %% mystnb={"figure": {"name": "fig-angles-k", "caption": "Does the order of the methods depend on k? Smallest left angle with SFT (median over modules) against the dimension k of the subspaces; grey crosses: chance for the same k; hollow: SFT (reshuffled), at {number}`principal_angles.left.smallest.sft_reshuffled:.1f` degrees for k = {number}`principal_angles.k`. Angles at different k cannot be compared with each other, only each with its own chance level."}, "image": {"alt": "Smallest left angle with SFT against k, one line a method, one with hollow marks for SFT reshuffled, and the chance level."}} tags=["hide-input"]
 every_k = versus(
-    angles.query("quantity == 'angle_smallest' and side == 'left' and module == 'median'"),
+    angles.query("quantity == 'angle_smallest' and side == 'left' and level == 'median'"),
     reference,
-    among=names,
+    among=trained,
 )
 by_k(
     every_k,
-    chance.query("pooled == 'median' and side == 'left' and quantity == 'angle_smallest'"),
+    chance.query("level == 'median' and side == 'left' and quantity == 'angle_smallest'"),
     ylabel="smallest left angle (degrees)",
 )
 # %% [markdown]
@@ -171,8 +174,8 @@ by_k(
 # Two definitions of effective rank are in use. The **entropy rank** is $\exp\big(-\sum_i p_i \log p_i\big)$ with $p_i = \sigma_i / \sum_j \sigma_j$ {cite}`roy2007effective`; the **stable rank** is $\sum_i \sigma_i^2 / \sigma_1^2$. Both are $r$ for a flat spectrum and 1 for a single direction; the stable rank is the stricter one. The paper does not say which it uses (claim C13); the book judges by the entropy rank.
 
 # %% mystnb={"figure": {"name": "fig-angles-rank", "caption": "How many directions does each delta use? Entropy rank of every module, of {number}`profile.lora.r` possible; bars are medians. Means: SFT {number}`principal_angles.entropy_rank.sft:.2f`, Offline GRPO {number}`principal_angles.entropy_rank.offline_grpo:.2f`, DPO {number}`principal_angles.entropy_rank.dpo:.2f`, SFT (reshuffled) {number}`principal_angles.entropy_rank.reshuffled:.2f`. By stable rank: {number}`principal_angles.stable_rank.sft:.2f`, {number}`principal_angles.stable_rank.offline_grpo:.2f`, {number}`principal_angles.stable_rank.dpo:.2f`. A high rank can mean rich learning or mere noise: a random delta has one of the highest."}, "image": {"alt": "Strips of dots, one dot a module and one strip a method: the entropy rank of the delta."}} tags=["hide-input"]
-own = spectra[spectra["module"].isin(list(modules))]
-plots.strips(own.query("quantity == 'entropy_rank'"), name="a", xlabel="entropy rank")
+own = spectra.query("level == 'module' and quantity == 'entropy_rank'")
+plots.strips(own, name="a", xlabel="entropy rank")
 
 # %% [markdown]
 # ## The chance level and controls
@@ -221,10 +224,8 @@ plots.strips(own.query("quantity == 'entropy_rank'"), name="a", xlabel="entropy 
 
 
 # %% tags=["remove-cell"]
-def level(side: str, quantity: str, column: str = "value") -> float:
-    rows = chance.query(
-        "pooled == 'median' and side == @side and k == @k and quantity == @quantity"
-    )
+def chance_at(side: str, quantity: str, column: str = "value") -> float:
+    rows = chance.query("level == 'median' and side == @side and k == @k and quantity == @quantity")
     return float(rows[column].iloc[0]) if len(rows) else float("nan")
 
 
@@ -232,13 +233,13 @@ def key(*names: str) -> str:
     return "_".join(names).replace(control, "reshuffled")
 
 
-def pair_values(side: str, quantity: str, pooled: str = "median", k: int = k) -> dict[str, float]:
-    rows = angles.query("side == @side and quantity == @quantity and module == @pooled and k == @k")
+def pair_values(side: str, quantity: str, level: str = "median", k: int = k) -> dict[str, float]:
+    rows = angles.query("side == @side and quantity == @quantity and level == @level and k == @k")
     return {key(a, b): v for a, b, v in zip(rows["a"], rows["b"], rows["value"], strict=True)}
 
 
 def of_each(quantity: str) -> dict[str, float]:
-    rows = ranks[(ranks["quantity"] == quantity) & (ranks["module"] == "mean")]
+    rows = ranks[(ranks["quantity"] == quantity) & (ranks["level"] == "mean")]
     return {key(name): v for name, v in zip(rows["a"], rows["value"], strict=True)}
 
 
@@ -271,11 +272,11 @@ this_run.record(
         },
         "chance": {
             side: {
-                "smallest": level(side, "angle_smallest"),
-                "smallest_low": level(side, "angle_smallest", "low"),
-                "smallest_high": level(side, "angle_smallest", "high"),
-                "median": level(side, "angle_median"),
-                "largest": level(side, "angle_largest"),
+                "smallest": chance_at(side, "angle_smallest"),
+                "smallest_low": chance_at(side, "angle_smallest", "low"),
+                "smallest_high": chance_at(side, "angle_smallest", "high"),
+                "median": chance_at(side, "angle_median"),
+                "largest": chance_at(side, "angle_largest"),
             }
             for side in ("left", "right")
         },

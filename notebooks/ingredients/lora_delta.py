@@ -42,6 +42,7 @@ import numpy as np
 
 from finetune_geometry.deltas.lowrank import LowRankDelta
 from finetune_geometry.figures import plots
+from finetune_geometry.figures.palette import set_style
 from finetune_geometry.geometry.cores import compress
 from finetune_geometry.geometry.nulls import random_lora_pair, same_gradient_cosine
 from finetune_geometry.geometry.subspaces import principal_angles
@@ -49,7 +50,7 @@ from finetune_geometry.runs.records import Run
 from finetune_geometry.settings.parameters import check_parameters
 
 check_parameters(globals())
-plots.set_style()
+set_style()
 this_run = Run.open(profile, run, {"lora.r": r})
 r = this_run.profile.lora.r
 rng = np.random.default_rng(seed)

@@ -49,8 +49,8 @@ from finetune_geometry.report.tables import show_table
 from finetune_geometry.rollouts.pool import load_rollouts, sample_rollouts
 from finetune_geometry.runs.keys import rows_hash
 from finetune_geometry.runs.records import Run
+from finetune_geometry.settings.objectives import METHODS
 from finetune_geometry.settings.parameters import check_parameters
-from finetune_geometry.settings.profiles import METHODS
 
 check_parameters(globals())
 set_style()

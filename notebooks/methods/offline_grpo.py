@@ -184,4 +184,4 @@ this_run.record(
 #
 # ## Take-away
 #
-# The share of mixed groups decides how much of this loss is a contrast. Report it with every number about the method, and before you ascribe the part off SFT's direction to the contrast, look how far [another order of the rows](../controls/reshuffled) takes SFT from itself.
+# The share of mixed groups decides how much of this loss is a contrast. Report it with every number about the method, and before you ascribe the part orthogonal to SFT's direction to the contrast, look how far [another order of the rows](../controls/reshuffled) takes SFT from itself.

@@ -24,12 +24,12 @@ from finetune_geometry.deltas.lowrank import LowRankDelta
 from finetune_geometry.geometry.cores import ModuleCores, compress, map_modules
 from finetune_geometry.geometry.similarity import (
     inner_products,
-    rejections,
+    orthogonal_parts,
     tabulate_cosines,
-    tabulate_rejections,
+    tabulate_orthogonal_fractions,
 )
 from finetune_geometry.geometry.subspaces import (
-    angle_rows,
+    module_angles,
     spectrum_rows,
     tabulate_angles,
     tabulate_spectra,
@@ -79,20 +79,20 @@ def adapters_of(layers: int, r: int = 32, width: float = 1.0) -> list[Adapter]:
 
 
 def everything(adapters: list[Adapter]) -> int:
-    """All tables: cosines, distances, spectra, angles for each k and side, parts off SFT."""
+    """All tables: cosines, distances, spectra, angles for each k and side, orthogonal fractions."""
 
     def measure(cores: ModuleCores):
         return (
-            rejections(cores, "sft", KS),
-            angle_rows(cores, KS),
+            orthogonal_parts(cores, "sft", KS),
+            module_angles(cores, KS),
             spectrum_rows(cores),
             inner_products(cores),
         )
 
-    off, angles, spectra, products = zip(*map_modules(measure, adapters), strict=True)
+    orthogonal, angles, spectra, products = zip(*map_modules(measure, adapters), strict=True)
     tables = (
         tabulate_cosines(products),
-        tabulate_rejections(off, "sft"),
+        tabulate_orthogonal_fractions(orthogonal, "sft"),
         tabulate_angles(angles),
         tabulate_spectra(spectra),
     )
@@ -164,7 +164,7 @@ def test_ratios_to_the_plain_ways(benchmark, capsys):
     threads = os.cpu_count() or 1
 
     def all_of_it(cores: ModuleCores) -> object:
-        return rejections(cores, "sft", KS), angle_rows(cores, KS), inner_products(cores)
+        return orthogonal_parts(cores, "sft", KS), module_angles(cores, KS), inner_products(cores)
 
     def ours(measure: Callable[[ModuleCores], object]) -> Callable[[], object]:
         return lambda: [measure(compress("m", NAMES, d)) for d in one_layer.values()]
@@ -175,7 +175,7 @@ def test_ratios_to_the_plain_ways(benchmark, capsys):
     with threadpool_limits(1):
         fast = benchmark.pedantic(lambda: seconds(ours(all_of_it)), rounds=1)
         fast_cosines = seconds(ours(inner_products))
-        fast_angles = seconds(ours(lambda cores: angle_rows(cores, KS)))
+        fast_angles = seconds(ours(lambda cores: module_angles(cores, KS)))
         flat, thin = seconds(plain(flat_cosines)), seconds(plain(thin_scipy))
         # q_proj and o_proj are of one size, k_proj and v_proj are of another.
         dense_layer = 0.0

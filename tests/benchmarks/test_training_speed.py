@@ -29,7 +29,7 @@ from finetune_geometry.problems.generator import Difficulty, generate_problems
 from finetune_geometry.rollouts.pool import POOL, load_rollouts
 from finetune_geometry.runs.places import project_root
 from finetune_geometry.runs.records import Run
-from finetune_geometry.settings.profiles import Training
+from finetune_geometry.settings.sections import Training
 
 WARM, STEPS = 5, 25
 

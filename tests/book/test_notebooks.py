@@ -16,7 +16,7 @@ import yaml
 from conftest import ROOT, Workflow, execute, tracked_files
 from jobs import JOBS, covers
 
-from finetune_geometry.settings.profiles import METHODS
+from finetune_geometry.settings.objectives import METHODS
 
 SOURCES = sorted((ROOT / "notebooks").rglob("*.py"))
 NAMES = [str(path.relative_to(ROOT / "notebooks").with_suffix("")) for path in SOURCES]

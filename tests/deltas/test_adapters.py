@@ -198,6 +198,25 @@ def test_scale_follows_the_configuration(tmp_path, factors, config, scale):
     assert load_adapter(write_adapter(tmp_path, factors, **config))[Q].scale == pytest.approx(scale)
 
 
+def test_what_a_configuration_leaves_out_is_peft_s_own(tmp_path, rng):
+    """r and lora_alpha are 8 to PEFT where its file does not name them."""
+    factors = {"layers.0.q": (rng.standard_normal((9, 8)), rng.standard_normal((8, 9)))}
+    settings = {"r": ..., "lora_alpha": ..., "base_model_name_or_path": ...}
+    adapter = load_adapter(write_adapter(tmp_path / "all", factors, **settings))
+    assert adapter["layers.0.q"].scale == 1.0
+    assert adapter.rank("layers.0.q") == 8
+    assert adapter.base_model == ""
+    half = load_adapter(write_adapter(tmp_path / "r", factors, r=..., lora_alpha=4))
+    assert half["layers.0.q"].scale == 0.5
+
+
+def test_rank_one_is_a_rank(tmp_path, rng):
+    one = {"layers.0.q": (rng.standard_normal((6, 1)), rng.standard_normal((1, 5)))}
+    assert load_adapter(write_adapter(tmp_path / "r", one, r=1))["layers.0.q"].scale == 2.0
+    patterned = write_adapter(tmp_path / "pattern", one, r=4, rank_pattern={"layers.0.q": 1})
+    assert load_adapter(patterned).rank("layers.0.q") == 1
+
+
 @pytest.mark.parametrize("rslora", [False, True])
 @pytest.mark.parametrize("fan_in_fan_out", [False, True])
 def test_deltas_are_those_that_peft_itself_computes(tmp_path, rslora, fan_in_fan_out):

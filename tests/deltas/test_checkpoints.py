@@ -70,7 +70,7 @@ def test_cosines_of_truncated_deltas_are_exact(rng):
     adapters = [
         adapter_from(n, {"layers.0": d}) for n, d in zip(names, (one, two, low), strict=True)
     ]
-    table = cosine_table(adapters).query("module == 'global'").set_index(["a", "b", "quantity"])
+    table = cosine_table(adapters).query("level == 'global'").set_index(["a", "b", "quantity"])
     matrices = {"one": x, "two": y + 0.5 * x, "low": dense(low)}
     for first, second in (("one", "two"), ("one", "low"), ("two", "low")):
         u, v = matrices[first].ravel(), matrices[second].ravel()
@@ -78,10 +78,12 @@ def test_cosines_of_truncated_deltas_are_exact(rng):
         found = table["value"]
         assert found[first, second, "cosine"] == pytest.approx(wanted, abs=1e-12)
         assert found[first, second, "distance"] == pytest.approx(np.linalg.norm(u - v))
-    off = orthogonal_fraction_table(adapters, reference="one", ks=[2])
+    orthogonal = orthogonal_fraction_table(adapters, reference="one", ks=[2])
     u, v = x.ravel(), (y + 0.5 * x).ravel()
     wanted = np.linalg.norm(v - (u @ v) / (u @ u) * u) / np.linalg.norm(v)
-    row = off.query("a == 'two' and module == 'global' and quantity == 'outside_direction_norm'")
+    row = orthogonal.query(
+        "a == 'two' and level == 'global' and quantity == 'orthogonal_to_direction_norm'"
+    )
     assert row["value"].iloc[0] == pytest.approx(wanted, abs=1e-7)
 
 

@@ -30,16 +30,19 @@ from finetune_geometry.evaluation.judging import (
     read_condition,
     together,
 )
+from finetune_geometry.geometry.tidy import TIDY_COLUMNS
 from finetune_geometry.runs.places import project_root
 from finetune_geometry.runs.records import Run
 from finetune_geometry.settings.errors import UserError
-from finetune_geometry.settings.profiles import METHODS
+from finetune_geometry.settings.objectives import METHODS
 
 SETTINGS = {"geometry.k": 10}
 
 
 def rows(table: list[tuple]) -> pd.DataFrame:
-    return pd.DataFrame(table, columns=["a", "b", "module", "layer", "quantity", "value"])
+    """A table of the geometry from (a, b, level, layer, quantity, value)."""
+    columns = [c for c in TIDY_COLUMNS if c != "module"]
+    return pd.DataFrame(table, columns=columns).assign(module="")[TIDY_COLUMNS]
 
 
 COSINES = rows(
@@ -47,13 +50,13 @@ COSINES = rows(
         ("sft", "rft", "global", -1, "cosine", 0.98),
         ("rift", "sft", "global", -1, "cosine", 0.97),
         ("sft", "dpo", "global", -1, "cosine", -0.2),
-        ("sft", "rft", "m", 0, "cosine", 0.5),
+        ("sft", "rft", "module", 0, "cosine", 0.5),
     ]
 )
 
 
 def test_look_up_reduces_rows_and_finds_pairs_either_way_round():
-    where = {"quantity": "cosine", "module": "global"}
+    where = {"quantity": "cosine", "level": "global"}
     pairs = ("sft rft", "sft rift", "sft dpo")
 
     def value(take: str, *which: str) -> float:
@@ -68,6 +71,19 @@ def test_look_up_reduces_rows_and_finds_pairs_either_way_round():
     assert value("max_abs", "sft dpo") == -0.2
     assert value("mean") == pytest.approx(np.mean([0.98, 0.97, -0.2]))
     assert value("", "sft rift") == 0.97
+
+
+def test_the_row_of_the_largest_size_is_taken_with_its_interval():
+    table = COSINES.head(3).assign(value=[0.1, -0.3, 0.2], low=[0.0, -0.4, 0.1], high=0.5)
+    pairs = ("sft rft", "sft rift", "sft dpo")
+    found = look_up(Measure("t", pairs=pairs, take="max_abs"), {"t": table}, {})
+    assert found == Number(-0.3, -0.4, 0.5)
+
+
+def test_an_accuracy_has_an_interval():
+    table = pd.DataFrame({"model": ["base"], "accuracy": [0.5], "low": [0.4], "high": [0.6]})
+    found = look_up(Measure("t", column="accuracy", models=("base",)), {"t": table}, {})
+    assert found == Number(0.5, 0.4, 0.6)
 
 
 def test_look_up_says_none_for_what_the_run_lacks():
@@ -136,7 +152,7 @@ def test_depth_is_relative_to_the_network():
 
 
 def test_values_can_come_from_the_profile():
-    table = rows([("a", "b", "m", 0, "q", 1.0)] * 2).assign(k=[4, 10], value=[1.0, 2.0])
+    table = rows([("a", "b", "module", 0, "q", 1.0)] * 2).assign(k=[4, 10], value=[1.0, 2.0])
     found = look_up(
         Measure("t", pairs=("a b",), where={"k": "profile:geometry.k"}), {"t": table}, SETTINGS
     )
@@ -160,6 +176,7 @@ def test_values_can_come_from_the_profile():
         ("w > 0.7", False),
         ("w < 0.7", None),
         ("w <= 0.7", True),
+        ("w <= 0.6", None),
         ("w < 0.4", False),
         ("w < x", True),
         ("w < y z", True),
@@ -277,7 +294,31 @@ def test_a_rule_that_never_changed_is_judged_by_value_and_by_interval():
     table, rules, conditions = judge_claims({"C1": claim}, {"C1": numbers})
     assert table[["first_verdict", "verdict"]].iloc[0].tolist() == [REPRODUCED, UNDECIDED]
     assert len(rules) == 1
+    assert rules["verdict"].tolist() == [UNDECIDED]  # the present version knows the intervals
+    assert conditions["claim"].tolist() == ["C1"] * 4
     assert conditions["holds"].tolist() == ["yes", "open", "yes", "yes"]
+
+
+@pytest.mark.parametrize(
+    ("x", "detail"),
+    [(3.0, "x: 3; y: 1; base: 0.9"), (None, "y: 1; base: 0.9; needs a larger model")],
+)
+def test_a_claim_lists_its_numbers_and_what_is_missing(x, detail):
+    changes = {"needs": "a larger model"}
+    claim = Claim("t", "s", "p", "s", "m", "n", {}, {"first": rule()}, **changes)
+    numbers = {"x": x if x is None else Number(x), "y": Number(1.0), "base": Number(0.9)}
+    table, _, _ = judge_claims({"C1": claim}, {"C1": numbers})
+    assert table["detail"].tolist() == [detail]
+
+
+def test_a_line_says_what_it_is_a_multiple_of():
+    versions = {"first": rule(reproduced=("x >= 0.9 * y",), direction=("x <= y",))}
+    claim = Claim("t", "s", "p", "s", "m", "n", {}, versions)
+    numbers = {"x": Number(1.0), "y": Number(1.0), "base": Number(0.9)}
+    table, _, conditions = judge_claims({"C1": claim}, {"C1": numbers})
+    assert table[["line", "line_value"]].iloc[0].tolist() == [">= 0.9 * y", 0.9]
+    assert conditions["line"].tolist() == ["> 0.85", ">= 0.9 * y", "<= y"]
+    assert conditions["holds"].tolist() == ["yes", "yes", "yes"]
 
 
 # The paper's own numbers, where it gives them, as tables: the rules must call them reproduced.
@@ -304,14 +345,21 @@ def paper_tables():
     ]
     angle_table = rows(angles).assign(side="left", k=10)
     ranks = rows([(n, "base", "mean", -1, "entropy_rank", v) for n, v in PAPER_RANKS.items()])
-    fraction = [("offline_grpo", "sft", "global", -1, "outside_direction_norm", 0.67)]
-    fraction += [("sft-order", "sft", "global", -1, "outside_direction_norm", 0.44)]
+    fraction = [("offline_grpo", "sft", "global", -1, "orthogonal_to_direction_norm", 0.67)]
+    fraction += [("sft-order", "sft", "global", -1, "orthogonal_to_direction_norm", 0.44)]
     fraction += [
-        ("offline_grpo", "sft", "layer", i, "outside_direction_norm", 0.82 if i > 30 else 0.55)
+        (
+            "offline_grpo",
+            "sft",
+            "layer",
+            i,
+            "orthogonal_to_direction_norm",
+            0.82 if i > 30 else 0.55,
+        )
         for i in range(36)
     ]
-    cka = [("sft", "dpo", "block", i, "debiased_cka", 0.45 if i >= 25 else 0.93) for i in range(36)]
-    cka += [("sft", "rift", "block", i, "debiased_cka", 0.995) for i in range(36)]
+    cka = [("sft", "dpo", "layer", i, "debiased_cka", 0.45 if i >= 25 else 0.93) for i in range(36)]
+    cka += [("sft", "rift", "layer", i, "debiased_cka", 0.995) for i in range(36)]
     lines = [(a, b) for a, b in pairs] + [("base", b) for b in names]
     connectivity = pd.concat(
         rows(

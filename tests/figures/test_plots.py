@@ -12,7 +12,7 @@ from matplotlib.colors import to_hex
 mpl.use("agg")
 
 from finetune_geometry.figures import geometry_plots, method_plots, palette, plots
-from finetune_geometry.settings.profiles import METHODS
+from finetune_geometry.settings.objectives import METHODS
 
 
 @pytest.fixture(autouse=True)

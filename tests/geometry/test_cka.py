@@ -11,7 +11,7 @@ from transformers import Qwen3ForCausalLM
 
 from finetune_geometry.deltas.lowrank import LowRankDelta
 from finetune_geometry.geometry.cka import (
-    COLUMNS,
+    CKA_COLUMNS,
     centred_gram,
     cka_chance,
     cka_matrix,
@@ -228,7 +228,7 @@ def test_table_shows_where_an_adapter_starts_to_act(model, rows):
     with Mixture(model, {"sft": {module: delta}}) as mixture:
         states = all_hidden_states(mixture, ["base", "sft"], rows, sample_tokens(rows, 24, 0))
     table = cka_table(states, np.arange(24) % 5, draws=10)
-    assert list(table.columns) == COLUMNS
+    assert list(table.columns) == CKA_COLUMNS
     assert len(table) == 2 * 3
     values = table.query("quantity == 'debiased_cka'").set_index("layer")["value"]
     np.testing.assert_allclose(values[[0, 1]], 1, atol=1e-12)

@@ -12,7 +12,7 @@ from transformers import Qwen3ForCausalLM
 
 from finetune_geometry.deltas.lowrank import LowRankDelta
 from finetune_geometry.geometry.connectivity import (
-    COLUMNS,
+    CONNECTIVITY_COLUMNS,
     METRICS,
     Score,
     barrier,
@@ -303,7 +303,7 @@ def test_table_is_symmetric_and_holds_the_measured_values(model, tokenizer, adap
         forward = line_points(["base", "sft", "dpo"], alphas)
         scores = score_points(mixture, tokenizer, tasks, forward)
     table = connectivity_table(scores, ["base", "sft", "dpo"], alphas, draws=50, vocabulary=540)
-    assert list(table.columns) == COLUMNS
+    assert list(table.columns) == CONNECTIVITY_COLUMNS
     assert set(table["metric"]) == set(METRICS)
     ends, blind = (table[table["quantity"] == quantity] for quantity in ("end", "blind"))
     assert len(table) == 3 * 3 * (3 + 3 + 4) + len(ends) + len(blind)

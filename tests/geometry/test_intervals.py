@@ -7,12 +7,12 @@ import pytest
 from finetune_geometry.deltas.adapters import adapter_from, zero_adapter
 from finetune_geometry.deltas.lowrank import LowRankDelta
 from finetune_geometry.geometry.cores import map_modules
-from finetune_geometry.geometry.intervals import bootstrap_fractions, with_intervals
+from finetune_geometry.geometry.intervals import bootstrap_orthogonal_fractions, with_intervals
 from finetune_geometry.geometry.similarity import (
     cosine_table,
     orthogonal_fraction_table,
-    rejections,
-    tabulate_rejections,
+    orthogonal_parts,
+    tabulate_orthogonal_fractions,
 )
 from finetune_geometry.geometry.subspaces import principal_angle_table, spectrum_table
 
@@ -35,7 +35,7 @@ def adapters():
 
 @pytest.fixture(scope="module")
 def parts(adapters):
-    return map_modules(lambda cores: rejections(cores, "sft", ()), adapters)
+    return map_modules(lambda cores: orthogonal_parts(cores, "sft", ()), adapters)
 
 
 def test_the_fraction_of_drawn_modules_is_that_of_the_table(parts, monkeypatch):
@@ -52,14 +52,14 @@ def test_the_fraction_of_drawn_modules_is_that_of_the_table(parts, monkeypatch):
             return kept[-1]
 
     monkeypatch.setattr(np.random, "default_rng", Recorded)
-    found = bootstrap_fractions(parts, draws=1, seed=3)
+    found = bootstrap_orthogonal_fractions(parts, draws=1, seed=3)
     monkeypatch.undo()
     groups = [parts, *(parts[4 * i : 4 * i + 4] for i in range(3))]
     for times, members, row in zip(kept, groups, found.itertuples(), strict=True):
         drawn = [part for part, n in zip(members, times[0], strict=True) for _ in range(n)]
-        table = tabulate_rejections(drawn, "sft")
+        table = tabulate_orthogonal_fractions(drawn, "sft")
         value = table.query(
-            "a == 'dpo' and module == 'global' and quantity == 'outside_direction_norm'"
+            "a == 'dpo' and level == 'global' and quantity == 'orthogonal_to_direction_norm'"
         )["value"].iloc[0]
         assert row.low == pytest.approx(row.high)
         assert row.low == pytest.approx(value)
@@ -69,15 +69,15 @@ def test_the_fraction_of_drawn_modules_is_that_of_the_table(parts, monkeypatch):
 
 def test_a_wider_confidence_gives_a_wider_interval_that_holds_the_value(parts):
     value = (
-        tabulate_rejections(parts, "sft")
-        .query("a == 'dpo' and module == 'global' and quantity == 'outside_direction_norm'")[
+        tabulate_orthogonal_fractions(parts, "sft")
+        .query("a == 'dpo' and level == 'global' and quantity == 'orthogonal_to_direction_norm'")[
             "value"
         ]
         .iloc[0]
     )
     widths = []
     for confidence in (0.5, 0.8, 0.95):
-        row = bootstrap_fractions(parts, confidence=confidence).iloc[0]
+        row = bootstrap_orthogonal_fractions(parts, confidence=confidence).iloc[0]
         assert row["low"] < value < row["high"]
         widths.append(row["high"] - row["low"])
     assert widths == sorted(widths)
@@ -88,8 +88,10 @@ def test_one_module_a_layer_has_an_interval_of_no_width():
     one, two = (
         adapter_from(n, deltas(i, ["layers.0.q", "layers.1.q"])) for i, n in enumerate("ab")
     )
-    found = bootstrap_fractions(map_modules(lambda c: rejections(c, "a", ()), [one, two]))
-    layers = found[found["module"] == "layer"]
+    found = bootstrap_orthogonal_fractions(
+        map_modules(lambda c: orthogonal_parts(c, "a", ()), [one, two])
+    )
+    layers = found[found["level"] == "layer"]
     assert (layers["low"] == layers["high"]).all()
 
 
@@ -113,12 +115,11 @@ def test_the_tables_keep_their_rows_and_gain_intervals(adapters):
         )
     assert found["accuracy"] is tables["accuracy"]
     cosine = found["cosine"].query("quantity == 'cosine'")
-    assert cosine.set_index("module")["low"].notna().to_dict() == {
-        m: m == "global" for m in cosine["module"]
-    }
-    rows = found["fraction"].query("quantity == 'outside_direction_norm'")
-    assert rows[rows["module"].isin(["global", "layer"])][["low", "high"]].notna().all(axis=None)
-    assert found["fraction"].query("quantity == 'outside_subspace_norm'")["low"].isna().all()
-    mean = found["angles"].query("module == 'mean' and quantity == 'entropy_rank'")
+    assert set(cosine["level"]) == {"global", "layer", "module", "mean", "median"}
+    assert (cosine["low"].notna() == (cosine["level"] == "global")).all()
+    rows = found["fraction"].query("quantity == 'orthogonal_to_direction_norm'")
+    assert rows[rows["level"].isin(["global", "layer"])][["low", "high"]].notna().all(axis=None)
+    assert found["fraction"].query("quantity == 'orthogonal_to_subspace_norm'")["low"].isna().all()
+    mean = found["angles"].query("level == 'mean' and quantity == 'entropy_rank'")
     assert (mean["low"] <= mean["value"]).all()
     assert (mean["value"] <= mean["high"]).all()

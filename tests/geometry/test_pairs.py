@@ -18,11 +18,14 @@ from finetune_geometry.geometry.pairs import (
     tabulate_pairs,
 )
 
+pytestmark = pytest.mark.usefixtures("frame")
+
 
 def table_of(adapters):
-    """Module rows by (a, b, module, quantity)."""
+    """Values by (a, b, the module's name or else the level, quantity)."""
     table = tabulate_pairs(map_modules(pair_moments, adapters))
-    return table.set_index(["a", "b", "module", "quantity"])["value"]
+    where = table["module"].where(table["level"] == "module", table["level"])
+    return table.set_index(["a", "b", where.rename("where"), "quantity"])["value"]
 
 
 def moments(*deltas):
@@ -199,5 +202,5 @@ def test_without_any_overlap_rounding_is_no_finding():
     inner = np.array([[1.0, 1e-17], [1e-17, 1.0]])
     left = np.array([[0.1, 1e-40], [1e-40, 0.1]])
     part = PairMoments("layers.0", 0, ("a", "b"), inner, left, 0.01, np.ones((2, 2)))
-    table = tabulate_pairs([part]).set_index(["module", "quantity"])["value"]
+    table = tabulate_pairs([part]).set_index(["level", "quantity"])["value"]
     assert table["global", "p"] > 0.9

@@ -10,14 +10,14 @@ from toy import toy_pool
 
 from finetune_geometry.geometry.prediction import (
     fit_common,
-    outside_fractions,
+    orthogonal_fractions,
     predicted_cosines,
     rollout_weights,
     visits,
 )
 from finetune_geometry.methods.rows import preference_pairs, row_lengths, row_order, unpaired_rows
 from finetune_geometry.settings.errors import UserError
-from finetune_geometry.settings.profiles import Method, Training
+from finetune_geometry.settings.sections import METHOD_SECTIONS, Training
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +28,7 @@ def pool() -> pd.DataFrame:
 
 def seen(pool: pd.DataFrame, method: str, order=None, **settings) -> np.ndarray | None:
     """Weights on the pool of a method that passes once over its rows, or sees those of `order`."""
-    made = Method(**settings)
+    made = METHOD_SECTIONS[method](**settings)
     rows = preference_pairs(pool) if method == "dpo" else unpaired_rows(pool, method, made)
     return rollout_weights(method, made, pool, rows, range(len(rows)) if order is None else order)
 
@@ -183,11 +183,11 @@ def test_what_cannot_be_predicted_says_what_to_do(pool):
     opposed = {"a": np.array([1.0, 0.0]), "b": np.array([0.0, -1.0])}
     with pytest.raises(UserError, match="one sign"):
         fit_common(opposed, ("a", "b"), 0.5)
-    rows = unpaired_rows(pool, "sft", Method())
+    rows = unpaired_rows(pool, "sft", METHOD_SECTIONS["sft"]())
     with pytest.raises(UserError, match="24 rows of a pool of 20"):
-        rollout_weights("sft", Method(), pool[:20], rows, [0])
+        rollout_weights("sft", METHOD_SECTIONS["sft"](), pool[:20], rows, [0])
     with pytest.raises(UserError, match="a pair of group 5 is not in the pool"):
-        rollout_weights("dpo", Method(), pool[:20], preference_pairs(pool), [0])
+        rollout_weights("dpo", METHOD_SECTIONS["dpo"](), pool[:20], preference_pairs(pool), [0])
 
 
 def test_a_method_that_met_no_rollout_with_weight_has_no_cosine():
@@ -196,7 +196,7 @@ def test_a_method_that_met_no_rollout_with_weight_has_no_cosine():
     assert list(zip(table["a"], table["b"], strict=True)) == [("sft", "rift")]
 
 
-def test_fractions_outside_are_those_of_the_cosines():
+def test_orthogonal_fractions_are_those_of_the_cosines():
     nan = float("nan")
     table = pd.DataFrame(
         [
@@ -207,7 +207,7 @@ def test_fractions_outside_are_those_of_the_cosines():
         ],
         columns=["a", "value", "low", "high"],
     )
-    found = outside_fractions(table)
+    found = orthogonal_fractions(table)
     assert found["value"].tolist() == pytest.approx([0.8, 0.8, 1.0, 0.0])
     assert found["low"].tolist()[:3] == pytest.approx([0.6, 0.6, 0.6])
     assert found["high"].tolist()[:3] == pytest.approx([1.0, 0.8, 1.0])
@@ -217,7 +217,7 @@ def test_fractions_outside_are_those_of_the_cosines():
 def test_lengths_of_the_rows_do_not_enter(pool):
     """They decide who shares a micro-batch, not who is seen."""
     training = Training(steps=3, batch_size=4, seed=7)
-    lengths = row_lengths(unpaired_rows(pool, "sft", Method())).max(1)
+    lengths = row_lengths(unpaired_rows(pool, "sft", METHOD_SECTIONS["sft"]())).max(1)
     assert len(set(lengths)) > 1
     counts = [visits(row_order(n, training), 24) for n in (lengths, lengths[::-1])]
     np.testing.assert_array_equal(*counts)

@@ -1,4 +1,4 @@
-"""Cosines, distances and rejections equal the dense ones and obey their symmetries."""
+"""Cosines, distances and orthogonal fractions equal the dense ones and obey their symmetries."""
 
 import itertools
 import threading
@@ -17,19 +17,23 @@ from finetune_geometry.deltas.lowrank import LowRankDelta, zero_delta
 from finetune_geometry.geometry import cores as cores_module
 from finetune_geometry.geometry.cores import compress, map_modules
 from finetune_geometry.geometry.similarity import (
-    COLUMNS,
     InnerProducts,
-    bootstrap_averages,
     bootstrap_global_cosine,
-    chance_outside,
+    chance_orthogonal_fraction,
     cosine_table,
     inner_products,
     orthogonal_fraction_table,
     plane,
+)
+from finetune_geometry.geometry.tidy import (
+    TIDY_COLUMNS,
+    bootstrap_averages,
     versus,
     with_averages,
 )
 from finetune_geometry.settings.errors import UserError
+
+pytestmark = pytest.mark.usefixtures("frame")
 
 MODULES = [module_name(layer, kind) for layer in range(3) for kind in ("q_proj", "o_proj")]
 
@@ -39,11 +43,11 @@ def adapters_of(rng, names=("sft", "rft", "dpo"), **shape):
 
 
 def pick(
-    table: pd.DataFrame, quantity: str, a: str, b: str, module: str = "global", **more
+    table: pd.DataFrame, quantity: str, a: str, b: str, where: str = "global", **more
 ) -> float:
-    rows = table[
-        (table.a == a) & (table.b == b) & (table.quantity == quantity) & (table.module == module)
-    ]
+    """The value of a pair; `where` is a level, or the name of a module."""
+    rows = table[(table.a == a) & (table.b == b) & (table.quantity == quantity)]
+    rows = rows[(rows.module == where) if where in MODULES else (rows.level == where)]
     for column, value in more.items():
         rows = rows[rows[column] == value]
     assert len(rows) == 1, rows
@@ -107,7 +111,7 @@ def test_cosines_norms_and_distances_equal_the_dense_ones(rng, family):
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_rejections_equal_the_dense_ones(rng, family):
+def test_orthogonal_fractions_equal_the_dense_ones(rng, family):
     ref, a = families(rng)[family]
     # A singular vector is known to eps * s_1 / s_k only, in the dense reference, too.
     k = 1 if family == "columns from 1e-8 to 1e8" else min(3, ref.r)
@@ -115,13 +119,13 @@ def test_rejections_equal_the_dense_ones(rng, family):
         [adapter_from("sft", {"m": ref}), adapter_from("dpo", {"m": a})], ks=[k]
     )
     x, y = dense(a), dense(ref)
-    off = x - np.sum(x * y) / np.sum(y * y) * y
+    orthogonal = x - np.sum(x * y) / np.sum(y * y) * y
     u, _, vt = np.linalg.svd(y)
     left, right = x - u[:, :k] @ (u[:, :k].T @ x), x - (x @ vt[:k].T) @ vt[:k]
     for side, quantity, residual in (
-        ("", "outside_direction", off),
-        ("left", "outside_subspace", left),
-        ("right", "outside_subspace", right),
+        ("", "orthogonal_to_direction", orthogonal),
+        ("left", "orthogonal_to_subspace", left),
+        ("right", "orthogonal_to_subspace", right),
     ):
         wanted = np.linalg.norm(residual) / np.linalg.norm(x)
         got = pick(table, f"{quantity}_norm", "dpo", "sft", side=side)
@@ -131,13 +135,13 @@ def test_rejections_equal_the_dense_ones(rng, family):
 
 def test_every_level_is_that_of_the_stacked_matrices(rng):
     sft, rft, _ = adapters = adapters_of(rng)
-    cosines, off = cosine_table(adapters), orthogonal_fraction_table(adapters, ks=[2])
+    cosines, orthogonal = cosine_table(adapters), orthogonal_fraction_table(adapters, ks=[2])
     levels = {"global": MODULES, **{m: [m] for m in MODULES}}
     for module, members in levels.items():
         x, y = stacked(rft, members), stacked(sft, members)
         assert pick(cosines, "cosine", "sft", "rft", module) == pytest.approx(cos(x, y), abs=1e-12)
         residual = np.linalg.norm(x - (x @ y) / (y @ y) * y) / np.linalg.norm(x)
-        got = pick(off, "outside_direction_norm", "rft", "sft", module)
+        got = pick(orthogonal, "orthogonal_to_direction_norm", "rft", "sft", module)
         assert got == pytest.approx(residual, abs=1e-12)
     for layer in range(3):
         members = MODULES[2 * layer : 2 * layer + 2]
@@ -152,18 +156,22 @@ def test_every_level_is_that_of_the_stacked_matrices(rng):
 def test_fraction_off_the_direction_is_the_sine_of_the_global_angle(rng):
     adapters = adapters_of(rng)
     c = pick(cosine_table(adapters), "cosine", "sft", "dpo")
-    off = orthogonal_fraction_table(adapters, ks=[2])
-    assert pick(off, "outside_direction_norm", "dpo", "sft") == pytest.approx(np.sqrt(1 - c**2))
+    orthogonal = orthogonal_fraction_table(adapters, ks=[2])
+    assert pick(orthogonal, "orthogonal_to_direction_norm", "dpo", "sft") == pytest.approx(
+        np.sqrt(1 - c**2)
+    )
 
 
 def test_a_fraction_too_small_for_the_cosine_is_still_exact(rng):
-    """At 1e-9 off the direction the fp64 cosine is exactly 1, and sqrt(1 - cos^2) is noise."""
+    """At 1e-9 from the direction the fp64 cosine is exactly 1, and sqrt(1 - cos^2) is noise."""
     sft, other = adapters_of(rng, names=("sft", "dpo"))
     near = adapter_from("near", {m: sft[m] + 1e-9 * other[m] for m in MODULES})
     x, y = stacked(other), stacked(sft)
     wanted = 1e-9 * np.linalg.norm(x - (x @ y) / (y @ y) * y) / np.linalg.norm(y)
-    off = orthogonal_fraction_table([sft, near], ks=[2])
-    assert pick(off, "outside_direction_norm", "near", "sft") == pytest.approx(wanted, rel=1e-5)
+    orthogonal = orthogonal_fraction_table([sft, near], ks=[2])
+    assert pick(orthogonal, "orthogonal_to_direction_norm", "near", "sft") == pytest.approx(
+        wanted, rel=1e-5
+    )
 
 
 def framed(deltas):
@@ -205,13 +213,13 @@ def test_factors_that_would_lose_digits_are_left_to_the_frame(rng, what):
 
 def test_workers_form_frames_side_by_side(rng, monkeypatch):
     """Two threads meet inside the decomposition: neither waits for a lock that the other holds."""
-    meeting, alone = threading.Barrier(2, timeout=20), cores_module._r_factor
+    meeting, alone = threading.Barrier(2, timeout=20), cores_module.r_factor
 
     def in_company(rows):
         meeting.wait()
         return alone(rows)
 
-    monkeypatch.setattr(cores_module, "_r_factor", in_company)
+    monkeypatch.setattr(cores_module, "r_factor", in_company)
     found = map_modules(lambda cores: len(cores.left), adapters_of(rng), workers=2)
     assert found == [3] * len(MODULES)
 
@@ -264,10 +272,10 @@ def test_base_is_a_point_at_distance_norm_without_a_direction(rng):
     )
     assert pick(table, "undefined_cosine", "base", "sft") == 0.0
     assert table.query("quantity == 'cosine' and (a == 'base' or b == 'base')").empty
-    off = orthogonal_fraction_table([base, sft, rft], ks=[2])
-    assert pick(off, "undefined_fraction", "base", "sft") == 0.0
+    orthogonal = orthogonal_fraction_table([base, sft, rft], ks=[2])
+    assert pick(orthogonal, "undefined_orthogonal_fraction", "base", "sft") == 0.0
     assert np.isfinite(table["value"]).all()
-    assert np.isfinite(off["value"]).all()
+    assert np.isfinite(orthogonal["value"]).all()
 
 
 def test_one_untouched_module_leaves_the_others_alone(rng):
@@ -333,11 +341,14 @@ def test_bootstrap_intervals_are_those_of_the_binomial(confidence, wanted):
     (whole,) = bootstrap_global_cosine(parts, **options).itertuples()
     table = with_averages(
         pd.DataFrame(
-            [("a", "b", p.module, -1, "cosine", c) for p, c in zip(parts, agree, strict=True)],
-            columns=COLUMNS,
+            [
+                ("a", "b", "module", p.module, -1, "cosine", c)
+                for p, c in zip(parts, agree, strict=True)
+            ],
+            columns=TIDY_COLUMNS,
         )
     )
-    averages = bootstrap_averages(table, **options).set_index("module")
+    averages = bootstrap_averages(table, **options).set_index("level")
     for found in (whole, averages.loc["mean"]):
         assert found.low == pytest.approx(low, abs=1.01 / n)
         assert found.high == pytest.approx(high, abs=1.01 / n)
@@ -347,10 +358,10 @@ def test_bootstrap_intervals_are_those_of_the_binomial(confidence, wanted):
 def test_the_interval_of_a_median_is_that_of_the_order_statistics(confidence, wanted):
     """The median of 99 draws is at most the k-th value if 50 of them are: Binomial(99, k / 99)."""
     n = 99
-    rows = [("a", "b", f"m.{i}", -1, "angle", float(i)) for i in range(1, n + 1)]
-    table = with_averages(pd.DataFrame(rows, columns=COLUMNS))
+    rows = [("a", "b", "module", f"m.{i}", -1, "angle", float(i)) for i in range(1, n + 1)]
+    table = with_averages(pd.DataFrame(rows, columns=TIDY_COLUMNS))
     options = {"draws": 4000} | ({} if confidence is None else {"confidence": confidence})
-    median = bootstrap_averages(table, **options).set_index("module").loc["median"]
+    median = bootstrap_averages(table, **options).set_index("level").loc["median"]
     ks = np.arange(1, n + 1)
     at_most = scipy.stats.binom.sf(n // 2, n, ks / n)
     for found, tail in ((median["low"], (1 - wanted) / 2), (median["high"], (1 + wanted) / 2)):
@@ -363,23 +374,26 @@ def test_the_interval_of_a_median_is_that_of_the_order_statistics(confidence, wa
 def test_versus_finds_the_pair_in_either_order(rng):
     sft, rft, dpo = adapters_of(rng)
     table = cosine_table([zero_adapter(sft), rft, sft, dpo])
-    names = ["base", "rft", "sft", "dpo"]
-    rows = versus(table, "sft", among=names).query("quantity == 'cosine' and module == 'global'")
+    names = ["rft", "sft", "dpo"]
+    rows = versus(table, "sft", among=names).query("quantity == 'cosine' and level == 'global'")
     assert sorted(rows["other"]) == ["dpo", "rft"]
     by_name = rows.set_index("other")["value"]
     assert by_name["rft"] == pick(table, "cosine", "rft", "sft")
     assert by_name["dpo"] == pick(table, "cosine", "sft", "dpo")
     assert set(versus(table, "sft", among=["sft", "dpo"])["other"]) == {"dpo"}
+    assert set(versus(table, "base", among=["rft"])["quantity"]) == {
+        "distance", "norm", "undefined_cosine",
+    }  # fmt: skip
     with pytest.raises(UserError, match="no reference 'ppo'"):
         versus(table, "ppo", among=names)
 
 
 def test_averages_get_the_interval_of_a_resampling_of_modules():
     values = np.random.default_rng(1).normal(2.0, 1.0, 400)
-    rows = [("a", "b", f"m.{i}", i // 4, "angle", v) for i, v in enumerate(values)]
-    rows += [("a", "c", f"m.{i}", i // 4, "angle", 3.0) for i in range(5)]
-    table = with_averages(pd.DataFrame(rows, columns=COLUMNS))
-    found = bootstrap_averages(table, confidence=0.95).set_index(["b", "module"])
+    rows = [("a", "b", "module", f"m.{i}", i // 4, "angle", v) for i, v in enumerate(values)]
+    rows += [("a", "c", "module", f"m.{i}", i // 4, "angle", 3.0) for i in range(5)]
+    table = with_averages(pd.DataFrame(rows, columns=TIDY_COLUMNS))
+    found = bootstrap_averages(table, confidence=0.95).set_index(["b", "level"])
     assert len(found) == 4
     mean, half = found.loc["b", "mean"], 1.96 * values.std() / np.sqrt(400)
     assert mean["value"] == pytest.approx(values.mean())
@@ -409,7 +423,7 @@ def test_plane_says_what_it_leaves_out(rng):
 
 
 @pytest.mark.parametrize("side", ["left", "right"])
-def test_chance_outside_a_subspace_is_what_random_deltas_show(side):
+def test_chance_of_the_subspace_fraction_is_what_random_deltas_show(side):
     rng = np.random.default_rng(0)
     shapes = {"m.0": (30, 10), "m.1": (10, 20)}
     energies = []
@@ -419,8 +433,10 @@ def test_chance_outside_a_subspace_is_what_random_deltas_show(side):
             for n in ("sft", "dpo")
         ]
         table = orthogonal_fraction_table(pair, ks=[4])
-        energies.append(pick(table, "outside_subspace_energy", "dpo", "sft", side=side))
-    assert np.mean(energies) == pytest.approx(chance_outside(shapes, 4, side=side) ** 2, abs=0.02)
+        energies.append(pick(table, "orthogonal_to_subspace_energy", "dpo", "sft", side=side))
+    assert np.mean(energies) == pytest.approx(
+        chance_orthogonal_fraction(shapes, 4, side=side) ** 2, abs=0.02
+    )
 
 
 def test_memory_does_not_grow_with_the_layers(rng):

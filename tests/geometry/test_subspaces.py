@@ -29,6 +29,8 @@ from finetune_geometry.geometry.subspaces import (
 )
 from finetune_geometry.settings.errors import UserError
 
+pytestmark = pytest.mark.usefixtures("frame")
+
 
 @pytest.fixture
 def rng():
@@ -63,7 +65,9 @@ def table_of(one, two, ks) -> pd.DataFrame:
 
 
 def pick(table, quantity, side, k, module="m.0"):
-    rows = table.query("quantity == @quantity and side == @side and k == @k and module == @module")
+    level = module if module in ("mean", "median") else "module"
+    rows = table.query("quantity == @quantity and side == @side and k == @k and level == @level")
+    rows = rows[rows["module"] == (module if level == "module" else "")]
     assert len(rows) == 1, rows
     return float(rows["value"].iloc[0])
 
@@ -314,7 +318,7 @@ def test_chance_table_has_every_level_and_shared_a_only_moves_the_right_side():
 
     def level(table, side):
         row = table.query(
-            "pooled == 'median' and side == @side and quantity == 'angle_smallest' and k == 2"
+            "level == 'median' and side == @side and quantity == 'angle_smallest' and k == 2"
         )
         assert len(row) == 1
         assert (row["low"] <= row["value"]).all()
@@ -323,7 +327,7 @@ def test_chance_table_has_every_level_and_shared_a_only_moves_the_right_side():
 
     assert level(shared, "left") == pytest.approx(level(apart, "left"), abs=4)
     assert level(shared, "right") < level(apart, "right") - 20
-    glob = shared.query("pooled == 'global'")
+    glob = shared.query("level == 'global'")
     assert glob["quantity"].tolist() == ["cosine"]
     assert glob["low"].iloc[0] < 0 < glob["high"].iloc[0]
 
@@ -332,16 +336,16 @@ def test_chance_table_has_every_level_and_shared_a_only_moves_the_right_side():
 def test_modules_draw_their_chance_apart(shared_a):
     """The spread of a mean of independent modules shrinks as 1 / sqrt(their number)."""
 
-    def spread(modules, pooled):
+    def spread(modules, level):
         shapes = {f"model.layers.{i}.q_proj": (40, 30) for i in range(modules)}
         table = chance_table(shapes, [1], r=4, draws=400, seed=0, shared_a=shared_a)
-        row = table.query("pooled == @pooled and quantity == 'cosine'").iloc[0]
+        row = table.query("level == @level and quantity == 'cosine'").iloc[0]
         return row["high"] - row["low"]
 
-    for pooled in ("global", "mean"):
-        assert spread(1, pooled) / spread(25, pooled) == pytest.approx(5, rel=0.2)
-    for pooled in ("module", "layer"):  # one module each
-        assert spread(1, pooled) / spread(25, pooled) == pytest.approx(1, rel=0.2)
+    for level in ("global", "mean"):
+        assert spread(1, level) / spread(25, level) == pytest.approx(5, rel=0.2)
+    for level in ("module", "layer"):  # one module each
+        assert spread(1, level) / spread(25, level) == pytest.approx(1, rel=0.2)
 
 
 @pytest.mark.parametrize("k", [0, 9])

@@ -1,20 +1,29 @@
 """Each objective against hand-computed values, its gradient weight, and its limits."""
 
+import inspect
 import math
 
 import pytest
 import torch
 from torch import Tensor
 
-from finetune_geometry.methods import losses
-from finetune_geometry.methods.trainers import VARIANTS, token_loss
-from finetune_geometry.settings.profiles import Method
+from finetune_geometry.methods import losses, rows
+from finetune_geometry.methods.trainers import token_loss
+from finetune_geometry.settings.errors import UserError
+from finetune_geometry.settings.objectives import OBJECTIVES
+from finetune_geometry.settings.sections import METHOD_SECTIONS
 
 # Two rows of three tokens: a right one with probabilities 1/2, 1/4 and a wrong one with 1/8.
 PROBABILITIES = torch.tensor([[0.5, 0.25, 1.0], [0.125, 1.0, 1.0]], dtype=torch.float64)
 MASK = torch.tensor([[1, 1, 0], [1, 0, 0]], dtype=torch.bool)
 REWARD = torch.tensor([1.0, 0.0], dtype=torch.float64)
 LOG2 = math.log(2)
+VARIANTS = [
+    pytest.param(name, variant, id=f"{name}-{variant.name}")
+    for name, objective in OBJECTIVES.items()
+    for variant in objective.variants
+]
+UNPAIRED = [case for case in VARIANTS if not OBJECTIVES[case.values[0]].paired]
 
 
 def log_probs() -> Tensor:
@@ -202,29 +211,84 @@ def test_dpo_does_not_change_when_reference_and_policy_move_together():
     torch.testing.assert_close(moved, losses.dpo(a, b, c, d, 0.1))
 
 
-@pytest.mark.parametrize(
-    ("method", "variant"), [(m, v) for m in VARIANTS if m != "dpo" for v in VARIANTS[m]]
-)
-def test_every_variant_trains_with_its_objective_and_is_silent_off_the_mask(batch, method, variant):
+#: What each variant of the book is, as a function of (log_probs, mask, weight, reference).
+EXPECTED = {
+    ("sft", "paper"): lambda p, m, w, r: losses.sft(p),
+    ("rft", "paper"): lambda p, m, w, r: losses.rft(p, w),
+    ("rft", "distinct"): lambda p, m, w, r: losses.rft(p, w),
+    ("dft", "paper"): lambda p, m, w, r: losses.dft(p),
+    ("rift", "paper"): lambda p, m, w, r: losses.rift(p, w, 0.3),
+    ("rift", "published"): lambda p, m, w, r: losses.rift_published(p, m, w, -0.7),
+    ("offline_grpo", "paper"): lambda p, m, w, r: losses.offline_grpo(p, w),
+    ("offline_grpo", "krafton"): lambda p, m, w, r: losses.offline_grpo_krafton(p, r, m, w, 0.9),
+}
+
+
+@pytest.mark.parametrize(("method", "variant"), EXPECTED)
+def test_every_variant_trains_with_its_own_loss(batch, method, variant):
     log_probs, mask = batch
-    weight = torch.tensor([1.0, 0, 1, 0]).double()
-    settings = Method(
-        variant=variant, reward_lambda=0.3, negative_reward=-0.7, kl=0.9, bias=0.1, beta=0.1
-    )
-    reference = log_probs - 0.5 * mask
-    expected = {
-        ("sft", "paper"): lambda: losses.sft(log_probs),
-        ("rft", "paper"): lambda: losses.rft(log_probs, weight),
-        ("rft", "distinct"): lambda: losses.rft(log_probs, weight),
-        ("dft", "paper"): lambda: losses.dft(log_probs),
-        ("rift", "paper"): lambda: losses.rift(log_probs, weight, 0.3),
-        ("rift", "published"): lambda: losses.rift_published(log_probs, mask, weight, -0.7),
-        ("offline_grpo", "paper"): lambda: losses.offline_grpo(log_probs, weight),
-        ("offline_grpo", "krafton"): lambda: losses.offline_grpo_krafton(
-            log_probs, reference, mask, weight, 0.9
-        ),
-    }[method, variant]()
+    weight, reference = torch.tensor([1.0, 0, 1, 0]).double(), log_probs - 0.5 * mask
+    constants = {"reward_lambda": 0.3, "negative_reward": -0.7, "kl": 0.9, "bias": 0.1}
+    own = {name: constants[name] for name in OBJECTIVES[method].constants}
+    settings = METHOD_SECTIONS[method](variant=variant, **own)
     found = token_loss(method, settings)(log_probs, mask, weight, lambda: reference)
-    assert torch.equal(found, expected)
+    assert torch.equal(found, EXPECTED[method, variant](log_probs, mask, weight, reference))
+
+
+@pytest.mark.parametrize(("method", "variant"), UNPAIRED)
+def test_every_loss_is_silent_off_the_mask(batch, method, variant):
+    log_probs, mask = batch
+    settings = METHOD_SECTIONS[method](variant=variant.name)
+    weight = torch.tensor([1.0, 0, 1, 0]).double()
+    found = token_loss(method, settings)(log_probs, mask, weight, lambda: log_probs - 0.5 * mask)
     assert found.shape == log_probs.shape
     assert found[~mask].abs().max() == 0
+
+
+# The table of objectives against the functions that it names.
+
+
+@pytest.mark.parametrize(("method", "variant"), VARIANTS)
+def test_the_table_agrees_with_the_signatures(method, variant):
+    constants = set(OBJECTIVES[method].constants)
+    assert tuple(inspect.signature(getattr(losses, variant.loss)).parameters) == variant.takes
+    weight = inspect.signature(getattr(rows, variant.weight)).parameters
+    assert tuple(weight) == ("rows", *variant.weight_takes)
+    assert set(variant.weight_takes) <= constants
+    tensors = {"log_probs", "reference_log_probs", "mask", "reward", "advantage"}
+    tensors |= {"chosen", "rejected", "reference_chosen", "reference_rejected"}
+    assert set(variant.takes) - tensors <= constants
+    assert variant.needs_reference == any("reference" in name for name in variant.takes)
+
+
+@pytest.mark.parametrize("method", OBJECTIVES)
+def test_every_constant_is_taken_by_a_variant(method):
+    variants = OBJECTIVES[method].variants
+    taken = {name for v in variants for name in (*v.takes, *v.weight_takes)}
+    assert set(OBJECTIVES[method].constants) <= taken
+    assert len({v.name for v in variants}) == len(variants)
+
+
+@pytest.mark.parametrize(("method", "variant"), UNPAIRED)
+def test_the_pull_of_the_table_is_the_gradient_weight_of_the_loss(method, variant):
+    """... and where the table has none, the weight hangs on the probability of the token."""
+    settings = METHOD_SECTIONS[method](variant=variant.name)
+    row_weights = torch.tensor([1.0, 0.0]).double()
+    found = []
+    for factor in (1.0, 0.5):
+        leaf = (factor * PROBABILITIES).log().requires_grad_()
+        loss = token_loss(method, settings)(leaf, MASK, row_weights, PROBABILITIES.log)
+        found.append(weights(loss, leaf)[MASK])
+    if variant.pull is None:
+        assert not torch.allclose(*found)
+    else:
+        right, wrong = (float(variant.pull(w, settings)) for w in (1.0, 0.0))
+        for one in found:
+            check_close(one, [right, right, wrong])
+
+
+def test_an_unknown_variant_is_told_in_one_line():
+    with pytest.raises(UserError) as caught:
+        token_loss("rft", METHOD_SECTIONS["rft"](variant="papr"))
+    wanted = "unknown variant 'papr': methods.rft.variant: use one of paper, distinct"
+    assert str(caught.value) == wanted

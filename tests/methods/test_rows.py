@@ -21,7 +21,9 @@ from finetune_geometry.methods.rows import (
 from finetune_geometry.methods.trainers import RowCollator
 from finetune_geometry.runs.keys import rows_hash
 from finetune_geometry.settings.errors import UserError
-from finetune_geometry.settings.profiles import METHODS, Method, load_profile
+from finetune_geometry.settings.objectives import METHODS
+from finetune_geometry.settings.profiles import load_profile
+from finetune_geometry.settings.sections import METHOD_SECTIONS
 
 UNPAIRED = [method for method in METHODS if method != "dpo"]
 
@@ -34,7 +36,7 @@ def pool():
 
 @pytest.mark.parametrize("method", UNPAIRED)
 def test_every_unpaired_objective_has_all_rows_in_the_same_order(pool, method):
-    rows = unpaired_rows(pool, method, Method())
+    rows = unpaired_rows(pool, method, METHOD_SECTIONS[method]())
     assert len(rows) == len(pool)
     for row, (_, source) in zip(rows.itertuples(), pool.iterrows(), strict=True):
         prompt, completion = list(source["prompt_ids"]), list(source["completion_ids"])
@@ -43,14 +45,22 @@ def test_every_unpaired_objective_has_all_rows_in_the_same_order(pool, method):
         assert row.labels[-1] == 1  # the end of the text is learnt too
 
 
+def weight_of(pool, method, **own):
+    return unpaired_rows(pool, method, METHOD_SECTIONS[method](**own))["weight"].to_numpy()
+
+
 def test_weights_are_what_each_objective_needs(pool):
     reward = pool["reward"].to_numpy()
     for method in ("sft", "rft", "dft", "rift"):
-        assert unpaired_rows(pool, method, Method())["weight"].tolist() == reward.tolist()
-    paper = unpaired_rows(pool, "offline_grpo", Method())["weight"].to_numpy()
+        assert weight_of(pool, method).tolist() == reward.tolist()
+    paper = unpaired_rows(pool, "offline_grpo", METHOD_SECTIONS["offline_grpo"]())[
+        "weight"
+    ].to_numpy()
     np.testing.assert_allclose(paper[:8], [0.1] * 4 + [0.35, -0.65, 0.35, 0.35], atol=1e-15)
     np.testing.assert_allclose(paper[8:12], 0.1)  # wrong answers, imitated
-    krafton = unpaired_rows(pool, "offline_grpo", Method(variant="krafton"))["weight"].to_numpy()
+    krafton = unpaired_rows(
+        pool, "offline_grpo", METHOD_SECTIONS["offline_grpo"](variant="krafton")
+    )["weight"].to_numpy()
     np.testing.assert_allclose(krafton[:8], [0.1] * 4 + [0.25, -0.75, 0.25, 0.25], atol=1e-15)
     np.testing.assert_allclose(krafton[8:12], 0)
 
@@ -68,7 +78,7 @@ def test_distinct_rewards_count_a_text_once_in_its_group(pool):
     sums = [distinct[pool["group"] == group].sum() for group in range(len(REWARDS))]
     assert sums == [min(1, count) for count in right]  # gold texts are all the same
     assert (distinct <= pool["reward"]).all()
-    rows = unpaired_rows(pool, "rft", Method(variant="distinct"))
+    rows = unpaired_rows(pool, "rft", METHOD_SECTIONS["rft"](variant="distinct"))
     assert rows["weight"].tolist() == distinct.tolist()
 
 
@@ -115,10 +125,10 @@ def test_pairs_do_not_depend_on_the_labels_of_the_rows(pool):
 def test_one_rollout_a_prompt_is_refused_where_a_contrast_is_needed(pool):
     single = pool.groupby("group").head(1)
     with pytest.raises(UserError, match=r"K = 1.*offline_grpo.*rollouts\.k"):
-        unpaired_rows(single, "offline_grpo", Method())
+        unpaired_rows(single, "offline_grpo", METHOD_SECTIONS["offline_grpo"]())
     with pytest.raises(UserError, match=r"K = 1.*dpo.*rollouts\.k"):
         preference_pairs(single)
-    assert len(unpaired_rows(single, "sft", Method())) == len(single)
+    assert len(unpaired_rows(single, "sft", METHOD_SECTIONS["sft"]())) == len(single)
 
 
 def test_no_mixed_group_is_refused(pool):
@@ -143,7 +153,7 @@ def test_the_hash_sees_tokens_rewards_and_order(pool):
 
 
 def test_the_hash_of_training_rows_sees_their_tokens(pool):
-    rows = unpaired_rows(pool, "sft", Method())
+    rows = unpaired_rows(pool, "sft", METHOD_SECTIONS["sft"]())
     other = rows.copy()
     other.at[3, "input_ids"] = [7, *other.at[3, "input_ids"][1:]]
     unlearnt = rows.copy()

@@ -26,7 +26,7 @@ from finetune_geometry.models.loading import load_model
 from finetune_geometry.rollouts.pool import load_rollouts
 from finetune_geometry.runs import keys
 from finetune_geometry.settings.errors import UserError
-from finetune_geometry.settings.profiles import METHODS
+from finetune_geometry.settings.objectives import METHODS
 
 
 @pytest.fixture(autouse=True)
@@ -396,7 +396,7 @@ import os, signal, sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
 from toy import toy_run
-from finetune_geometry import training
+from finetune_geometry.methods import training
 
 class Killed(training.Watch):
     def on_step_end(self, args, state, control, **kwargs):
@@ -411,7 +411,7 @@ training.train(toy_run(Path(sys.argv[2])), "rift")
 
 def test_a_killed_process_leaves_what_the_next_one_goes_on_from(trained, toy_model, capsys):
     _, adapters, _ = trained
-    command = [sys.executable, "-c", KILLED, str(Path(__file__).parent), str(toy_model)]
+    command = [sys.executable, "-c", KILLED, str(Path(__file__).parents[1]), str(toy_model)]
     done = subprocess.run(command, capture_output=True, text=True, env=dict(os.environ))
     assert done.returncode == -signal.SIGKILL, done.stderr
     run = toy_run(toy_model)

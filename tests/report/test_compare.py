@@ -496,7 +496,7 @@ def test_k_may_be_the_rank_that_two_of_three_have():
 @pytest.mark.parametrize(
     ("order", "drawn"),
     [
-        (("sft", "idle", "far"), {"cosine", "distance", "depth", "angles", "outside"}),
+        (("sft", "idle", "far"), {"cosine", "distance", "depth", "angles", "orthogonal_fraction"}),
         (("idle", "sft", "far"), {"cosine", "distance"}),
         (("idle", "idle2"), {"distance"}),
     ],

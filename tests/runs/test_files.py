@@ -123,7 +123,7 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 
-from finetune_geometry.files import atomic_directory
+from finetune_geometry.runs.files import atomic_directory
 
 # Audit hooks see every call that changes the disk, also those inside shutil, before it happens.
 WATCHED = {"os.mkdir", "os.rename", "os.rmdir", "os.remove", "shutil.rmtree", "open"}

@@ -12,6 +12,7 @@ import pytest
 from finetune_geometry.problems.problem import Problem
 from finetune_geometry.runs import keys
 from finetune_geometry.runs.keys import adapter_origin, answers_key, content_sha256, rollouts_key
+from finetune_geometry.settings.objectives import OBJECTIVES
 from finetune_geometry.settings.profiles import load_profile
 
 PROBLEMS = [Problem(f"p{i}", f"question {i}", f"so {i}", str(i), 2) for i in range(3)]
@@ -117,9 +118,13 @@ CHANGES = [
     *(
         ("origin", f"methods.sft.{name}")
         for name in (
-            *("variant", "beta", "reward_lambda", "negative_reward", "bias", "kl", "steps"),
-            *("batch_size", "micro_batch_size", "learning_rate", "seed"),
+            *("variant", "steps", "batch_size", "micro_batch_size", "learning_rate", "seed"),
         )
+    ),
+    *(
+        ("origin", f"methods.{method}.{name}")
+        for method, objective in OBJECTIVES.items()
+        for name in objective.constants
     ),
 ]
 
@@ -139,14 +144,18 @@ def test_each_setting_that_decides_changes_the_key(folder, key, change):
         "methods.sft.variant": "other",
     }
     value = values.get(change, 64)
-    assert KEYS[key](folder, {change: value}) != KEYS[key](folder)
-    assert KEYS[key](folder, {change: value}) == KEYS[key](folder, {change: value})
+    options = {"method": change.split(".")[1]} if change.startswith("methods.") else {}
+    before, *after = (KEYS[key](folder, c, **options) for c in ({}, *[{change: value}] * 2))
+    assert before != after[0]
+    assert after[0] == after[1]
 
 
 def test_no_setting_was_forgotten_above():
     """A setting that is added must be tried, or named among those that decide nothing."""
     held = load_profile("smoke").flat()
     sections = ("lora.", "training.", "methods.sft.", "rollouts.")
+    constants = {f"methods.{m}.{name}" for m, o in OBJECTIVES.items() for name in o.constants}
+    assert constants <= held.keys()
     untried = {name for name in held if name.startswith(sections)} - {name for _, name in CHANGES}
     afterwards = {"rollouts.prompts", "rollouts.heldout_prompts"}  # they divide what is sampled
     assert untried == afterwards | {f"training.{name}" for name in keys.WRITING}
@@ -230,9 +239,9 @@ def test_only_its_own_models_decide_a_key(folder):
 
 SCRIPT = """
 import sys
-from finetune_geometry import keys
-from finetune_geometry.problems import Problem
-from finetune_geometry.profiles import load_profile
+from finetune_geometry.problems.problem import Problem
+from finetune_geometry.runs import keys
+from finetune_geometry.settings.profiles import load_profile
 assert "torch" not in sys.modules
 folder = sys.argv[1]
 models = {f"model.{name}": f"{folder}/{name}" for name in ("base", "teacher")}

@@ -12,9 +12,12 @@ import pytest
 
 from finetune_geometry.runs import reads
 from finetune_geometry.runs.records import Run
-from finetune_geometry.settings.profiles import METHODS, Profile, Training, load_profile
+from finetune_geometry.settings.objectives import METHODS
+from finetune_geometry.settings.profiles import Profile, load_profile
+from finetune_geometry.settings.sections import Training
 
 TRAINING = [field.name for field in dataclasses.fields(Training)]
+CONSTANTS = ["methods.rift.reward_lambda", "methods.rift.negative_reward"]
 SHARED = ["steps", "batch_size", "micro_batch_size", "learning_rate", "seed"]
 
 
@@ -33,7 +36,8 @@ def watching(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (lambda p: (p.lora, p.methods, p.methods["dpo"], p.training_of("sft")), []),
         (lambda p: getattr(p.problems, "test"), ["problems.test"]),  # noqa: B009
         (lambda p: p.methods["dpo"].beta, ["methods.dpo.beta"]),
-        (lambda p: [m.kl for m in p.methods.values()], [f"methods.{m}.kl" for m in METHODS]),
+        (lambda p: [m.steps for m in p.methods.values()], [f"methods.{m}.steps" for m in METHODS]),
+        (lambda p: p.methods["rift"].constants, CONSTANTS),
         (lambda p: p.training_of("dpo").warmup_ratio, ["training.warmup_ratio"]),
         (lambda p: p.training_of("rft").seed, ["training.seed", "methods.rft.seed"]),
         (

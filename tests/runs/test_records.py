@@ -31,7 +31,7 @@ def names(folder: Path) -> list[str]:
 
 
 def test_project_root_is_the_checkout() -> None:
-    assert (project_root() / "src" / "finetune_geometry" / "records.py").is_file()
+    assert (project_root() / "src" / "finetune_geometry" / "runs" / "records.py").is_file()
 
 
 @pytest.mark.parametrize("name", ["geometry/cosine.csv", "rollouts/rollouts.parquet"])

@@ -9,8 +9,8 @@ import pytest
 import yaml
 
 from finetune_geometry.settings.errors import UserError
+from finetune_geometry.settings.objectives import METHODS, OBJECTIVES
 from finetune_geometry.settings.profiles import (
-    METHODS,
     PROFILES,
     load_profile,
     parse_overrides,
@@ -84,6 +84,15 @@ def test_a_method_replaces_shared_training_values() -> None:
     assert profile.training_of("sft") == profile.training
 
 
+def test_a_method_has_the_constants_of_its_objective_and_no_other() -> None:
+    profile = load_profile("tiny")
+    for name, objective in OBJECTIVES.items():
+        assert profile.methods[name].constants == dict(objective.constants)
+        assert profile.methods[name].variant == objective.variants[0].name == "paper"
+    changed = load_profile("tiny", {"methods.rift.reward_lambda": "0.25"}).methods["rift"]
+    assert changed.constants == {"reward_lambda": 0.25, "negative_reward": -0.2}
+
+
 def test_profiles_cannot_be_changed() -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
         load_profile("tiny").training.steps = 3  # type: ignore[misc]
@@ -98,6 +107,7 @@ def test_profiles_cannot_be_changed() -> None:
         ("tiny", {"trainning.steps": 1}, ["trainning", "'training'"]),
         ("tiny", {"methods.dpoo.beta": 1}, ["dpoo", "'dpo'"]),
         ("tiny", {"methods.dpo.bta": 1}, ["methods.dpo.bta", "'beta'"]),
+        ("tiny", {"methods.sft.beta": 1}, ["unknown key 'methods.sft.beta'", "valid names"]),
         ("tiny", {"methods": 3}, ["methods", "section"]),
         ("tiny", {"training.steps": 1.5}, ["training.steps", "1.5", "whole number"]),
         ("tiny", {"training.steps": "many"}, ["training.steps", "many", "whole number"]),

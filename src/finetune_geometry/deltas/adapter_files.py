@@ -190,6 +190,7 @@ class TensorFiles:
     """The tensors of some safetensors files, read one at a time."""
 
     def __init__(self, files: Sequence[Path]) -> None:
+        import ml_dtypes  # noqa: F401  teaches numpy bf16
         from safetensors import SafetensorError, safe_open
 
         self._where: dict[str, Any] = {}
@@ -197,8 +198,7 @@ class TensorFiles:
         self.dtypes: dict[str, str] = {}
         for path in files:
             try:
-                # "pt", as numpy has no bf16.
-                handle = safe_open(path, framework="pt")
+                handle = safe_open(path, framework="np", backend="pread")
                 names = list(handle.keys())
             except (SafetensorError, OSError) as error:
                 if _is_pointer(path):
@@ -226,7 +226,7 @@ class TensorFiles:
             raise UserError(
                 f"{name} is {self.dtypes[name]}: {path}: save the factors as fp32, fp16 or bf16"
             )
-        values: NDArray[np.float64] = handle.get_tensor(name).double().numpy()
+        values: NDArray[np.float64] = handle.get_tensor(name).astype(np.float64)
         if not np.isfinite(values).all():
             bad = "NaN" if np.isnan(values).any() else "inf"
             raise UserError(f"{bad} in {name}: {path}: the training diverged or the file is broken")
@@ -236,8 +236,8 @@ class TensorFiles:
         """Whether a tensor holds the same numbers in `other`, be it in another type."""
         one, two = (files._where[name][0].get_tensor(name) for files in (self, other))
         if one.dtype != two.dtype:
-            one, two = one.double(), two.double()
-        return bool(one.equal(two))
+            one, two = one.astype(np.float64), two.astype(np.float64)
+        return np.array_equal(one, two)
 
 
 def _is_pointer(path: Path) -> bool:

@@ -8,7 +8,7 @@ rules. Neither knows a claim itself.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -16,12 +16,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import yaml
+from pydantic.dataclasses import dataclass
 
 from finetune_geometry.evaluation.judging import Number, read_condition
 from finetune_geometry.runs.places import project_root
 from finetune_geometry.runs.records import Run
 from finetune_geometry.settings.errors import UserError
-from finetune_geometry.settings.schema import build
+from finetune_geometry.settings.schema import KNOWN_KEYS, Numbers, Texts, build
 
 _TAKES: dict[str, Callable[[np.ndarray], Any]] = {
     "min": np.argmin,
@@ -31,28 +32,28 @@ _TAKES: dict[str, Callable[[np.ndarray], Any]] = {
 _SIGNED = ("difference",)  # columns that change sign when a pair is turned round
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=KNOWN_KEYS)
 class Measure:
     """One number from a table: which rows, which column, and how several become one."""
 
     table: str
     column: str = "value"
-    pairs: tuple[str, ...] = ()  # "a b"
-    models: tuple[str, ...] = ()
+    pairs: Texts = ()  # "a b"
+    models: Texts = ()
     where: Mapping[str, str] = field(default_factory=dict)
-    depth: tuple[float, ...] = ()  # (from, to), as fractions of the network
+    depth: Numbers = ()  # (from, to), as fractions of the network
     take: str = ""  # min, max, max_abs, mean; empty where there is one row
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=KNOWN_KEYS)
 class Rule:
     """One version of a claim's rule: conditions, the day it was written, and why it is so."""
 
     written: str  # year-month-day
     reason: str  # of a later version: why the one before it was changed
-    reproduced: tuple[str, ...]
-    direction: tuple[str, ...]
-    testable: tuple[str, ...] = ()
+    reproduced: Texts
+    direction: Texts
+    testable: Texts = ()
 
     def parts(self) -> dict[str, tuple[str, ...]]:
         """The conditions by part, in the order in which they are asked."""
@@ -63,7 +64,7 @@ class Rule:
         }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=KNOWN_KEYS)
 class Claim:
     """One claim of the paper with its rules; the keys are explained in book/claims.yaml."""
 
@@ -86,7 +87,7 @@ class Claim:
         return list(self.rules.values())[-1]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=KNOWN_KEYS)
 class Ledger:
     """All claims by id, and the files (relative to a run) that hold the tables they name."""
 
@@ -107,7 +108,7 @@ def load_ledger(path: str | Path | None = None) -> Ledger:
     except (OSError, yaml.YAMLError) as error:
         reason = " ".join(str(error).split())
         raise UserError(f"cannot read the claims: {source}: {reason}") from None
-    ledger: Ledger = build(Ledger, tree, source)
+    ledger = build(Ledger, tree, source)
     for name, claim in ledger.claims.items():
         for label, measure in claim.measures.items():
             _check_measure(measure, {**ledger.tables, **ledger.control_tables},

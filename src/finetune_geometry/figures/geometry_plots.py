@@ -125,7 +125,7 @@ def share_panels(
             ax.plot(ends[0], row, "|", color=style["color"], ms=11, mew=2.2)
             ax.plot(ends[1], row, ms=8, **style)
         ax.set_title(title, loc="left", fontsize=10)
-        ax.set(xlabel="fraction outside", xlim=(-0.03, 1.05))
+        ax.set(xlabel="orthogonal fraction", xlim=(-0.03, 1.05))
         ax.grid(False, axis="y")
     first = np.atleast_1d(axes)[0]
     first.set_yticks(range(len(shown)), [label(s) for s in shown])

@@ -15,28 +15,18 @@ import seaborn as sns
 from IPython.core.getipython import get_ipython
 from IPython.core.pylabtools import select_figure_formats
 
-from finetune_geometry.settings.profiles import METHODS
+from finetune_geometry.settings.objectives import METHODS, OBJECTIVES
 
 INK = "#222222"
 BASE = "base"
 
 COLOURS: dict[str, str] = {
-    "sft": "#0072B2",
-    "rft": "#56B4E9",
-    "dft": "#E69F00",
-    "rift": "#009E73",
-    "offline_grpo": "#CC79A7",
-    "dpo": "#D55E00",
+    **{name: objective.colour for name, objective in OBJECTIVES.items()},
     BASE: "#7F7F7F",
     "teacher": "#000000",
 }
 MARKERS: dict[str, str] = {
-    "sft": "o",
-    "rft": "s",
-    "dft": "^",
-    "rift": "D",
-    "offline_grpo": "v",
-    "dpo": "X",
+    **{name: objective.marker for name, objective in OBJECTIVES.items()},
     BASE: "P",
     "teacher": "*",
 }

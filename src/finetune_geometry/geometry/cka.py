@@ -20,8 +20,9 @@ from scipy import stats
 from finetune_geometry.settings.errors import UserError
 
 Array = NDArray[np.floating[Any]]
-COLUMNS = [
-    "a", "b", "module", "layer", "quantity", "value", "low", "high", "chance_low", "chance_high",
+CKA_COLUMNS = [
+    "a", "b", "level", "module", "layer", "quantity", "value", "low", "high", "chance_low",
+    "chance_high",
 ]  # fmt: skip
 
 
@@ -166,7 +167,7 @@ def cka_table(
     draws: int = 50,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """CKA of all pairs at every layer, both estimators; columns COLUMNS, `module` is "block".
+    """CKA of all pairs at every layer, both estimators; columns CKA_COLUMNS, `level` "layer".
 
     `states` are those of `hidden_states`, `prompts` says which prompt each token belongs to.
     `quantity` is `debiased_cka` or `biased_cka`. low and high: `jackknife_interval` over groups
@@ -189,5 +190,5 @@ def cka_table(
             chance = np.quantile(cka_chance(grams[0], draws, seed), [0.025, 0.975])
             for i, j in pairs:
                 found = (values[i, j], low[i, j], high[i, j], *chance)
-                rows.append((names[i], names[j], "block", layer, quantity, *found))
-    return pd.DataFrame(rows, columns=COLUMNS)
+                rows.append((names[i], names[j], "layer", "", layer, quantity, *found))
+    return pd.DataFrame(rows, columns=CKA_COLUMNS)

@@ -22,13 +22,15 @@ METRICS = {
     "boxed_cross_entropy": "cross-entropy of the boxed answer",
     "accuracy": "accuracy",
 }
+CONNECTIVITY_COLUMNS = [
+    "a", "b", "level", "module", "layer", "quantity", "metric", "alpha", "value", "low", "high",
+]  # fmt: skip
+
 Lines = Mapping[str, Iterable[tuple[str, str]]]
 """Metric -> the pairs of models between which it is measured, whichever comes first in a pair."""
 
 Sums = tuple[np.ndarray, np.ndarray]
 """(sum, count) of each prompt: summed over prompts, then divided, they give the metric."""
-
-COLUMNS = ["a", "b", "module", "layer", "quantity", "metric", "alpha", "value", "low", "high"]
 
 
 @dataclass(frozen=True)
@@ -113,7 +115,8 @@ def connectivity_table(
     vocabulary: int | None = None,
     lines: Lines | None = None,
 ) -> pd.DataFrame:
-    """Curves, heights and barriers on the lines (None: between all pairs); columns COLUMNS.
+    """Curves, heights and barriers on the lines (None: between all pairs); columns
+    CONNECTIVITY_COLUMNS.
 
     `quantity` is `curve`, the metric at each alpha; `rise`, of the loss above the straight line
     between its ends; `height`, the largest rise; `barrier`, Frankle's (see the functions; `alpha`:
@@ -137,7 +140,7 @@ def connectivity_table(
     ) -> tuple[Any, ...]:
         """A row of the table from the measured value, first, and the resampled ones."""
         low, high = np.quantile(values[1:], tail)
-        return (a, b, "global", -1, quantity, metric, alpha, values[0], low, high)
+        return (a, b, "global", "", -1, quantity, metric, alpha, values[0], low, high)
 
     for metric in (field.name for field in fields(Score)):
         measured = {p: sums for p, s in scores.items() if (sums := getattr(s, metric)) is not None}
@@ -169,4 +172,4 @@ def connectivity_table(
             rows.append(row(name, BASE, "end", metric, 0.0, end))
         if vocabulary is not None and metric != "accuracy":
             rows.append(row(BASE, BASE, "blind", metric, 0.0, np.full(2, np.log(vocabulary))))
-    return pd.DataFrame(rows, columns=COLUMNS)
+    return pd.DataFrame(rows, columns=CONNECTIVITY_COLUMNS)

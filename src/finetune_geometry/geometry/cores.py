@@ -7,6 +7,10 @@ space (inner products, norms, singular values, angles between subspaces) can the
 the cores, which have at most M r rows and columns instead of d_out and d_in. The Q themselves are
 never formed, and no approximation is made: all is Householder QR in fp64. Inner products alone need
 no frame.
+
+The joint frame costs d (M r)^2 a side. With many adapters that is more than all else, and each
+delta gets the thin SVD of its own factors instead, which costs d M r^2: the singular vectors are
+then those of the whole space, and everything else is as before.
 """
 
 from __future__ import annotations
@@ -19,12 +23,19 @@ from itertools import combinations
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
-from scipy.linalg.lapack import dgeqrf
 from threadpoolctl import threadpool_limits
 
 from finetune_geometry.deltas.adapters import Adapter, common_modules
 from finetune_geometry.deltas.depth import kind_of, layer_of, layers_of
 from finetune_geometry.deltas.lowrank import Array, LowRankDelta
+from finetune_geometry.geometry.factors import (
+    CLOSE,
+    equal,
+    gram_of_factors,
+    gram_of_svds,
+    r_factor,
+    thin_svd,
+)
 from finetune_geometry.settings.errors import UserError
 
 if TYPE_CHECKING:
@@ -45,9 +56,7 @@ else:
 
 
 T = TypeVar("T")
-# `_gram_of_factors` leaves to the frame what would lose more than two digits of fp64.
-CANCELLING = 200.0  # (sum of |b_c| |a_c| over the columns)^2 / ||dW||^2; at most r if orthogonal
-CLOSE = 0.01  # ||dW_i - dW_j||^2 / (||dW_i||^2 + ||dW_j||^2)
+JOINT = 128  # columns of all factors together, up to which one joint frame is the cheaper way
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,10 +85,18 @@ class ModuleCores:
         """(d_out, d_in) of the weight matrix."""
         return self.deltas[0].shape
 
+    @property
+    def joint(self) -> bool:
+        """Whether the singular vectors are given in the joint frame, or in the whole space."""
+        return sum(delta.r for delta in self.deltas) <= JOINT
+
     @once
     def _frame(self) -> tuple[tuple[Array, ...], tuple[Array, ...], tuple[Array, ...]]:
-        r_out = _r_factor(np.vstack([delta.B.T for delta in self.deltas]))
-        r_in = _r_factor(np.vstack([delta.A for delta in self.deltas]))
+        if not self.joint:
+            left, values, right = zip(*map(thin_svd, self.deltas), strict=True)
+            return left, values, right
+        r_out = r_factor(np.vstack([delta.B.T for delta in self.deltas]))
+        r_in = r_factor(np.vstack([delta.A for delta in self.deltas]))
         stops = np.cumsum([delta.r for delta in self.deltas])
         blocks = [slice(int(e) - d.r, int(e)) for d, e in zip(self.deltas, stops, strict=True)]
         left, values, right = zip(
@@ -93,7 +110,10 @@ class ModuleCores:
 
     @property
     def left(self) -> tuple[Array, ...]:
-        """M matrices of left singular vectors, (n_out, r_i), orthonormal columns."""
+        """M matrices of left singular vectors, (n_out, r_i), orthonormal columns.
+
+        n_out is M r at most in a `joint` frame, and d_out otherwise.
+        """
         return self._frame[0]
 
     @property
@@ -122,8 +142,12 @@ class ModuleCores:
         """Inner products <dW_i, dW_j> and squared distances ||dW_i - dW_j||^2, (M, M) each."""
         if self.exact is not None:
             return self.exact
-        if "_frame" not in vars(self) and (found := _gram_of_factors(self.deltas)) is not None:
+        if ("_frame" not in vars(self) or not self.joint) and (
+            found := gram_of_factors(self.deltas)
+        ) is not None:
             return found
+        if not self.joint:
+            return gram_of_svds(self.deltas, *self._frame)
         flat = self.cores.reshape(len(self.names), -1)
         inner = flat @ flat.T
         np.fill_diagonal(inner, self.norms**2)
@@ -132,9 +156,36 @@ class ModuleCores:
             # Not |a|^2 + |b|^2 - 2<a, b>, which loses the distance of two nearly equal deltas.
             distance2[i, j] = distance2[j, i] = np.sum((flat[i] - flat[j]) ** 2)
             # Equal factors leave the frame with unequal rounding; their distance is 0 all the same.
-            if 0 < distance2[i, j] < 1e-20 * inner[i, i] and _equal(self.deltas[i], self.deltas[j]):
+            if 0 < distance2[i, j] < 1e-20 * inner[i, i] and equal(self.deltas[i], self.deltas[j]):
                 distance2[i, j] = distance2[j, i] = 0.0
         return inner, distance2
+
+    def split(self, reference: int) -> tuple[Array, Array]:
+        """Each delta as a part along the reference and a part orthogonal to it, (M,) each.
+
+        The coefficient <dW_i, dW_ref> / ||dW_ref||^2 of the former, and the squared norm of the
+        latter: that of the residual itself, as sqrt(1 - cos^2) is noise for two collinear deltas.
+        A zero reference has no direction: all of a delta counts as orthogonal to it.
+        """
+        energy, ref_energy = self.norms**2, float(self.norms[reference] ** 2)
+        along, off = np.zeros(len(energy)), np.zeros(len(energy))
+        if self.joint and self.exact is None:
+            core = self.cores[reference]
+            for i, one in enumerate(self.cores):
+                if ref_energy > 0:
+                    along[i] = np.sum(one * core) / ref_energy
+                off[i] = np.sum((one - along[i] * core) ** 2)
+            return along, off
+        inner = self.gram[0]
+        if ref_energy > 0:
+            along = inner[:, reference] / ref_energy
+        off = np.maximum(energy - along**2 * ref_energy, 0.0)
+        for i in map(int, np.flatnonzero(off < CLOSE * energy)):
+            if i == reference:
+                off[i] = 0.0
+            elif self.exact is None:
+                off[i] = (self.deltas[i] - float(along[i]) * self.deltas[reference]).norm() ** 2
+        return along, off
 
     @once
     def ranks(self) -> tuple[int, ...]:
@@ -172,6 +223,14 @@ class ModuleCores:
         vectors = self.left if side == "left" else self.right
         return np.asarray(vectors[index][:, :k])
 
+    def bases(self, side: str, k: int) -> dict[int, Array]:
+        """`basis` of every delta of rank k or more, all in one frame as small as may be."""
+        found = {i: self.basis(i, side, k) for i, rank in enumerate(self.ranks) if rank >= k}
+        if self.joint or not found:
+            return found
+        frame = r_factor(np.vstack([basis.T for basis in found.values()]))
+        return {i: frame[:, n * k : (n + 1) * k] for n, i in enumerate(found)}
+
 
 def compress(
     module: str,
@@ -189,48 +248,6 @@ def compress(
         raise UserError(f"different shapes: {module}: {listed}")
     layer = layer_of(module) if layer is None else layer
     return ModuleCores(module, layer, tuple(names), tuple(deltas))
-
-
-def _equal(one: LowRankDelta, two: LowRankDelta) -> bool:
-    same = np.array_equal(one.A, two.A) and np.array_equal(one.B, two.B)
-    return same and one.scale == two.scale
-
-
-def _gram_of_factors(deltas: Sequence[LowRankDelta]) -> tuple[Array, Array] | None:
-    """`ModuleCores.gram` from products of the factors, at a third of the cost of the frame.
-
-    <dW_i, dW_j> is the sum over columns c of i and d of j of (b_c . b_d)(a_c . a_d). Rounding
-    grows with how much the columns cancel, so None is returned where they do, or where two deltas
-    are so close that their distance would be lost: the frame is exact there, too.
-    """
-    changed = [i for i, delta in enumerate(deltas) if delta.r]
-    inner, sizes = np.zeros((len(deltas),) * 2), np.zeros(len(deltas))
-    if changed:
-        outer = np.vstack([deltas[i].scale * deltas[i].B.T for i in changed])
-        inside = np.vstack([deltas[i].A for i in changed])
-        products = (outer @ outer.T) * (inside @ inside.T)
-        starts = np.cumsum([0, *(deltas[i].r for i in changed)])[:-1]
-        sums = np.add.reduceat(np.add.reduceat(products, starts, axis=0), starts, axis=1)
-        inner[np.ix_(changed, changed)] = (sums + sums.T) / 2
-        sizes[changed] = np.add.reduceat(np.sqrt(np.diagonal(products)), starts)
-    energy = np.diagonal(inner)
-    distance2 = energy[:, None] + energy - 2 * inner
-    np.fill_diagonal(distance2, 0.0)
-    apart = distance2 >= CLOSE * (energy[:, None] + energy)
-    np.fill_diagonal(apart, True)
-    lost = energy[changed] < np.finfo(np.float64).tiny * 1e50  # zero, or squares that underflow
-    if lost.any() or (sizes**2 > CANCELLING * energy).any() or not apart.all():
-        return None
-    return inner, distance2
-
-
-def _r_factor(rows: Array) -> Array:
-    """R of the QR decomposition of rows^T: (n, d) to (min(n, d), n)."""
-    if not rows.size:
-        return np.zeros((0, len(rows)))
-    # LAPACK itself, because numpy's qr lets one thread run at a time.
-    factored = dgeqrf(rows.T, lwork=64 * len(rows), overwrite_a=True)[0]
-    return np.triu(factored[: min(rows.shape)])
 
 
 def map_modules(

@@ -16,26 +16,27 @@ import pandas as pd
 from finetune_geometry.deltas.adapters import Adapter
 from finetune_geometry.geometry.cores import map_modules
 from finetune_geometry.geometry.similarity import (
-    Rejections,
-    bootstrap_averages,
+    OrthogonalParts,
     bootstrap_global_cosine,
     inner_products,
-    rejections,
+    orthogonal_parts,
 )
+from finetune_geometry.geometry.tidy import bootstrap_averages
 
 
-def bootstrap_fractions(
-    parts: Sequence[Rejections], *, draws: int = 1000, confidence: float = 0.95, seed: int = 0
+def bootstrap_orthogonal_fractions(
+    parts: Sequence[OrthogonalParts], *, draws: int = 1000, confidence: float = 0.95, seed: int = 0
 ) -> pd.DataFrame:
-    """Intervals of the norm fraction off the reference, of all modules and of each layer.
+    """Intervals of the norm fraction orthogonal to the reference's direction, of all modules and of
+    each layer.
 
     Whole modules are drawn anew with replacement, those of a layer among themselves. Columns `a`,
-    `module` ("global" or "layer"), `layer`, `low`, `high`; zero deltas are left out.
+    `level` ("global" or "layer"), `layer`, `low`, `high`; zero deltas are left out.
     """
     rng = np.random.default_rng(seed)
     energy = np.stack([part.energy for part in parts])  # (modules, adapters), as the next two
     along = np.stack([part.along for part in parts])
-    off = np.stack([part.off for part in parts])
+    rest = np.stack([part.to_direction for part in parts])
     reference = np.array([part.reference_energy for part in parts])[:, None]
     layers = np.array([part.layer for part in parts])
     tails = [(1 - confidence) / 2, (1 + confidence) / 2]
@@ -45,10 +46,10 @@ def bootstrap_fractions(
         times = rng.multinomial(len(members), np.full(len(members), 1 / len(members)), draws)
         total, held = times @ energy[members], times @ reference[members]
         with np.errstate(divide="ignore", invalid="ignore"):
-            # As in `similarity.tabulate_rejections`: off the pooled direction.
+            # To the pooled direction, as in `similarity.tabulate_orthogonal_fractions`.
             pooled = times @ (along * reference)[members] / held
             apart = (along[members][None] - pooled[:, None]) ** 2 * reference[members]
-            share = (times @ off[members] + np.einsum("dm,dma->da", times, apart)) / total
+            share = (times @ rest[members] + np.einsum("dm,dma->da", times, apart)) / total
         low, high = np.quantile(np.sqrt(np.clip(share, 0.0, 1.0)), tails, axis=0)
         where = ("layer", layer) if layer >= 0 else ("global", -1)
         rows += [
@@ -56,7 +57,7 @@ def bootstrap_fractions(
             for i, name in enumerate(parts[0].names)
             if np.isfinite(low[i])
         ]
-    return pd.DataFrame(rows, columns=["a", "module", "layer", "low", "high"])
+    return pd.DataFrame(rows, columns=["a", "level", "layer", "low", "high"])
 
 
 def with_intervals(
@@ -68,26 +69,26 @@ def with_intervals(
     seed: int = 0,
 ) -> dict[str, pd.DataFrame]:
     """The ledger's tables with `low` and `high` for global cosines, averaged angles and ranks, and
-    norm fractions off the `reference`; the others as they are.
+    norm fractions orthogonal to the `reference`'s direction; the others as they are.
 
     adapters: those that the tables are of, the base among them.
     """
     sampling: dict[str, Any] = {"confidence": confidence, "seed": seed}
     parts = map_modules(
-        lambda cores: (inner_products(cores), rejections(cores, reference, ())), adapters
+        lambda cores: (inner_products(cores), orthogonal_parts(cores, reference, ())), adapters
     )
     cosines = bootstrap_global_cosine([inner for inner, _ in parts], **sampling)
-    cosines = cosines.assign(module="global", quantity="cosine")
+    cosines = cosines.assign(level="global", quantity="cosine")
     averages = bootstrap_averages(tables["angles"], **sampling)
-    fractions = bootstrap_fractions([off for _, off in parts], **sampling)
-    fractions = fractions.assign(b=reference, quantity="outside_direction_norm")
+    fractions = bootstrap_orthogonal_fractions([rest for _, rest in parts], **sampling)
+    fractions = fractions.assign(b=reference, quantity="orthogonal_to_direction_norm")
     return {
         **tables,
         "cosine": tables["cosine"].merge(
-            cosines, on=["a", "b", "module", "quantity"], how="left", validate="many_to_one"
+            cosines, on=["a", "b", "level", "quantity"], how="left", validate="many_to_one"
         ),
         "angles": tables["angles"].merge(averages, how="left", validate="many_to_one"),
         "fraction": tables["fraction"].merge(
-            fractions, on=["a", "b", "module", "layer", "quantity"], how="left"
+            fractions, on=["a", "b", "level", "layer", "quantity"], how="left"
         ),
     }

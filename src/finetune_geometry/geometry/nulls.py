@@ -20,7 +20,7 @@ from finetune_geometry.geometry.subspaces import SIDES, picked_angles, principal
 from finetune_geometry.settings.errors import UserError
 
 _SUMS = [("", 0, "inner"), ("", 0, "norm1"), ("", 0, "norm2")]
-CHANCE_COLUMNS = ["pooled", "side", "k", "quantity", "low", "value", "high"]
+CHANCE_COLUMNS = ["level", "side", "k", "quantity", "low", "value", "high"]
 
 
 def gaussian_r(d: int, n: int, rng: np.random.Generator) -> Array:
@@ -97,10 +97,9 @@ def chance_table(
     all modules, or of each. Modules narrower than a k have no angle there and enter no average.
 
     Returns:
-        Columns `pooled`, `side`, `k`, `quantity`, `low`, `value` (the median over the draws),
-        `high` (percentiles of the given confidence). `pooled` is "module" for the value of a
-        single module, "mean" or "median" for that average over the modules, "layer" and "global"
-        for the cosine of the modules of one layer, and of all, stacked. Angles in degrees.
+        Columns CHANCE_COLUMNS: `level` as `tidy` says ("layer" and "global" for the cosine
+        alone); `value` is the median over the draws, `low` and `high` are percentiles of the
+        given confidence. Angles in degrees.
     """
     rng = np.random.default_rng(seed)
     sizes = [(shape, r[m] if isinstance(r, Mapping) else r) for m, shape in shapes.items()]
@@ -117,8 +116,8 @@ def chance_table(
 
     def stacked(members: list[int]) -> Array:
         """Cosines of these modules stacked, (draws,)."""
-        energies = ((n[members] ** 2).sum(axis=0) for n in (norm1, norm2))
-        return np.asarray(inner[members].sum(axis=0) / np.sqrt(next(energies) * next(energies)))
+        energy1, energy2 = ((n[members] ** 2).sum(axis=0) for n in (norm1, norm2))
+        return np.asarray(inner[members].sum(axis=0) / np.sqrt(energy1 * energy2))
 
     layers: dict[int, list[int]] = {}
     for place, layer in enumerate(layers_of(shapes).values()):
@@ -131,12 +130,12 @@ def chance_table(
     for key, sample in values.items():
         if key in _SUMS:
             continue
-        for pooled, drawn in (
+        for level, drawn in (
             ("module", sample),
             ("mean", sample.mean(axis=0)),
             ("median", np.median(sample, axis=0)),
         ):
-            rows.append((pooled, *key, *np.quantile(drawn, tails)))
+            rows.append((level, *key, *np.quantile(drawn, tails)))
     return pd.DataFrame(rows, columns=CHANCE_COLUMNS)
 
 
@@ -152,7 +151,7 @@ def _measures(
         found[side, 1, "leading_vector_cosine"] = abs(float(u[:, 0] @ v[:, 0]))
         for k in (k for k in ks if k <= min(u.shape[1], v.shape[1])):
             for quantity, angle in picked_angles(principal_angles(u[:, :k], v[:, :k])).items():
-                found[side, k, quantity] = angle
+                found[side, k, quantity] = float(angle)
     return found
 
 

@@ -8,7 +8,7 @@ the factors as saved, since training moves A little.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
@@ -20,7 +20,8 @@ from finetune_geometry.deltas.adapters import BASE
 from finetune_geometry.deltas.lowrank import Array, LowRankDelta
 from finetune_geometry.evaluation.paired_tests import holm
 from finetune_geometry.geometry.cores import ModuleCores
-from finetune_geometry.geometry.similarity import COLUMNS, Row, cosine
+from finetune_geometry.geometry.similarity import cosine
+from finetune_geometry.geometry.tidy import TIDY_COLUMNS, Row, levels
 
 # Mean cosine of the saved A of two adapters. Of 133 public adapters, every pair with one initial A
 # had at least 0.82, every other pair at most 0.015. A high learning rate turns A further: pairs of
@@ -134,7 +135,7 @@ def p_value(cosines: Array, variance: Array) -> Array:
 
 
 def tabulate_pairs(parts: Sequence[PairMoments]) -> pd.DataFrame:
-    """The chance level of each pair's cosine, laid out as `similarity` says; the base is left out.
+    """The chance level of each pair's cosine, laid out as `tidy` says; the base is left out.
 
     Quantities: "cosine_of_a" (by module, and their "mean"; no rows if one of the pair has no A);
     "chance_shared_a" and "chance_independent_a" ("global" and by "layer"), the |cosine| below which
@@ -151,7 +152,7 @@ def tabulate_pairs(parts: Sequence[PairMoments]) -> pd.DataFrame:
     of_a = np.stack([part.cosine_of_a for part in parts])
     rows: list[Row] = []
     raw: dict[tuple[str, str], float] = {}
-    levels = [(where, *_stacked(group)) for where, group in _levels(parts)]
+    pooled = [(where, *_stacked(group)) for where, group in levels(parts) if where[0] != "module"]
     for i, j in combinations(range(len(names)), 2):
         if BASE in (names[i], names[j]):
             continue
@@ -160,12 +161,12 @@ def tabulate_pairs(parts: Sequence[PairMoments]) -> pd.DataFrame:
         mean = float(of_a[known, i, j].mean()) if known.any() else None
         if mean is not None:
             rows += [
-                (*pair, part.module, part.layer, "cosine_of_a", value)
+                (*pair, "module", part.module, part.layer, "cosine_of_a", value)
                 for part, value in zip(parts, of_a[:, i, j], strict=True)
                 if np.isfinite(value)
             ]
-            rows.append((*pair, "mean", -1, "cosine_of_a", mean))
-        for where, changed, bounds, chances in levels:
+            rows.append((*pair, "mean", "", -1, "cosine_of_a", mean))
+        for where, changed, bounds, chances in pooled:
             if not (changed[i] and changed[j]):
                 continue
             rows.append((*pair, *where, "chance_shared_a", bounds[0, i, j]))
@@ -174,9 +175,9 @@ def tabulate_pairs(parts: Sequence[PairMoments]) -> pd.DataFrame:
                 left, both = chances[:, i, j]
                 raw[pair] = float(left if start_of(mean) == "shared" else max(left, both))
     for (pair, p), adjusted in zip(raw.items(), holm(list(raw.values())), strict=True):
-        rows.append((*pair, "global", -1, "p", p))
-        rows.append((*pair, "global", -1, "p_corrected", float(adjusted)))
-    return pd.DataFrame(rows, columns=COLUMNS)
+        rows.append((*pair, "global", "", -1, "p", p))
+        rows.append((*pair, "global", "", -1, "p_corrected", float(adjusted)))
+    return pd.DataFrame(rows, columns=TIDY_COLUMNS)
 
 
 def _stacked(group: Sequence[PairMoments]) -> tuple[Array, Array, Array]:
@@ -192,11 +193,3 @@ def _stacked(group: Sequence[PairMoments]) -> tuple[Array, Array, Array]:
     # Without any overlap the cosine is rounding alone, about 1e-16, and must not look like more.
     variance = np.maximum(np.stack([left, both]), 1e-24)
     return changed, bound(variance), p_value(cosine(inner), variance)
-
-
-def _levels(
-    parts: Sequence[PairMoments],
-) -> Iterator[tuple[tuple[str, int], list[PairMoments]]]:
-    yield ("global", -1), list(parts)
-    for layer in sorted({part.layer for part in parts} - {-1}):
-        yield ("layer", layer), [part for part in parts if part.layer == layer]

@@ -21,17 +21,8 @@ import numpy as np
 import pandas as pd
 
 from finetune_geometry.settings.errors import UserError
-from finetune_geometry.settings.profiles import Method
-
-#: Objective and variant of all that can be predicted.
-PREDICTED = {
-    ("sft", "paper"),
-    ("rft", "paper"),
-    ("rft", "distinct"),
-    ("rift", "paper"),
-    ("offline_grpo", "paper"),
-    ("dpo", "paper"),
-}
+from finetune_geometry.settings.objectives import OBJECTIVES
+from finetune_geometry.settings.sections import Method
 
 
 def visits(order: Sequence[int], rows: int) -> np.ndarray:
@@ -54,8 +45,9 @@ def rollout_weights(
 ) -> np.ndarray | None:
     """The total signed weight on each rollout over all steps, (len(pool),); None: not predicted.
 
-    A visit counts 1 for SFT, the reward for RFT, 1 - lambda r for RIFT as the paper prints it, the
-    advantage for Offline GRPO, and for DPO 1 on the chosen and -1 on the rejected rollout.
+    A visit counts what `Variant.pull` says in the table of objectives: 1 for SFT, the reward for
+    RFT, 1 - lambda r for RIFT as the paper prints it, the advantage for Offline GRPO. That of a
+    pair counts 1 on the chosen and -1 on the rejected rollout.
 
     Args:
         pool: the rollouts; columns group, completion_ids.
@@ -63,21 +55,18 @@ def rollout_weights(
             DPO from `rows.preference_pairs(pool)` (columns group, chosen_ids, rejected_ids).
         order: see `visits`.
     """
-    if (method, settings.variant) not in PREDICTED:
+    objective = OBJECTIVES[method]
+    pull = objective.variant(settings.variant).pull
+    if pull is None:
         return None
     counts = visits(order, len(rows)).astype(float)
-    if method == "dpo":
-        return _pair_weights(pool, rows, counts)
+    if objective.paired:
+        return _pair_weights(pool, rows, counts * pull(1.0, settings))
     if len(rows) != len(pool):
         raise UserError(
             f"{len(rows)} rows of a pool of {len(pool)}: {method}: give the rows of this very pool"
         )
-    weight = rows["weight"].to_numpy(dtype=float)
-    if method == "sft":
-        weight = np.ones(len(rows))
-    elif method == "rift":
-        weight = 1 - settings.reward_lambda * weight
-    return counts * weight
+    return np.asarray(counts * pull(rows["weight"].to_numpy(dtype=float), settings))
 
 
 def _pair_weights(pool: pd.DataFrame, pairs: pd.DataFrame, counts: np.ndarray) -> np.ndarray:
@@ -153,8 +142,8 @@ def fit_common(weights: Mapping[str, np.ndarray], pair: tuple[str, str], trained
     return float(np.max(roots.real))
 
 
-def outside_fractions(table: pd.DataFrame) -> pd.DataFrame:
-    """A table of cosines (value, low, high) as norm fractions outside: sqrt(1 - cosine^2).
+def orthogonal_fractions(table: pd.DataFrame) -> pd.DataFrame:
+    """A table of cosines (value, low, high) as norm fractions: sqrt(1 - cosine^2).
 
     An interval of cosines that holds 0 gives fractions up to 1; a missing end stays missing.
     """

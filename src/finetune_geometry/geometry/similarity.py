@@ -1,16 +1,11 @@
-"""Cosines, norms, distances, and the part of a delta that lies off a reference.
+"""Cosines, norms, distances, and the part of a delta that is orthogonal to a reference.
 
-All tables are tidy: one value a row, columns `a`, `b`, `module`, `layer`, `quantity`, `value`.
-`module` is a module's name, or says what was pooled: "global" (all modules stacked to one vector),
-"layer" (those of one layer stacked), "mean" or "median" (of the modules' own values). `layer` is -1
-where no single layer is meant. A quantity of one adapter has `b` = "base": it is measured from
-the base model, whose delta is 0. A direction cannot be given to a zero delta: such a row has a
-`quantity` that begins with "undefined_" and the value 0, and enters no mean; NaN never occurs.
+Tables are laid out as `tidy` says.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
@@ -21,10 +16,8 @@ import pandas as pd
 from finetune_geometry.deltas.adapters import BASE, Adapter
 from finetune_geometry.deltas.lowrank import Array
 from finetune_geometry.geometry.cores import ModuleCores, map_modules
+from finetune_geometry.geometry.tidy import TIDY_COLUMNS, Row, levels, with_averages
 from finetune_geometry.settings.errors import UserError
-
-COLUMNS = ["a", "b", "module", "layer", "quantity", "value"]
-Row = tuple[Any, ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,11 +49,10 @@ def tabulate_cosines(parts: Sequence[InnerProducts]) -> pd.DataFrame:
     """The table of `cosine_table` from the modules' sums."""
     names = parts[0].names
     rows: list[Row] = []
-    for module, layer, group in _levels(parts):
+    for where, group in levels(parts):
         inner = sum(part.inner for part in group)
         distance2 = sum(part.distance2 for part in group)
         norms, cosines = np.sqrt(np.diagonal(inner)), cosine(inner)
-        where = (module, layer)
         rows += [(n, BASE, *where, "norm", norms[i]) for i, n in enumerate(names) if n != BASE]
         for i, j in combinations(range(len(names)), 2):
             pair = names[i], names[j]
@@ -69,7 +61,7 @@ def tabulate_cosines(parts: Sequence[InnerProducts]) -> pd.DataFrame:
                 rows.append((*pair, *where, "cosine", cosines[i, j]))
             else:
                 rows.append((*pair, *where, "undefined_cosine", 0.0))
-    return with_averages(pd.DataFrame(rows, columns=COLUMNS))
+    return with_averages(pd.DataFrame(rows, columns=TIDY_COLUMNS))
 
 
 def cosine_table(adapters: Sequence[Adapter], **options: Any) -> pd.DataFrame:
@@ -126,21 +118,22 @@ def bootstrap_global_cosine(
 
 
 @dataclass(frozen=True, eq=False)
-class Rejections:
-    """What one module contributes to the parts off a reference, for every adapter beside it."""
+class OrthogonalParts:
+    """What one module contributes to the orthogonal fractions, for every adapter beside the
+    reference."""
 
     module: str
     layer: int
     names: tuple[str, ...]  # without the reference
     energy: Array  # (M,): ||dW_a||^2
     along: Array  # (M,): <dW_a, dW_ref> / ||dW_ref||^2, 0 where the reference is zero
-    off: Array  # (M,): ||dW_a - along * dW_ref||^2
+    to_direction: Array  # (M,): ||dW_a - along * dW_ref||^2
+    to_subspace: dict[tuple[str, int], Array]  # (side, k) -> (M,): energy, top-k subspace
     reference_energy: float
-    outside: dict[tuple[str, int], Array]  # (side, k) -> (M,): energy outside the top-k subspace
     reference_rank: int
 
 
-def rejections(cores: ModuleCores, reference: str, ks: Sequence[int]) -> Rejections:
+def orthogonal_parts(cores: ModuleCores, reference: str, ks: Sequence[int]) -> OrthogonalParts:
     """Split every delta of a module into its part along the reference and the rest."""
     if reference not in cores.names:
         raise UserError(
@@ -148,52 +141,47 @@ def rejections(cores: ModuleCores, reference: str, ks: Sequence[int]) -> Rejecti
         )
     ref = cores.names.index(reference)
     others = [i for i in range(len(cores.names)) if i != ref]
-    core, ref_energy = cores.cores[ref], float(cores.norms[ref] ** 2)
-    along, off = np.zeros(len(others)), np.zeros(len(others))
-    outside = {(side, k): np.zeros(len(others)) for side in ("left", "right") for k in ks}
+    ref_energy = float(cores.norms[ref] ** 2)
+    along, to_direction = (part[others] for part in cores.split(ref))
+    to_subspace = {(side, k): np.zeros(len(others)) for side in ("left", "right") for k in ks}
     for place, i in enumerate(others):
-        if ref_energy > 0:
-            along[place] = np.sum(cores.cores[i] * core) / ref_energy
-        # The residual itself, not sqrt(1 - cos^2), which is noise when the two are collinear.
-        off[place] = np.sum((cores.cores[i] - along[place] * core) ** 2)
-        if cores.exact is not None and ref_energy > 0:
-            inner = cores.exact[0]
-            along[place] = inner[i, ref] / ref_energy
-            off[place] = max(inner[i, i] - along[place] ** 2 * ref_energy, 0.0)
-        for side, k in outside:
+        for side, k in to_subspace:
             spectrum = cores.singular_values[i]
             weighted = cores.basis(i, side, len(spectrum)) * spectrum
             basis = cores.basis(ref, side, min(k, cores.ranks[ref]))
             residual = weighted - basis @ (basis.T @ weighted)
-            # What the leading part leaves out counts as outside: an upper bound.
-            outside[side, k][place] = np.sum(residual**2) + cores.tails[i] ** 2
+            # What the leading part leaves out counts as orthogonal: an upper bound.
+            to_subspace[side, k][place] = np.sum(residual**2) + cores.tails[i] ** 2
     names = tuple(cores.names[i] for i in others)
     energy = cores.norms[others] ** 2
-    return Rejections(
-        cores.module, cores.layer, names, energy, along, off, ref_energy, outside, cores.ranks[ref]
-    )
+    return OrthogonalParts(
+        cores.module, cores.layer, names, energy, along, to_direction, to_subspace, ref_energy,
+        cores.ranks[ref],
+    )  # fmt: skip
 
 
-def tabulate_rejections(parts: Sequence[Rejections], reference: str) -> pd.DataFrame:
+def tabulate_orthogonal_fractions(parts: Sequence[OrthogonalParts], reference: str) -> pd.DataFrame:
     """The table of `orthogonal_fraction_table` from the modules' sums."""
     rows: list[Row] = []
-    for module, layer, group in _levels(parts):
+    for level, group in levels(parts):
         ref_energy = sum(p.reference_energy for p in group)
         for i, name in enumerate(parts[0].names):
-            where = (name, reference, module, layer)
+            where = (name, reference, *level)
             energy = sum(p.energy[i] for p in group)
             if energy == 0 or ref_energy == 0:
-                rows.append((*where, "undefined_fraction", 0.0, "", 0))
+                rows.append((*where, "undefined_orthogonal_fraction", 0.0, "", 0))
                 continue
             along = sum(p.along[i] * p.reference_energy for p in group) / ref_energy
-            # Off the pooled direction = off each module's own, plus what the own directions'
+            # Orthogonal to the pooled direction = orthogonal to each module's own, plus what the
             # coefficients differ from the pooled one: two sums of squares, nothing cancels.
-            off = sum(p.off[i] + (p.along[i] - along) ** 2 * p.reference_energy for p in group)
-            rows += _fractions(where, "outside_direction", off / energy, "", 0)
-            for side, k in parts[0].outside:
-                out = sum(p.outside[side, k][i] for p in group)
-                rows += _fractions(where, "outside_subspace", out / energy, side, k)
-    return with_averages(pd.DataFrame(rows, columns=[*COLUMNS, "side", "k"]))
+            rest = sum(
+                p.to_direction[i] + (p.along[i] - along) ** 2 * p.reference_energy for p in group
+            )
+            rows += _fractions(where, "orthogonal_to_direction", rest / energy, "", 0)
+            for side, k in parts[0].to_subspace:
+                rest = sum(p.to_subspace[side, k][i] for p in group)
+                rows += _fractions(where, "orthogonal_to_subspace", rest / energy, side, k)
+    return with_averages(pd.DataFrame(rows, columns=[*TIDY_COLUMNS, "side", "k"]))
 
 
 def _fractions(where: Row, what: str, energy: float, side: str, k: int) -> list[Row]:
@@ -211,80 +199,28 @@ def orthogonal_fraction_table(
     ks: Sequence[int] = (10,),
     **options: Any,
 ) -> pd.DataFrame:
-    """How much of each delta lies off the reference's: `a` the adapter, `b` the reference.
+    """How much of each delta is orthogonal to the reference's: `a` the adapter, `b` the reference.
 
-    Quantities: "outside_direction_norm", ||dW - its projection on the reference|| / ||dW||, and
-    its square "outside_direction_energy"; "outside_subspace_norm" and "outside_subspace_energy",
-    the same outside the span of the reference's top-k singular vectors (columns `side`, `k`;
-    a k above the reference's rank means its whole span). Global: all modules stacked, so that
-    outside_direction_norm = sqrt(1 - global cosine^2). `options`: see `cores.map_modules`.
+    Quantities: "orthogonal_to_direction_norm", ||dW - its projection on the reference|| / ||dW||,
+    and its square "orthogonal_to_direction_energy"; "orthogonal_to_subspace_norm" and
+    "orthogonal_to_subspace_energy", the same for the span of the reference's top-k singular vectors
+    (columns `side`, `k`; a k above the reference's rank means its whole span). Global: all modules
+    stacked, so that orthogonal_to_direction_norm = sqrt(1 - global cosine^2). A zero delta, or a
+    zero reference: "undefined_orthogonal_fraction". `options`: see `cores.map_modules`.
     """
-    parts = map_modules(lambda cores: rejections(cores, reference, ks), adapters, **options)
-    return tabulate_rejections(parts, reference)
+    parts = map_modules(lambda cores: orthogonal_parts(cores, reference, ks), adapters, **options)
+    return tabulate_orthogonal_fractions(parts, reference)
 
 
-def chance_outside(shapes: Mapping[str, tuple[int, int]], k: int, *, side: str) -> float:
-    """Norm fraction of a random delta outside a fixed k-dimensional subspace, all modules stacked.
+def chance_orthogonal_fraction(
+    shapes: Mapping[str, tuple[int, int]], k: int, *, side: str
+) -> float:
+    """Norm fraction of a random delta orthogonal to a fixed k-dimensional subspace, all modules
+    stacked.
 
-    Its energy outside is 1 - k / d on average, with d = d_out on the left and d_in on the right;
-    modules count by their number of entries.
+    As energy it is 1 - k / d on average, with d = d_out on the left and d_in on the right; modules
+    count by their number of entries.
     """
     entries = np.array([d_out * d_in for d_out, d_in in shapes.values()], dtype=float)
     d = np.array([shape[0] if side == "left" else shape[1] for shape in shapes.values()])
     return float(np.sqrt(np.average(1 - np.minimum(k / d, 1.0), weights=entries)))
-
-
-def versus(table: pd.DataFrame, reference: str, among: Sequence[str]) -> pd.DataFrame:
-    """The rows of pairs with `reference`, in either place, and the column `other` for the partner.
-
-    Only partners in `among`; the reference itself and the base are no partners.
-    """
-    if reference not in {*table["a"], *table["b"]}:
-        raise UserError(
-            f"no reference {reference!r}: adapters: it must be one of {', '.join(among)}"
-        )
-    pairs = table[(table["a"] == reference) | (table["b"] == reference)]
-    other = pairs["b"].where(pairs["a"] == reference, pairs["a"])
-    return pairs.assign(other=other)[other.isin(set(among) - {BASE, reference})]
-
-
-def with_averages(table: pd.DataFrame) -> pd.DataFrame:
-    """Add the "mean" and "median" over the modules of every quantity that has module rows."""
-    pooled = table["module"].isin(["global", "layer"])
-    undefined = table["quantity"].str.startswith("undefined_")
-    keys = [c for c in table.columns if c not in ("module", "layer", "value")]
-    groups = table[~pooled & ~undefined].groupby(keys, sort=False)["value"]
-    averages = [
-        groups.agg(how).reset_index().assign(module=how, layer=-1) for how in ("mean", "median")
-    ]
-    return pd.concat([table, *averages], ignore_index=True)[list(table.columns)]
-
-
-def bootstrap_averages(
-    table: pd.DataFrame, *, draws: int = 1000, confidence: float = 0.95, seed: int = 0
-) -> pd.DataFrame:
-    """The "mean" and "median" rows of a table with columns `low` and `high` beside the value.
-
-    Percentile intervals when whole modules are drawn anew with replacement, as in
-    `bootstrap_global_cosine`, with the same warning.
-    """
-    keys = [c for c in table.columns if c not in ("module", "layer", "value")]
-    tail = [(1 - confidence) / 2, (1 + confidence) / 2]
-    single = table[~table["module"].isin(["global", "layer", "mean", "median"])]
-    intervals: list[Row] = []
-    for key, values in single.groupby(keys, sort=False)["value"]:
-        rng = np.random.default_rng(seed)  # the same modules for every quantity
-        drawn = values.to_numpy()[rng.integers(len(values), size=(draws, len(values)))]
-        for how, averages in (("mean", drawn.mean(1)), ("median", np.median(drawn, 1))):
-            intervals.append((*key, how, *np.quantile(averages, tail)))
-    found = pd.DataFrame(intervals, columns=[*keys, "module", "low", "high"])
-    return table.merge(found, on=[*keys, "module"])
-
-
-def _levels(parts: Sequence[Any]) -> Iterator[tuple[str, int, list[Any]]]:
-    """(module, layer, parts) for all parts together, those of each layer, and each one alone."""
-    yield "global", -1, list(parts)
-    for layer in sorted({part.layer for part in parts} - {-1}):
-        yield "layer", layer, [part for part in parts if part.layer == layer]
-    for part in parts:
-        yield part.module, part.layer, [part]

@@ -1,23 +1,25 @@
 """Spectra of deltas, and the principal angles between their leading singular subspaces.
 
-Tables are laid out as `similarity` says, with two more columns: `side` ("left": output
+Tables are laid out as `tidy` says, with two more columns: `side` ("left": output
 directions, "right": input directions) and `k`, the dimension of the subspaces. Angles in tables are
 in degrees, those of functions in radians.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from finetune_geometry.deltas.adapters import BASE, Adapter
 from finetune_geometry.deltas.lowrank import Array
 from finetune_geometry.geometry.cores import ModuleCores, map_modules
-from finetune_geometry.geometry.similarity import COLUMNS, Row, with_averages
+from finetune_geometry.geometry.tidy import TIDY_COLUMNS, Row, with_averages
 from finetune_geometry.settings.errors import UserError
 
 SIDES = ("left", "right")
@@ -48,49 +50,102 @@ def principal_angles(u: Array, v: Array) -> Array:
     return np.sort(angles, -1)
 
 
-def picked_angles(angles: Array) -> dict[str, float]:
-    """The three of the rising `angles` (radians) that tables hold, in degrees."""
-    k = len(angles)
-    middle = (angles[(k - 1) // 2] + angles[k // 2]) / 2
-    picked = {"angle_smallest": angles[0], "angle_median": middle, "angle_largest": angles[-1]}
-    return {quantity: float(np.degrees(angle)) for quantity, angle in picked.items()}
+def picked_angles(angles: Array) -> dict[str, Array]:
+    """Of rising angles, (..., k) in radians, the three that tables hold: (...), in degrees."""
+    k = angles.shape[-1]
+    middle = (angles[..., (k - 1) // 2] + angles[..., k // 2]) / 2
+    picked = {
+        "angle_smallest": angles[..., 0],
+        "angle_median": middle,
+        "angle_largest": angles[..., -1],
+    }
+    return {quantity: np.degrees(angle) for quantity, angle in picked.items()}
 
 
-def angle_rows(cores: ModuleCores, ks: Sequence[int]) -> list[Row]:
-    """Rows of `principal_angle_table` for one module."""
+@dataclass(frozen=True, eq=False)
+class ModuleAngles:
+    """What `principal_angle_table` has to say of one module, as numbers only: many adapters have
+    so many pairs that rows of text would take more room and time than the angles.
+
+    Attributes:
+        names: the M adapters, whose M (M - 1) / 2 pairs come in the order of `combinations`.
+        slots: (quantity, side, k) of each column of the two arrays.
+        numbers: (pairs, slots).
+        there: (pairs, slots), whether the table has a row for this value.
+    """
+
+    module: str
+    layer: int
+    names: tuple[str, ...]
+    slots: tuple[tuple[str, str, int], ...]
+    numbers: Array
+    there: NDArray[np.bool_]
+
+
+def module_angles(cores: ModuleCores, ks: Sequence[int]) -> ModuleAngles:
+    """Angles of all pairs in one module, one call for many small matrices."""
     pairs = list(combinations(range(len(cores.names)), 2))
-    found: dict[tuple[int, int, str, int], Array] = {}
-    for side, k in ((side, k) for side in SIDES for k in ks):
-        # All pairs at once: one call for many small matrices.
-        defined = [pair for pair in pairs if k <= min(cores.ranks[i] for i in pair)]
-        if defined:
-            first, second = zip(*defined, strict=True)
-            angles = principal_angles(
-                np.stack([cores.basis(i, side, k) for i in first]),
-                np.stack([cores.basis(j, side, k) for j in second]),
-            )
-            found |= {(i, j, side, k): a for (i, j), a in zip(defined, angles, strict=True)}
-    rows: list[Row] = []
-    for i, j in pairs:
-        where = (cores.names[i], cores.names[j], cores.module, cores.layer)
-        rank = min(cores.ranks[i], cores.ranks[j])
-        for side in SIDES:
-            for k in ks:
-                if k > rank:
-                    rows.append((*where, "undefined_angle", float(rank), side, k))
-                    continue
-                picked = picked_angles(found[i, j, side, k])
-                rows += [(*where, quantity, value, side, k) for quantity, value in picked.items()]
-            if rank > 0:
-                leading = float(np.sum(cores.basis(i, side, 1) * cores.basis(j, side, 1)))
-                rows.append((*where, "leading_vector_cosine", min(abs(leading), 1.0), side, 1))
-    return rows
+    rank = np.array([min(cores.ranks[i], cores.ranks[j]) for i, j in pairs])
+    slots: list[tuple[str, str, int]] = []
+    values: list[Array] = []
+    there: list[NDArray[np.bool_]] = []
+
+    def add(quantity: str, side: str, k: int, found: Array, where: NDArray[np.bool_]) -> None:
+        slots.append((quantity, side, k))
+        values.append(np.zeros(len(pairs)))
+        values[-1][where] = found
+        there.append(where)
+
+    for side in SIDES:
+        for k in ks:
+            bases, defined = cores.bases(side, k), rank >= k
+            both = [pair for pair, holds in zip(pairs, defined, strict=True) if holds]
+            angles = np.empty((0, k))
+            if both:
+                angles = principal_angles(
+                    np.stack([bases[i] for i, _ in both]), np.stack([bases[j] for _, j in both])
+                )
+            for quantity, found in picked_angles(angles).items():
+                add(quantity, side, k, found, defined)
+            add("undefined_angle", side, k, rank[~defined], ~defined)
+        first = cores.bases(side, 1)
+        leading = [
+            min(abs(float(np.sum(first[i] * first[j]))), 1.0)
+            for i, j in pairs
+            if {i, j} <= first.keys()
+        ]
+        add("leading_vector_cosine", side, 1, np.array(leading), rank > 0)
+    return ModuleAngles(
+        cores.module,
+        cores.layer,
+        cores.names,
+        tuple(slots),
+        np.stack(values, 1),
+        np.stack(there, 1),
+    )
 
 
-def tabulate_angles(parts: Sequence[list[Row]]) -> pd.DataFrame:
-    """The table of `principal_angle_table` from the modules' rows."""
-    rows = [row for part in parts for row in part]
-    return with_averages(pd.DataFrame(rows, columns=[*COLUMNS, "side", "k"]))
+def tabulate_angles(parts: Sequence[ModuleAngles]) -> pd.DataFrame:
+    """The table of `principal_angle_table` from the modules' numbers."""
+    there = np.stack([part.there for part in parts])  # (modules, pairs, slots)
+    module, pair, slot = np.nonzero(there)
+    of_pair = list(combinations(parts[0].names, 2))
+    columns = {
+        "a": _texts(a for a, _ in of_pair)[pair],
+        "b": _texts(b for _, b in of_pair)[pair],
+        "level": "module",
+        "module": _texts(part.module for part in parts)[module],
+        "layer": np.array([part.layer for part in parts])[module],
+        "quantity": _texts(quantity for quantity, _, _ in parts[0].slots)[slot],
+        "value": np.stack([part.numbers for part in parts])[there],
+        "side": _texts(side for _, side, _ in parts[0].slots)[slot],
+        "k": np.array([k for _, _, k in parts[0].slots])[slot],
+    }
+    return with_averages(pd.DataFrame(columns)[[*TIDY_COLUMNS, "side", "k"]])
+
+
+def _texts(texts: Iterable[str]) -> NDArray[np.object_]:
+    return np.array(list(texts), dtype=object)
 
 
 def principal_angle_table(
@@ -107,7 +162,7 @@ def principal_angle_table(
     `options`: see `cores.map_modules`.
     """
     check_ks(ks)
-    return tabulate_angles(map_modules(lambda cores: angle_rows(cores, ks), adapters, **options))
+    return tabulate_angles(map_modules(lambda cores: module_angles(cores, ks), adapters, **options))
 
 
 def check_ks(ks: Sequence[int]) -> None:
@@ -139,7 +194,7 @@ def spectrum_rows(cores: ModuleCores) -> list[Row]:
     ):
         if name == BASE:
             continue
-        where = (name, BASE, cores.module, cores.layer)
+        where = (name, BASE, "module", cores.module, cores.layer)
         if cores.exact is not None:
             rows.append((*where, "truncated_norm", float(tail / norm) if norm > 0 else 0.0, 0))
         rows += [
@@ -154,7 +209,7 @@ def spectrum_rows(cores: ModuleCores) -> list[Row]:
 def tabulate_spectra(parts: Sequence[list[Row]]) -> pd.DataFrame:
     """The table of `spectrum_table` from the modules' rows."""
     rows = [row for part in parts for row in part]
-    return with_averages(pd.DataFrame(rows, columns=[*COLUMNS, "k"]))
+    return with_averages(pd.DataFrame(rows, columns=[*TIDY_COLUMNS, "k"]))
 
 
 def spectrum_table(adapters: Sequence[Adapter], **options: Any) -> pd.DataFrame:

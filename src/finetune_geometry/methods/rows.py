@@ -11,7 +11,13 @@ import torch
 
 from finetune_geometry.methods import losses
 from finetune_geometry.settings.errors import UserError
-from finetune_geometry.settings.profiles import Method, Training
+from finetune_geometry.settings.objectives import OBJECTIVES
+from finetune_geometry.settings.sections import Method, Training
+
+
+def reward(rows: pd.DataFrame) -> np.ndarray:
+    """The reward as it is: (rows,)."""
+    return rows["reward"].to_numpy(dtype=np.float64)
 
 
 def distinct_reward(rows: pd.DataFrame) -> np.ndarray:
@@ -30,9 +36,19 @@ def advantage(rows: pd.DataFrame, formula: Any, bias: float) -> np.ndarray:
         )
     result = np.empty(len(rows))
     for positions in rows.groupby("group").indices.values():
-        reward = torch.tensor(rows["reward"].to_numpy()[positions], dtype=torch.float64)
-        result[positions] = formula(reward[None], bias)[0].numpy()
+        rewards = torch.tensor(rows["reward"].to_numpy()[positions], dtype=torch.float64)
+        result[positions] = formula(rewards[None], bias)[0].numpy()
     return result
+
+
+def paper_advantage(rows: pd.DataFrame, bias: float) -> np.ndarray:
+    """`losses.group_advantage` of each row: (rows,)."""
+    return advantage(rows, losses.group_advantage, bias)
+
+
+def krafton_advantage(rows: pd.DataFrame, bias: float) -> np.ndarray:
+    """`losses.group_advantage_krafton` of each row: (rows,)."""
+    return advantage(rows, losses.group_advantage_krafton, bias)
 
 
 def preference_pairs(rows: pd.DataFrame) -> pd.DataFrame:
@@ -67,16 +83,12 @@ def preference_pairs(rows: pd.DataFrame) -> pd.DataFrame:
 def unpaired_rows(rows: pd.DataFrame, method: str, settings: Method) -> pd.DataFrame:
     """Rollouts as training rows: input_ids, labels (-100 on the prompt), weight.
 
-    `weight` is what the objective needs to know of a row: reward, distinct reward or advantage.
+    `weight` is what the objective needs to know of a row: reward, distinct reward or advantage, by
+    the function of this module that its variant names.
     """
-    if method == "offline_grpo":
-        krafton = settings.variant == "krafton"
-        formula = losses.group_advantage_krafton if krafton else losses.group_advantage
-        weight = advantage(rows, formula, settings.bias)
-    elif method == "rft" and settings.variant == "distinct":
-        weight = distinct_reward(rows)
-    else:
-        weight = rows["reward"].to_numpy(dtype=np.float64)
+    variant = OBJECTIVES[method].variant(settings.variant)
+    function = globals()[variant.weight]
+    weight = function(rows, **{name: settings.constants[name] for name in variant.weight_takes})
     prompts, completions = rows["prompt_ids"], rows["completion_ids"]
     return pd.DataFrame(
         {

@@ -20,48 +20,30 @@ from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
 
 from finetune_geometry.methods import losses
 from finetune_geometry.settings.errors import UserError
-from finetune_geometry.settings.profiles import Method
+from finetune_geometry.settings.objectives import OBJECTIVES
+from finetune_geometry.settings.sections import Method
 
-#: The variants of each objective: the paper's own first, then those of the primary sources.
-VARIANTS = {
-    "sft": ("paper",),
-    "rft": ("paper", "distinct"),
-    "dft": ("paper",),
-    "rift": ("paper", "published"),
-    "offline_grpo": ("paper", "krafton"),
-    "dpo": ("paper",),
-}
 SHAPE_STEP = 32  # rows are padded to a multiple of it: few shapes are fast on a CPU
 
 
 def token_loss(method: str, settings: Method) -> Callable[[Tensor, Tensor, Tensor, Any], Tensor]:
     """The loss of each token, (rows, tokens), of an unpaired objective, as a function of
-    (log_probs, mask, weight, reference), where `reference()` gives the base's log-probabilities."""
-    match method, settings.variant:
-        case "sft", "paper":
-            return lambda log_probs, mask, weight, reference: losses.sft(log_probs)
-        case "rft", "paper" | "distinct":
-            return lambda log_probs, mask, weight, reference: losses.rft(log_probs, weight)
-        case "dft", "paper":
-            return lambda log_probs, mask, weight, reference: losses.dft(log_probs)
-        case "rift", "paper":
-            return lambda log_probs, mask, weight, reference: losses.rift(
-                log_probs, weight, settings.reward_lambda
-            )
-        case "rift", "published":
-            return lambda log_probs, mask, weight, reference: losses.rift_published(
-                log_probs, mask, weight, settings.negative_reward
-            )
-        case "offline_grpo", "paper":
-            return lambda log_probs, mask, weight, reference: losses.offline_grpo(log_probs, weight)
-        case "offline_grpo", "krafton":
-            return lambda log_probs, mask, weight, reference: losses.offline_grpo_krafton(
-                log_probs, reference(), mask, weight, settings.kl
-            )
-    raise UserError(
-        f"unknown variant {settings.variant!r}: methods.{method}.variant: use one of "
-        f"{', '.join(VARIANTS[method])}"
-    )
+    (log_probs, mask, weight, reference), where `reference()` gives the base's log-probabilities.
+
+    The table of objectives names the function in `losses` and what it takes.
+    """
+    variant = OBJECTIVES[method].variant(settings.variant)
+    function = getattr(losses, variant.loss)
+
+    def loss(log_probs: Tensor, mask: Tensor, weight: Tensor, reference: Any) -> Tensor:
+        # The weight of a row is a reward or an advantage: a loss calls it by the one it takes.
+        known: dict[str, Any] = {"log_probs": log_probs, "mask": mask, **settings.constants}
+        known |= {"reward": weight, "advantage": weight}
+        if variant.needs_reference:  # one more forward pass
+            known["reference_log_probs"] = reference()
+        return function(**{name: known[name] for name in variant.takes})
+
+    return loss
 
 
 class RowCollator(DataCollatorForLanguageModeling):

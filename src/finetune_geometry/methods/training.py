@@ -25,7 +25,6 @@ from finetune_geometry.methods.rows import (
 )
 from finetune_geometry.methods.trainers import (
     SHAPE_STEP,
-    VARIANTS,
     ObjectiveTrainer,
     PairTrainer,
     RowCollator,
@@ -38,7 +37,7 @@ from finetune_geometry.runs.files import atomic_directory, explain_full_disk
 from finetune_geometry.runs.keys import adapter_origin, rows_hash
 from finetune_geometry.runs.records import Run
 from finetune_geometry.settings.errors import UserError
-from finetune_geometry.settings.profiles import METHODS
+from finetune_geometry.settings.objectives import METHODS, OBJECTIVES
 
 
 def train(run: Run, method: str, name: str | None = None) -> dict[str, Any]:
@@ -52,8 +51,7 @@ def train(run: Run, method: str, name: str | None = None) -> dict[str, Any]:
         raise UserError(f"unknown method {method!r}: train: use one of {', '.join(METHODS)}")
     profile, name = run.profile, name or method
     settings, training = profile.methods[method], profile.training_of(method)
-    if settings.variant not in VARIANTS[method]:
-        token_loss(method, settings)  # raises the error that lists the variants
+    variant = OBJECTIVES[method].variant(settings.variant)
     torch.set_num_threads(training.threads)
     rows = _rows(run, method)
     sizes = row_lengths(rows)
@@ -105,8 +103,9 @@ def train(run: Run, method: str, name: str | None = None) -> dict[str, Any]:
               "train_dataset": Dataset.from_pandas(rows, preserve_index=False),
               "callbacks": [watch]}  # fmt: skip
     trainer: Any
-    if method == "dpo":
-        arguments = DPOConfig(**shared, beta=settings.beta, precompute_ref_log_probs=True)
+    if OBJECTIVES[method].paired:
+        shared |= {**settings.constants, "precompute_ref_log_probs": variant.needs_reference}
+        arguments = DPOConfig(**shared)
         trainer = PairTrainer(args=arguments, **common)
     else:
         trainer = ObjectiveTrainer(
@@ -164,7 +163,7 @@ def trained(run: Run, method: str, name: str | None = None) -> dict[str, Any]:
 def _rows(run: Run, method: str) -> pd.DataFrame:
     """What a method is trained on, from the run's rollouts."""
     rollouts = load_rollouts(run)
-    if method == "dpo":
+    if OBJECTIVES[method].paired:
         return preference_pairs(rollouts)
     return unpaired_rows(rollouts, method, run.profile.methods[method])
 
@@ -203,7 +202,7 @@ def _save_adapter(run: Run, name: str, model: Any, card: dict[str, Any]) -> None
 
 def summarise(card: dict[str, Any]) -> pd.DataFrame:
     """A card's main entries as a table of two columns, for a notebook."""
-    pairs = card["objective"] == "dpo"
+    pairs = OBJECTIVES[card["objective"]].paired
     drawn = "pairs to draw from" if pairs else "rows to draw from, with their weights"
     shown = {
         "objective": f"{METHODS[card['objective']]}, variant {card['variant']!r}",

@@ -25,15 +25,15 @@ from finetune_geometry.geometry.cores import ModuleCores, map_modules
 from finetune_geometry.geometry.nulls import chance_table
 from finetune_geometry.geometry.pairs import pair_moments, tabulate_pairs
 from finetune_geometry.geometry.similarity import (
-    chance_outside,
+    chance_orthogonal_fraction,
     inner_products,
-    rejections,
+    orthogonal_parts,
     tabulate_cosines,
-    tabulate_rejections,
+    tabulate_orthogonal_fractions,
 )
 from finetune_geometry.geometry.subspaces import (
-    angle_rows,
     check_ks,
+    module_angles,
     spectrum_rows,
     tabulate_angles,
     tabulate_spectra,
@@ -52,13 +52,14 @@ class Comparison:
         names: the adapters, in the order given; the base is not among them.
         base_models: adapter -> the base model that it names, "" if it names none.
         tables: "cosine", "principal_angles", "orthogonal_fraction", "spectra" (laid out as
-            `similarity` says), "pairs" (see `pairs.tabulate_pairs`), and "chance": that of angles,
+            `tidy` says), "pairs" (see `pairs.tabulate_pairs`), and "chance": that of angles,
             with the column `shared_a`: was A drawn once for both adapters of the random pairs, or
             independently?
         shapes: (d_out, d_in) of each module compared.
         k: dimension of the subspaces.
         ranks: lowest and highest rank of a module that was changed.
-        outside: norm fraction of a random delta outside a k-dimensional left subspace.
+        chance_orthogonal: norm fraction of a random delta orthogonal to a k-dimensional left
+            subspace.
         extras: adapter -> its tensors that are no LoRA factors and were not compared.
         left_out: adapter -> number of its modules that others lack and that were not compared.
     """
@@ -70,7 +71,7 @@ class Comparison:
     shapes: Mapping[str, tuple[int, int]]
     k: int
     ranks: tuple[int, int]
-    outside: float
+    chance_orthogonal: float
     extras: Mapping[str, tuple[str, ...]]
     left_out: Mapping[str, int]
 
@@ -80,9 +81,9 @@ class Comparison:
         found = {}
         for name, table in self.tables.items():
             if name != "chance":
-                rows = table[table["module"].isin(["global", "mean", "median"])]
+                rows = table[table["level"].isin(["global", "mean", "median"])]
                 rows = rows.assign(**{c: d for c, d in (("side", ""), ("k", 0)) if c not in rows})
-                columns = (rows[c] for c in ("a", "b", "quantity", "module", "side", "k", "value"))
+                columns = (rows[c] for c in ("a", "b", "quantity", "level", "side", "k", "value"))
                 for a, b, *where, value in zip(*columns, strict=True):
                     found[name, frozenset({a, b}), *where] = float(value)
         return found
@@ -94,12 +95,12 @@ class Comparison:
         a: str,
         b: str,
         *,
-        module: str = "global",
+        level: str = "global",
         side: str = "",
         k: int = 0,
     ) -> float | None:
         """One number of a pair, in either order, over all modules; None if undefined."""
-        return self._pooled.get((table, frozenset({a, b}), quantity, module, side, k))
+        return self._pooled.get((table, frozenset({a, b}), quantity, level, side, k))
 
     def angle_modules(self, a: str, b: str) -> int:
         """In how many modules the pair has angles at this comparison's k."""
@@ -112,17 +113,17 @@ class Comparison:
             (rows["quantity"] == "angle_smallest")
             & (rows["side"] == "left")
             & (rows["k"] == self.k)
-            & ~rows["module"].isin(["mean", "median"])
+            & (rows["level"] == "module")
         ]
         pairs = zip(rows["a"], rows["b"], strict=True)
         return dict(Counter(frozenset(pair) for pair in pairs))
 
-    def chance(self, quantity: str, pooled: str, *, side: str, shared_a: bool = True) -> Any:
+    def chance(self, quantity: str, level: str, *, side: str, shared_a: bool = True) -> Any:
         """The row `low`, `value`, `high` of an angle's chance level at this k, or None."""
         rows = self.tables["chance"]
         rows = rows[
             (rows["quantity"] == quantity)
-            & (rows["pooled"] == pooled)
+            & (rows["level"] == level)
             & (rows["side"] == side)
             & (rows["k"] == self.k)
             & (rows["shared_a"] == shared_a)
@@ -201,8 +202,8 @@ def compare(
 
     def measure(cores: ModuleCores) -> tuple[Any, ...]:
         return (
-            rejections(cores, chosen, [k]),
-            angle_rows(cores, ks),
+            orthogonal_parts(cores, chosen, [k]),
+            module_angles(cores, ks),
             spectrum_rows(cores),
             pair_moments(cores),
             inner_products(cores),  # last: from the frame that the others have formed
@@ -212,7 +213,7 @@ def compare(
     parts = map_modules(
         measure, with_base, intersection=intersection, any_base=any_base, progress=progress
     )
-    off, angles, spectra, moments, products = zip(*parts, strict=True)
+    orthogonal, angles, spectra, moments, products = zip(*parts, strict=True)
     lowest = {module: found[0] if found else 1 for module, found in ranks.items()}
     chance = pd.concat(
         [
@@ -231,7 +232,7 @@ def compare(
         tables={
             "cosine": tabulate_cosines(products),
             "principal_angles": tabulate_angles(angles),
-            "orthogonal_fraction": tabulate_rejections(off, chosen),
+            "orthogonal_fraction": tabulate_orthogonal_fractions(orthogonal, chosen),
             "spectra": tabulate_spectra(spectra),
             "pairs": tabulate_pairs(moments),
             # Of cosines "pairs" knows more: these draws give every module the same energy.
@@ -240,7 +241,7 @@ def compare(
         shapes=shapes,
         k=k,
         ranks=(min(everything), max(everything)),
-        outside=chance_outside(shapes, k, side="left"),
+        chance_orthogonal=chance_orthogonal_fraction(shapes, k, side="left"),
         extras={adapter.name: adapter.extras for adapter in adapters},
         left_out={adapter.name: len(adapter) - len(modules) for adapter in adapters},
     )

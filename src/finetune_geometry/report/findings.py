@@ -49,12 +49,12 @@ def summary(comparison: Comparison) -> dict[str, Any]:
     c = comparison
     pairs = []
     for a, b in combinations(c.names, 2):
-        of_a = c.value("pairs", "cosine_of_a", a, b, module="mean")
+        of_a = c.value("pairs", "cosine_of_a", a, b, level="mean")
         start = start_of(of_a)
         cosine, distance = (c.value("cosine", what, a, b) for what in ("cosine", "distance"))
         angles = {
             f"angle_smallest_{side}": c.value(
-                "principal_angles", "angle_smallest", a, b, module="median", side=side, k=c.k
+                "principal_angles", "angle_smallest", a, b, level="median", side=side, k=c.k
             )
             for side in ("left", "right")
         }
@@ -63,7 +63,7 @@ def summary(comparison: Comparison) -> dict[str, Any]:
                 "a": a,
                 "b": b,
                 "cosine": cosine,
-                "cosine_median": c.value("cosine", "cosine", a, b, module="median"),
+                "cosine_median": c.value("cosine", "cosine", a, b, level="median"),
                 "distance": distance,
                 "identical": distance == 0 and cosine is not None,
                 **angles,
@@ -89,10 +89,10 @@ def summary(comparison: Comparison) -> dict[str, Any]:
             name: {
                 "base_model": c.base_models[name],
                 "norm": c.value("cosine", "norm", name, BASE),
-                "entropy_rank": c.value("spectra", "entropy_rank", name, BASE, module="mean"),
-                "stable_rank": c.value("spectra", "stable_rank", name, BASE, module="mean"),
-                "outside_reference_norm": c.value(
-                    "orthogonal_fraction", "outside_direction_norm", name, c.reference
+                "entropy_rank": c.value("spectra", "entropy_rank", name, BASE, level="mean"),
+                "stable_rank": c.value("spectra", "stable_rank", name, BASE, level="mean"),
+                "orthogonal_to_reference_norm": c.value(
+                    "orthogonal_fraction", "orthogonal_to_direction_norm", name, c.reference
                 ),
                 "tensors_not_compared": len(c.extras[name]),
                 "modules_left_out": c.left_out[name],
@@ -104,7 +104,7 @@ def summary(comparison: Comparison) -> dict[str, Any]:
             "angle_smallest_left": None
             if angle is None
             else [float(angle["low"]), float(angle["high"])],
-            "outside_subspace_norm": c.outside,
+            "orthogonal_to_subspace_norm": c.chance_orthogonal,
         },
     }
 

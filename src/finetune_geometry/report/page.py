@@ -23,7 +23,7 @@ from finetune_geometry.figures import plots
 from finetune_geometry.figures.geometry_plots import angle_panels, share_panels
 from finetune_geometry.figures.palette import introduce, set_style
 from finetune_geometry.geometry.pairs import CHANCE_OF, start_of
-from finetune_geometry.geometry.similarity import versus
+from finetune_geometry.geometry.tidy import versus
 from finetune_geometry.report.compare import Comparison
 from finetune_geometry.report.findings import LIMITS, base_text, count, number, summary, words
 from finetune_geometry.runs.files import atomic_directory, atomic_write
@@ -55,7 +55,7 @@ def figures(c: Comparison) -> Iterator[tuple[str, Figure, str, str]]:
     """
     introduce(c.names)  # one colour each, in every figure
     cosines = c.tables["cosine"]
-    pooled = cosines[cosines["module"] == "global"]
+    pooled = cosines[cosines["level"] == "global"]
     pooled_cosines = pooled[pooled["quantity"] == "cosine"]
     with_base = [BASE, *c.names]
     if len(pooled_cosines):
@@ -104,14 +104,14 @@ def _matching_chance(c: Comparison, a: str, b: str) -> float:
 
     0 where the pair has no cosine; the wider of both levels where the start is unknown.
     """
-    start = start_of(c.value("pairs", "cosine_of_a", a, b, module="mean"))
+    start = start_of(c.value("pairs", "cosine_of_a", a, b, level="mean"))
     return max(c.value("pairs", what, a, b) or 0.0 for what in CHANCE_OF[start])
 
 
 def _against_reference(c: Comparison) -> Iterator[tuple[str, Figure, str, str]]:
     who = plots.label(c.reference)
     by_layer = versus(c.tables["cosine"], c.reference, among=c.names)
-    by_layer = by_layer[(by_layer["module"] == "layer") & (by_layer["quantity"] == "cosine")]
+    by_layer = by_layer[(by_layer["level"] == "layer") & (by_layer["quantity"] == "cosine")]
     if len(by_layer):
         yield (
             "depth",
@@ -129,14 +129,14 @@ def _against_reference(c: Comparison) -> Iterator[tuple[str, Figure, str, str]]:
         )
     angles = versus(c.tables["principal_angles"], c.reference, among=c.names)
     angles = angles[
-        (angles["module"] == "median")
+        (angles["level"] == "median")
         & (angles["k"] == c.k)
         & angles["quantity"].str.startswith("angle_")
     ]
     if len(angles):
         null = c.tables["chance"]
         starts = {
-            start_of(c.value("pairs", "cosine_of_a", c.reference, other, module="mean"))
+            start_of(c.value("pairs", "cosine_of_a", c.reference, other, level="mean"))
             for other in angles["other"].unique()
         }
         shared = "shared" in starts
@@ -151,7 +151,7 @@ def _against_reference(c: Comparison) -> Iterator[tuple[str, Figure, str, str]]:
             angle_panels(
                 angles,
                 null[
-                    (null["pooled"] == "median") & (null["k"] == c.k) & (null["shared_a"] == shared)
+                    (null["level"] == "median") & (null["k"] == c.k) & (null["shared_a"] == shared)
                 ],
                 title=f"Angles with {who}, k = {c.k}",
             ),
@@ -163,19 +163,19 @@ def _against_reference(c: Comparison) -> Iterator[tuple[str, Figure, str, str]]:
         )
     parts = versus(c.tables["orthogonal_fraction"], c.reference, among=c.names)
     parts = parts[
-        (parts["module"] == "global")
+        (parts["level"] == "global")
         & parts["side"].isin(["", "left"])
-        & parts["quantity"].str.startswith("outside_")
+        & parts["quantity"].str.startswith("orthogonal_")
     ]
     if len(parts):
         yield (
-            "outside",
+            "orthogonal_fraction",
             share_panels(
                 parts,
-                {"outside_direction": 1.0, "outside_subspace": c.outside},
+                {"orthogonal_to_direction": 1.0, "orthogonal_to_subspace": c.chance_orthogonal},
                 titles={
-                    "outside_direction": f"outside the direction of {who}",
-                    "outside_subspace": f"outside its top-{c.k} output subspace",
+                    "orthogonal_to_direction": f"orthogonal to the direction of {who}",
+                    "orthogonal_to_subspace": f"orthogonal to its top-{c.k} output subspace",
                 },
             ),
             f"How much of each change lies outside that of {c.reference}? On the left outside its "
@@ -190,10 +190,10 @@ def _against_reference(c: Comparison) -> Iterator[tuple[str, Figure, str, str]]:
 def _layer_chance(c: Comparison) -> tuple[float, float]:
     """The widest chance band of one layer's cosine with the reference."""
     pairs = versus(c.tables["pairs"], c.reference, among=c.names)
-    pairs = pairs[pairs["module"] == "layer"]
+    pairs = pairs[pairs["level"] == "layer"]
     wide = 0.0
     for other, rows in pairs.groupby("other", sort=False):
-        start = start_of(c.value("pairs", "cosine_of_a", c.reference, str(other), module="mean"))
+        start = start_of(c.value("pairs", "cosine_of_a", c.reference, str(other), level="mean"))
         wide = max(wide, float(rows.loc[rows["quantity"].isin(CHANCE_OF[start]), "value"].max()))
     return -wide, wide
 
@@ -218,7 +218,7 @@ def page(c: Comparison, drawings: list[tuple[str, str, str]]) -> str:
         (
             name,
             f"{v['norm']:.4g}",
-            "–" if name == c.reference else _text(v["outside_reference_norm"]),
+            "–" if name == c.reference else _text(v["orthogonal_to_reference_norm"]),
             _text(v["entropy_rank"], 2),
             _text(v["stable_rank"], 2),
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from finetune_geometry.deltas.adapters import Adapter, load_adapter, zero_adapter
 from finetune_geometry.runs.records import Run
 from finetune_geometry.settings.errors import UserError
-from finetune_geometry.settings.profiles import METHODS
+from finetune_geometry.settings.objectives import METHODS
 
 
 def load_run(run: Run, others: str = "") -> list[Adapter]:

@@ -13,7 +13,8 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-from finetune_geometry.settings.profiles import Profile, Training
+from finetune_geometry.settings.profiles import Profile
+from finetune_geometry.settings.sections import Training
 
 Section = TypeVar("Section")
 

@@ -25,7 +25,8 @@ from finetune_geometry.runs.files import (
 )
 from finetune_geometry.runs.places import results_root
 from finetune_geometry.settings.errors import UserError
-from finetune_geometry.settings.profiles import METHODS, Profile, load_profile, parse_overrides
+from finetune_geometry.settings.objectives import METHODS
+from finetune_geometry.settings.profiles import Profile, load_profile, parse_overrides
 from finetune_geometry.settings.schema import dotted
 
 

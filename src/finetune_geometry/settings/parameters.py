@@ -5,8 +5,13 @@ from __future__ import annotations
 import ast
 from typing import Any
 
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+
 from finetune_geometry.settings.errors import UserError, closest
-from finetune_geometry.settings.schema import convert
+from finetune_geometry.settings.schema import expected
+
+#: A value must have the type that its parameter names; a whole number passes for a float.
+AS_DECLARED = ConfigDict(strict=True, arbitrary_types_allowed=True)
 
 
 def check_parameters(globals_: dict[str, Any]) -> None:
@@ -39,11 +44,12 @@ def check_parameters(globals_: dict[str, Any]) -> None:
         value = globals_[name]
         try:
             # Text is not converted here: the notebook's own literal must have the type it names.
-            if isinstance(value, str) and not _takes_text(kind):
-                raise ValueError(_words(kind))
-            globals_[name] = convert(value, kind)
-        except ValueError as error:
-            raise UserError(f"{name} = {value!r}: parameter: expected {error}") from None
+            globals_[name] = TypeAdapter(kind, config=AS_DECLARED).validate_python(value)
+        except ValidationError as error:
+            words = expected(error.errors()[0])
+            if isinstance(value, str):
+                words = getattr(kind, "__name__", None) or str(kind)
+            raise UserError(f"{name} = {value!r}: parameter: expected {words}") from None
 
 
 def _annotations(globals_: dict[str, Any]) -> dict[str, Any]:
@@ -65,11 +71,3 @@ def _assigned(cell: str) -> list[str]:
         targets = [node.target] if isinstance(node, ast.AnnAssign) else targets
         names += [target.id for target in targets if isinstance(target, ast.Name)]
     return names
-
-
-def _takes_text(kind: Any) -> bool:
-    return kind is str or str in getattr(kind, "__args__", ())
-
-
-def _words(kind: Any) -> str:
-    return getattr(kind, "__name__", None) or str(kind)

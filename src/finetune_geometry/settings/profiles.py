@@ -1,157 +1,42 @@
 """Profiles: which model, which problems, which teacher, and how long to train.
 
 A profile is one YAML file beside this module (or anywhere, given as a path). It is read into
-frozen dataclasses, so that every value has a declared type and a misspelt key cannot pass. Nothing
-else may differ between a run on two cores and a run on the paper's scale.
+the sections of `settings/sections.py`, so that every value has a declared type and a misspelt key
+cannot pass. Nothing else may differ between a run on two cores and a run on the paper's scale.
 
-This module imports nothing but the standard library and PyYAML: the workflow reads profiles each
-time it plans, and must stay quick.
+This module imports nothing but the standard library, PyYAML and pydantic: the workflow reads
+profiles each time it plans, and must stay quick.
 """
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
+from pydantic.dataclasses import dataclass
 
 from finetune_geometry.settings.errors import UserError, closest
-from finetune_geometry.settings.schema import build, dotted
-
-METHODS: dict[str, str] = {
-    "sft": "SFT",
-    "rft": "RFT",
-    "dft": "DFT",
-    "rift": "RIFT",
-    "offline_grpo": "Offline GRPO",
-    "dpo": "DPO",
-}
-"""Name and label of the six objectives, in the order in which the book shows them."""
+from finetune_geometry.settings.objectives import METHODS
+from finetune_geometry.settings.schema import KNOWN_KEYS, build, dotted
+from finetune_geometry.settings.sections import (
+    METHOD_SECTIONS,
+    Evaluation,
+    Geometry,
+    Lora,
+    Method,
+    Model,
+    Problems,
+    Rollouts,
+    Training,
+)
 
 PROFILES = Path(__file__).parent / "profiles"
 
 
-@dataclass(frozen=True)
-class Model:
-    """Which model is fine-tuned, and which one teaches it."""
-
-    base: str  # directory (relative to the project) or hub id
-    teacher: str
-    dtype: str = "float32"
-    max_length: int = 512  # tokens of prompt and completion together
-    attention: str = "sdpa"  # transformers' attn_implementation
-
-
-@dataclass(frozen=True)
-class Problems:
-    """Where problems come from, how many there are, and how hard they are."""
-
-    source: str = "generated"  # "generated" or "hub"
-    seed: int = 0
-    train: int = 0  # problems in each split
-    rollouts: int = 0
-    validation: int = 0
-    test: int = 0
-    min_steps: int = 2  # what follows shapes the generator; a hub source ignores it
-    max_steps: int = 8
-    max_value: int = 200  # no quantity in a problem exceeds it
-    distractors: float = 0.1  # probability of an irrelevant sentence after each sentence
-    rollout_dataset: str = ""  # hub ids, for source: hub
-    test_dataset: str = ""
-
-
-@dataclass(frozen=True)
-class Rollouts:
-    """How the teacher's solutions are sampled."""
-
-    prompts: int
-    heldout_prompts: int
-    k: int = 4
-    temperature: float = 1.0
-    max_new_tokens: int = 256
-    seed: int = 42
-    batch_size: int = 256
-
-
-@dataclass(frozen=True)
-class Lora:
-    """Shape and initialisation of the adapters."""
-
-    r: int = 32
-    alpha: int = 64
-    dropout: float = 0.0
-    target_modules: tuple[str, ...] = ("q_proj", "k_proj", "v_proj", "o_proj")
-    seed: int = 42  # of the initialisation that all methods share
-
-
-@dataclass(frozen=True)
-class Training:
-    """What all objectives share: length, learning rate, order, checkpoints."""
-
-    steps: int
-    batch_size: int = 32  # rows in one optimiser step
-    micro_batch_size: int = 32  # rows in one forward pass
-    learning_rate: float = 1e-3
-    warmup_ratio: float = 0.05
-    weight_decay: float = 0.01
-    max_grad_norm: float = 1.0
-    scheduler: str = "cosine"
-    schedule_steps: int | None = None  # length of the schedule; null: the same as steps
-    seed: int = 42  # order of the rows
-    save_steps: int = 50
-    logging_steps: int = 5
-    threads: int = 1
-    bf16: bool = True  # bf16 autocast; adapters and the optimiser stay in fp32
-    gradient_checkpointing: bool = False
-
-
-@dataclass(frozen=True)
-class Method:
-    """One objective: the variant, its own constants, and any of `training`'s values it replaces."""
-
-    variant: str = "paper"
-    beta: float = 0.1  # DPO
-    reward_lambda: float = 0.5  # RIFT as printed: weight 1 - r * lambda
-    negative_reward: float = -0.2  # RIFT as published
-    bias: float = 0.1  # Offline GRPO: added to r - mean(r)
-    kl: float = 0.2  # Offline GRPO as published
-    steps: int | None = None
-    batch_size: int | None = None
-    micro_batch_size: int | None = None
-    learning_rate: float | None = None
-    seed: int | None = None
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """How answers are made and compared."""
-
-    batch_size: int = 256
-    max_new_tokens: int = 256
-    equivalence_margin: float = 0.02  # accuracy, as a fraction
-    confidence: float = 0.95
-
-
-@dataclass(frozen=True)
-class Geometry:
-    """Sizes and draws of the analyses."""
-
-    k: int = 10
-    ks: tuple[int, ...] = (1, 4, 10)
-    null_draws: int = 200
-    lmc_alphas: int = 11
-    lmc_rows: int = 64
-    lmc_problems: int = 100  # test problems whose boxed answer is read
-    lmc_answered: int = 100  # of these, how many are answered in full, at most
-    cka_rows: int = 100
-    cka_tokens: int = 1000
-    seed: int = 0
-
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=KNOWN_KEYS)
 class Profile:
     """One experiment, whole: a section for each step of the way."""
 
@@ -224,7 +109,10 @@ def load_profile(name_or_path: str | Path, overrides: Mapping[str, Any] | None =
     for name in methods:
         if name not in METHODS:
             raise UserError(f"unknown method {name!r}: {path}: {closest(name, METHODS)}")
-    tree["methods"] = {name: methods.get(name) for name in METHODS}
+    tree["methods"] = {
+        name: build(section, methods.get(name) or {}, path, f"methods.{name}")
+        for name, section in METHOD_SECTIONS.items()
+    }
     profile = build(Profile, {**tree, "name": path.stem}, path)
     _check(profile, path)
     return profile

@@ -1,97 +1,110 @@
-"""Checking what a person wrote: declared types, and errors that name the fix.
+"""Checking what a person wrote: pydantic reads it, and a mistake becomes one line with its fix.
 
-Profiles and notebook parameters are both plain text at first. Here text becomes a value of the
-declared type, or a `UserError` in one line.
+Profiles, the ledger of claims and the parameters of notebooks are plain text at first. Classes
+that are read here are pydantic's dataclasses with `KNOWN_KEYS`, their fields of the types below.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import types
 import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, TypeVar
+
+from pydantic import BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
 
 from finetune_geometry.settings.errors import UserError, closest
 
+Built = TypeVar("Built")
 
-def build(kind: Any, value: Any, path: Path, where: str = "") -> Any:
-    """`value` as an instance of the declared type `kind`, or a `UserError` that names `where`."""
-    if dataclasses.is_dataclass(kind):
-        hints = typing.get_type_hints(kind)
-        if not isinstance(value, dict):
-            raise UserError(f"{where} = {value!r}: {path}: expected a section of key: value lines")
-        for key in value:
-            if key not in hints:
-                raise UserError(f"unknown key {_join(where, key)!r}: {path}: {closest(key, hints)}")
-        fields = dataclasses.fields(kind)
-        for field in fields:
-            needed = dataclasses.MISSING is field.default is field.default_factory
-            if needed and field.name not in value:
-                raise UserError(f"missing key {_join(where, field.name)!r}: {path}: add it")
-        return typing.cast(Any, kind)(
-            **{key: build(hints[key], value[key], path, _join(where, key)) for key in value}
-        )
-    if typing.get_origin(kind) is Mapping:  # one section for each name; the keys are its caller's
-        if not isinstance(value, dict):
-            raise UserError(f"{where} = {value!r}: {path}: expected named sections")
-        item = typing.get_args(kind)[1]
-        return {name: build(item, value[name] or {}, path, _join(where, name)) for name in value}
-    try:
-        return convert(value, kind)
-    except ValueError as error:
-        raise UserError(f"{where} = {value!r}: {path}: expected {error}") from None
+#: A key that a class does not declare is a mistake.
+KNOWN_KEYS = ConfigDict(extra="forbid")
 
 
-def convert(value: Any, kind: Any) -> Any:
-    """`value` as `kind` (bool, int, float, str, `X | None`, tuple or list of one kind).
+def _text(read: Callable[[str], Any]) -> BeforeValidator:
+    """Text is read, and left as it is where it cannot be; what is not text passes through."""
 
-    Text is read as the kind asks ("1e-3" is a string to YAML and to a command line), a whole
-    number passes for a float; anything else raises ValueError with the kind in words.
-    """
-    origin = typing.get_origin(kind)
-    if origin in (types.UnionType, typing.Union):
-        choices = [k for k in typing.get_args(kind) if k is not type(None)]
-        if value is None or (isinstance(value, str) and value.lower() in {"none", "null"}):
-            return None
-        return convert(value, choices[0])
-    if origin in (tuple, list):
-        items = value.split(",") if isinstance(value, str) else value
-        if not isinstance(items, (list, tuple)):
-            raise ValueError("a list")
-        return origin(convert(item, typing.get_args(kind)[0]) for item in items)
-    text = value.strip() if isinstance(value, str) else None
-    if kind is bool:
-        if text is not None and text.lower() in {"true", "false"}:
-            return text.lower() == "true"
-        if isinstance(value, bool):
+    def parse(value: Any) -> Any:
+        try:
+            return read(value.strip()) if isinstance(value, str) else value
+        except (ValueError, KeyError):
             return value
-        raise ValueError("true or false")
-    if kind in (int, float):
-        wanted = "a whole number" if kind is int else "a number"
-        number = value
-        if text is not None:
-            try:
-                number = kind(text)
-            except ValueError:
-                raise ValueError(wanted) from None
-        if isinstance(number, bool) or not isinstance(number, (int, kind)):
-            raise ValueError(wanted)
-        return kind(number)
-    if not isinstance(value, kind):
-        raise ValueError({"str": "text"}.get(kind.__name__, kind.__name__))
-    return value
+
+    return BeforeValidator(parse)
 
 
-def _join(where: str, key: str) -> str:
-    return f"{where}.{key}" if where else str(key)
+_NONE = _text(lambda text: {"none": None, "null": None}[text.lower()])
+_TRUE_OR_FALSE = _text(lambda text: {"true": True, "false": False}[text.lower()])
+_LIST = _text(lambda text: text.split(","))
+
+# "1e-3" is text to YAML and to a command line, so text is read as the kind asks. Strict: a whole
+# number passes for a number, but 1.5 for no whole one, and true and false for neither.
+Whole = Annotated[int, Field(strict=True), _text(int)]
+Number = Annotated[float, Field(strict=True), _text(float)]
+Flag = Annotated[bool, Field(strict=True), _TRUE_OR_FALSE]
+WholeOrNone = Annotated[Whole | None, _NONE]
+NumberOrNone = Annotated[Number | None, _NONE]
+Texts = Annotated[tuple[str, ...], _LIST]
+Wholes = Annotated[tuple[Whole, ...], _LIST]
+Numbers = Annotated[tuple[Number, ...], _LIST]
+
+_UNKNOWN, _MISSING = "unexpected_keyword_argument", "missing"
+_FIRST = {_UNKNOWN: 0, _MISSING: 1}  # a misspelt key is missing under its right name, too
+_WORDS = {
+    "int_type": "a whole number",
+    "float_type": "a number",
+    "bool_type": "true or false",
+    "string_type": "text",
+    "tuple_type": "a list",
+    "list_type": "a list",
+    "dataclass_type": "a section of key: value lines",
+    "dict_type": "named sections",
+}
+
+
+def build(kind: type[Built], value: Any, path: Path, where: str = "") -> Built:
+    """`value`, as YAML gives it, as an instance of `kind`.
+
+    Raises UserError that names the key (below `where`), the file and the remedy: for a key that is
+    unknown, missing, or of another type, in this order.
+    """
+    try:
+        return TypeAdapter(kind).validate_python(value)
+    except ValidationError as error:
+        first = min(error.errors(include_url=False), key=lambda e: _FIRST.get(e["type"], 2))
+    keys = [str(key) for key in first["loc"] if isinstance(key, str)]  # a number: place in a list
+    name = ".".join([where, *keys] if where else keys)
+    if first["type"] == _UNKNOWN:
+        advice = closest(keys[-1], _fields(kind, keys[:-1]))
+        raise UserError(f"unknown key {name!r}: {path}: {advice}")
+    if first["type"] == _MISSING:
+        raise UserError(f"missing key {name!r}: {path}: add it")
+    for key in keys:
+        value = value[key]
+    raise UserError(f"{name} = {value!r}: {path}: expected {expected(first)}")
+
+
+def expected(error: Mapping[str, Any]) -> str:
+    """What pydantic wanted instead, in words; `error` is one of a ValidationError's `errors()`."""
+    return _WORDS.get(error["type"]) or error["msg"].removeprefix("Input should be ")
+
+
+def _fields(kind: Any, keys: list[str]) -> list[str]:
+    """Names of the fields of the class that lies below `keys` in `kind`."""
+    for key in keys:
+        if typing.get_origin(kind) is Mapping:
+            kind = typing.get_args(kind)[1]
+        else:
+            kind = typing.get_type_hints(kind)[key]
+    return [field.name for field in dataclasses.fields(kind)]
 
 
 def dotted(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     """The values of a nested mapping under dotted names: {"a": {"b": 1}} gives ("a.b", 1)."""
     for key, value in tree.items():
+        name = f"{prefix}.{key}" if prefix else str(key)
         if isinstance(value, Mapping):
-            yield from dotted(value, _join(prefix, key))
+            yield from dotted(value, name)
         else:
-            yield _join(prefix, key), value
+            yield name, value

@@ -1,0 +1,160 @@
+"""The sections of a profile: what a person may set, with types and defaults."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from pydantic.dataclasses import dataclass
+
+from finetune_geometry.settings.objectives import OBJECTIVES, Objective
+from finetune_geometry.settings.schema import (
+    KNOWN_KEYS,
+    Flag,
+    Number,
+    NumberOrNone,
+    Texts,
+    Whole,
+    WholeOrNone,
+    Wholes,
+)
+
+
+@dataclass(frozen=True, config=KNOWN_KEYS)
+class Model:
+    """Which model is fine-tuned, and which one teaches it."""
+
+    base: str  # directory (relative to the project) or hub id
+    teacher: str
+    dtype: str = "float32"
+    max_length: Whole = 512  # tokens of prompt and completion together
+    attention: str = "sdpa"  # transformers' attn_implementation
+
+
+@dataclass(frozen=True, config=KNOWN_KEYS)
+class Problems:
+    """Where problems come from, how many there are, and how hard they are."""
+
+    source: str = "generated"  # "generated" or "hub"
+    seed: Whole = 0
+    train: Whole = 0  # problems in each split
+    rollouts: Whole = 0
+    validation: Whole = 0
+    test: Whole = 0
+    min_steps: Whole = 2  # what follows shapes the generator; a hub source ignores it
+    max_steps: Whole = 8
+    max_value: Whole = 200  # no quantity in a problem exceeds it
+    distractors: Number = 0.1  # probability of an irrelevant sentence after each sentence
+    rollout_dataset: str = ""  # hub ids, for source: hub
+    test_dataset: str = ""
+
+
+@dataclass(frozen=True, config=KNOWN_KEYS)
+class Rollouts:
+    """How the teacher's solutions are sampled."""
+
+    prompts: Whole
+    heldout_prompts: Whole
+    k: Whole = 4
+    temperature: Number = 1.0
+    max_new_tokens: Whole = 256
+    seed: Whole = 42
+    batch_size: Whole = 256
+
+
+@dataclass(frozen=True, config=KNOWN_KEYS)
+class Lora:
+    """Shape and initialisation of the adapters."""
+
+    r: Whole = 32
+    alpha: Whole = 64
+    dropout: Number = 0.0
+    target_modules: Texts = ("q_proj", "k_proj", "v_proj", "o_proj")
+    seed: Whole = 42  # of the initialisation that all methods share
+
+
+@dataclass(frozen=True, config=KNOWN_KEYS)
+class Training:
+    """What all objectives share: length, learning rate, order, checkpoints."""
+
+    steps: Whole
+    batch_size: Whole = 32  # rows in one optimiser step
+    micro_batch_size: Whole = 32  # rows in one forward pass
+    learning_rate: Number = 1e-3
+    warmup_ratio: Number = 0.05
+    weight_decay: Number = 0.01
+    max_grad_norm: Number = 1.0
+    scheduler: str = "cosine"
+    schedule_steps: WholeOrNone = None  # length of the schedule; null: the same as steps
+    seed: Whole = 42  # order of the rows
+    save_steps: Whole = 50
+    logging_steps: Whole = 5
+    threads: Whole = 1
+    bf16: Flag = True  # bf16 autocast; adapters and the optimiser stay in fp32
+    gradient_checkpointing: Flag = False
+
+
+@dataclass(frozen=True, config=KNOWN_KEYS)
+class Method:
+    """One objective: the variant, and any of `training`'s values it replaces.
+
+    The section of an objective has the objective's own constants, too: see METHOD_SECTIONS.
+    """
+
+    variant: str = ""
+    steps: WholeOrNone = None
+    batch_size: WholeOrNone = None
+    micro_batch_size: WholeOrNone = None
+    learning_rate: NumberOrNone = None
+    seed: WholeOrNone = None
+
+    @property
+    def constants(self) -> dict[str, float]:
+        """The objective's own constants by name."""
+        shared = {field.name for field in dataclasses.fields(Method)}
+        return {
+            field.name: getattr(self, field.name)
+            for field in dataclasses.fields(self)
+            if field.name not in shared
+        }
+
+
+def _section_of(objective: Objective) -> type[Method]:
+    """`Method` with the constants of one objective, and its first variant as the default."""
+    fields = {"variant": str, **dict.fromkeys(objective.constants, Number)}
+    defaults = {"variant": objective.variants[0].name, **objective.constants}
+    body = {"__annotations__": fields, "__module__": __name__, **defaults}
+    section: type[Method] = type("Method", (Method,), body)
+    dataclass(section, frozen=True, config=KNOWN_KEYS)  # in place
+    return section
+
+
+METHOD_SECTIONS: dict[str, type[Method]] = {
+    name: _section_of(objective) for name, objective in OBJECTIVES.items()
+}
+"""The section `methods.<name>` of each objective."""
+
+
+@dataclass(frozen=True, config=KNOWN_KEYS)
+class Evaluation:
+    """How answers are made and compared."""
+
+    batch_size: Whole = 256
+    max_new_tokens: Whole = 256
+    equivalence_margin: Number = 0.02  # accuracy, as a fraction
+    confidence: Number = 0.95
+
+
+@dataclass(frozen=True, config=KNOWN_KEYS)
+class Geometry:
+    """Sizes and draws of the analyses."""
+
+    k: Whole = 10
+    ks: Wholes = (1, 4, 10)
+    null_draws: Whole = 200
+    lmc_alphas: Whole = 11
+    lmc_rows: Whole = 64
+    lmc_problems: Whole = 100  # test problems whose boxed answer is read
+    lmc_answered: Whole = 100  # of these, how many are answered in full, at most
+    cka_rows: Whole = 100
+    cka_tokens: Whole = 1000
+    seed: Whole = 0
