@@ -34,16 +34,19 @@ def plane_map(points: pd.DataFrame, *, title: str = "") -> Figure:
     return fig
 
 
-def angle_panels(table: pd.DataFrame, chance: pd.DataFrame, *, title: str = "") -> Figure:
+def angle_panels(
+    table: pd.DataFrame, chance: pd.DataFrame, *, title: str = "", row_height: float = 0.45
+) -> Figure:
     """Smallest, median and largest angle of each method, left and right singular vectors.
 
     Args:
         table: columns `other` (the method), `side`, `quantity`, `value` in degrees.
         chance: columns `side`, `quantity`, `low`, `high`: a grey box behind every mark.
+        row_height: of one adapter, in inches.
     """
     shown = in_order(table["other"])
     fig, axes = plt.subplots(
-        1, 2, figsize=(8.4, 1.5 + 0.45 * max(len(shown), 2)), sharex=True, sharey=True
+        1, 2, figsize=(8.4, 1.5 + row_height * max(len(shown), 2)), sharex=True, sharey=True
     )
     for ax, side in zip(axes, ("left", "right"), strict=True):
         levels = chance[(chance["side"] == side) & chance["quantity"].isin(list(_PARTS))]
@@ -101,7 +104,11 @@ def by_k(table: pd.DataFrame, chance: pd.DataFrame, *, ylabel: str) -> Figure:
 
 
 def share_panels(
-    table: pd.DataFrame, chance: Mapping[str, float], *, titles: Mapping[str, str]
+    table: pd.DataFrame,
+    chance: Mapping[str, float],
+    *,
+    titles: Mapping[str, str],
+    row_height: float = 0.45,
 ) -> Figure:
     """Shares of norm (marker) and of energy (upright stroke), one panel a measure.
 
@@ -110,9 +117,10 @@ def share_panels(
             `value`.
         chance: norm fraction by chance of each measure; its square is that of the energy.
         titles: title of each measure's panel.
+        row_height: of one adapter, in inches.
     """
     shown = in_order(table["other"])
-    size = (8.4, 1.5 + 0.45 * max(len(shown), 2))
+    size = (8.4, 1.5 + row_height * max(len(shown), 2))
     fig, axes = plt.subplots(1, len(titles), figsize=size, sharex=True, sharey=True)
     for ax, (measure, title) in zip(np.atleast_1d(axes), titles.items(), strict=True):
         rows = table[table["quantity"].str.startswith(measure)]

@@ -18,7 +18,6 @@ from scipy import stats
 
 from finetune_geometry.deltas.adapters import BASE
 from finetune_geometry.deltas.lowrank import Array, LowRankDelta
-from finetune_geometry.evaluation.paired_tests import holm
 from finetune_geometry.geometry.cores import ModuleCores
 from finetune_geometry.geometry.similarity import COLUMNS, Row, cosine
 
@@ -131,6 +130,17 @@ def p_value(cosines: Array, variance: Array) -> Array:
     freedom = np.maximum(1 / variance - 1, _LEAST)
     p = np.asarray(stats.beta.sf(cosines**2, 0.5, freedom / 2))
     return np.where(freedom > _LEAST, p, 1.0)
+
+
+def holm(p_values: Sequence[float]) -> Array:
+    """Holm's step-down adjustment (1979): the chance of any false alarm in the family stays at the
+    level that the adjusted p values are held against. (n,) to (n,)."""
+    p = np.asarray(p_values, dtype=np.float64)
+    order = np.argsort(p, kind="stable")
+    stepped = np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1))
+    adjusted = np.empty_like(p)
+    adjusted[order] = np.minimum(stepped, 1.0)
+    return adjusted
 
 
 def tabulate_pairs(parts: Sequence[PairMoments]) -> pd.DataFrame:
