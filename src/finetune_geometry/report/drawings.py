@@ -126,7 +126,7 @@ def _cells(
             text = text.removeprefix("-") if not float(text) else text
             ax.text(
                 j + 0.5, i + 0.5, text, ha="center", va="center",
-                fontsize=small_font(max(rows, columns)) - 1,
+                fontsize=small_font(max(rows, columns)) - 0.5,
                 color="white" if dark else INK,
             )  # fmt: skip
     return image
@@ -160,11 +160,10 @@ def share_grids(panels: Sequence[tuple[str, Array, Sequence[str]]], names: Seque
 
 
 def layer_grid(values: Array, names: Sequence[str], layers: Sequence[str], *, title: str) -> Figure:
-    """One value an adapter and layer, as cells: what lines can no longer show."""
+    """A cosine an adapter and layer, as cells: what lines can no longer show."""
     n = len(names)
     fig, ax = plt.subplots(figsize=(8.4, 1.4 + 0.21 * n))
-    low = min(0.0, float(np.nanmin(values)))
-    image = _cells(ax, values, "", (low, 1.0), "viridis")
+    image = _cells(ax, values, "", (-1.0, 1.0), "RdBu_r")
     _column_ticks(ax, layers)
     ax.set_yticks(np.arange(n) + 0.5, [label(s) for s in names], fontsize=small_font(n))
     ax.set_title(title, loc="left")
@@ -194,7 +193,7 @@ def path_panels(path: pd.DataFrame, points: pd.DataFrame, share: float) -> Figur
         points: columns `name`, `x`, `y`, the base first and then the checkpoints.
         share: of the energy that the plane of the points holds.
     """
-    fig, axes = plt.subplots(1, 3, figsize=(9.2, 3.3))
+    fig, axes = plt.subplots(1, 3, figsize=(9.2, 3.7))
     places = path["place"].to_numpy()
     broken = path["breaks"].to_numpy() != ""
     place, far, turn = axes
@@ -203,8 +202,9 @@ def path_panels(path: pd.DataFrame, points: pd.DataFrame, share: float) -> Figur
     place.scatter(x[1:], y[1:], c=places, cmap="cividis", s=26, zorder=2)
     place.plot(x[0], y[0], "P", color="#7F7F7F", ms=8)
     place.annotate("base", (x[0], y[0]), xytext=(5, 5), textcoords="offset points", fontsize=8)
-    every = max(1, len(path) // 6)
-    marked = {len(path) - 1, *range(0, len(path), every), *np.flatnonzero(broken).tolist()}
+    last = len(path) - 1
+    every = max(1, len(path) // 5)
+    marked = {last, *range(0, last - every // 2, every), *np.flatnonzero(broken).tolist()}
     for i in sorted(marked):
         place.annotate(
             str(places[i]), (x[i + 1], y[i + 1]), xytext=(4, 4), textcoords="offset points",
@@ -217,7 +217,7 @@ def path_panels(path: pd.DataFrame, points: pd.DataFrame, share: float) -> Figur
     far.plot(places, path["step"], "^:", color="#777777", ms=4, lw=1.2, label="from the one before")
     far.set_ylim(0)
     far.set_title("Distance", loc="left")
-    far.legend(fontsize=8, loc="best")
+    fig.legend(*far.get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize=9)
     turn.plot(places, path["turn"], "o-", color="#332288", ms=4)
     turn.axhline(90, color="#555555", ls=(0, (4, 3)), lw=1.2)
     turn.set(ylim=(0, 185), yticks=(0, 45, 90, 135, 180))

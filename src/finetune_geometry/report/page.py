@@ -53,7 +53,7 @@ WHAT = {
     "path": "steps, turns and breaks of the series",
     "heads": "tensors saved whole: shapes, norms, cosines",
 }
-WIDE = 4.6  # inches; a wider figure is scrolled sideways on a phone
+PHONE = 4.6  # rem on a phone for each inch of a figure, so that its text stays legible
 
 
 def page(
@@ -63,7 +63,8 @@ def page(
 
     Args:
         facts: of `summary`.
-        drawings: `name`, `data` (the SVG in base64), `caption`, `alt` and `wide` of each figure.
+        drawings: `name`, `data` (the SVG in base64), `caption`, `alt`, and `width` on a phone, in
+            rem, of each figure.
         files: table -> name of its file.
     """
     environment = Environment(
@@ -90,7 +91,7 @@ def page(
         adapter_head=[text.format(reference=c.reference) for text in ADAPTER_HEAD],
         bases=sorted({base_text(base) for base in c.base_models.values() if base}),
         modules=count(len(c.shapes), "module"),
-        told=told(c, facts),
+        told={about: [_bound(s) for s in said] for about, said in told(c, facts).items()},
         reference=c.reference,
         ranks=f"{high}" if low == high else f"{low} to {high}, by module",
         sections=sections,
@@ -111,13 +112,13 @@ def write_report(c: Comparison, out: Path, facts: dict[str, Any] | None = None) 
         files = {name: write_table(folder, name, table) for name, table in c.tables.items()}
         drawings = []
         for name, figure, caption, alt in figures(c, facts):
-            wide = figure.get_size_inches()[0] > WIDE
+            width = f"{PHONE * figure.get_size_inches()[0]:.1f}"
             svg = _svg(figure)
             with atomic_write(folder / f"{name}.svg") as file:
                 file.write(svg)
             data = base64.b64encode(svg.encode()).decode()
             drawings.append(
-                {"name": name, "data": data, "caption": caption, "alt": alt, "wide": wide}
+                {"name": name, "data": data, "caption": caption, "alt": alt, "width": width}
             )
         with atomic_write(folder / "summary.json") as file:
             json.dump(facts, file, indent=2, allow_nan=False)
@@ -125,6 +126,11 @@ def write_report(c: Comparison, out: Path, facts: dict[str, Any] | None = None) 
         with atomic_write(folder / "index.html") as file:
             file.write(page(c, facts, drawings, files))
     return out / "index.html"
+
+
+def _bound(sentence: str) -> str:
+    """Without a line break between a number and its sign."""
+    return sentence.replace(" %", "\u00a0%").replace("k = ", "k\u00a0=\u00a0")
 
 
 def _svg(figure: Figure) -> str:

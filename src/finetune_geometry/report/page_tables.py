@@ -56,21 +56,19 @@ def merging_table(c: Comparison, facts: dict[str, Any]) -> PageTable:
             *(_share(row[what]) for what in ("common", "common_if_unrelated")),
             number(row["interference"]),
             *(_share(row[what]) for what in ("sign_conflict", "sign_conflict_of_largest")),
-            *(_share(row[what]) for what in ("opposed", "opposed_by_chance")),
         ]
         for row in pd.concat([everyone, pairs[:MOST]]).to_dict("records")
     ]
     left = f" The {MOST} pairs that cancel most; merging.csv has all." if len(pairs) > MOST else ""
     return (
-        ["merged", "common", "if unrelated", "interference", "signs differ", "of the largest",
-         "opposed", "by chance"],
+        ["merged", "common", "if unrelated", "interference", "signs differ", "of the largest"],
         rows,
         "Common: share of the mean energy that the mean of the changes keeps (task arithmetic, "
         "Ilharco et al. 2022), and what it would be at right angles. Interference: share of the "
         "energy that the sum loses against right angles; negative where changes add up. Signs "
         "differ: share of the entries, of all and of those among the largest fifth of both, half "
-        "by chance (TIES, Yadav et al. 2023, resolves these). Opposed: share of the absolute "
-        "change against the sign of the sum. Signs are counted on a random block of each module."
+        "by chance (TIES, Yadav et al. 2023, resolves these), counted on a random block of each "
+        "module."
         + left,
     )  # fmt: skip
 

@@ -30,7 +30,6 @@ from finetune_geometry.report.text import number
 
 Drawing = tuple[str, Figure, str, str]
 LINES = 7  # adapters that lines can still tell apart; more become cells
-ROW = 0.24  # inches, of one of many rows
 
 
 def figures(c: Comparison, facts: dict[str, Any] | None = None) -> Iterator[Drawing]:
@@ -42,8 +41,10 @@ def figures(c: Comparison, facts: dict[str, Any] | None = None) -> Iterator[Draw
     facts = summary(c) if facts is None else facts
     introduce(c.names)  # one colour each, in every figure
     order = [*facts["order"], *(name for name in c.names if name not in facts["order"])]
+    if facts["path"] is not None:  # a series has an order of its own
+        order = list(c.names)
     yield from _pairs(c, facts, order)
-    moving = facts["order"]
+    moving = [name for name in order if name in facts["order"]]
     if moving:
         yield _energy(c, moving)
     if c.plane is not None:
@@ -72,23 +73,27 @@ def _pairs(c: Comparison, facts: dict[str, Any], order: list[str]) -> Iterator[D
         near, far = number(bounds[0]), number(bounds[-1])
         among = f"±{far}" if near == far else f"±{near} to ±{far}, depending on the pair"
         tree = None
-        if len(order) > 2 and not idle:
+        if len(order) > 2 and order == facts["order"] and facts["path"] is None:
             # From the adapters as given, as `order` was: its leaves then stand in that order.
             tree = linkage_of(pair_matrix(pairs, list(c.names), "cosine", 1.0))
-        joined = ", and the tree above joins them at their mean distance 1 - cosine"
+        joined = (
+            " Neighbours are alike, and the tree above joins them at their mean distance, "
+            "1 - cosine."
+        )
         yield (
             "cosine",
             matrix(
                 cosines,
                 order,
                 title="Global cosine",
-                limits=(min(0.0, float(np.nanmin(cosines))), 1.0),
+                limits=(-1.0, 1.0),
+                cmap="RdBu_r",
                 tree=tree,
             ),
             "Do two fine-tunings move the weights in the same direction? 1: the same direction, 0: "
             "at right angles; all modules count as one long vector. Of unrelated adapters of these "
-            f"shapes 95 % lie within {among}: wider if both started from one A. Neighbours are "
-            f"alike{'' if tree is None else joined}. A change of zero has no direction (hatched). "
+            f"shapes 95 % lie within {among}: wider if both started from one A."
+            f"{'' if tree is None else joined} A change of zero has no direction (hatched). "
             "Length plays no part.",
             "Matrix of global cosines between the adapters.",
         )
@@ -145,7 +150,7 @@ def _start(c: Comparison, a: str, b: str) -> str:
 
 def _against_reference(c: Comparison, order: Sequence[str]) -> Iterator[Drawing]:
     who = label(c.reference)
-    compact = {"row_height": ROW} if len(order) > LINES + 1 else {}
+    many = len(order) > LINES + 1
     by_layer = at_level(versus(c.tables["cosine"], c.reference, among=c.names), "layer")
     by_layer = by_layer[by_layer["quantity"] == "cosine"]
     if len(by_layer):
@@ -171,7 +176,7 @@ def _against_reference(c: Comparison, order: Sequence[str]) -> Iterator[Drawing]
                     (null["pooled"] == "median") & (null["k"] == c.k) & (null["shared_a"] == shared)
                 ],
                 title=f"Angles with {who}, k = {c.k}",
-                **compact,
+                compact=many,
             ),
             f"Do they use the same directions? Principal angles between the {c.k} strongest output "
             "(left) and input (right) directions, median over the modules, at the middle of each "
@@ -193,7 +198,7 @@ def _against_reference(c: Comparison, order: Sequence[str]) -> Iterator[Drawing]
                     OUTSIDE_DIRECTION: f"outside the direction of {who}",
                     OUTSIDE_SUBSPACE: f"outside its top-{c.k} output subspace",
                 },
-                **compact,
+                compact=many,
             ),
             f"How much of each change lies outside that of {c.reference}? On the left outside its "
             f"one direction, on the right outside its {c.k} strongest output directions. Markers: "
