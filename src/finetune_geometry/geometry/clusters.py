@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+from numpy.typing import NDArray
 
 from finetune_geometry.deltas.lowrank import Array
+
+Whole = NDArray[np.integer[Any]]
 
 # Kaufman and Rousseeuw (1990, Finding Groups in Data, table 4) read mean silhouettes of this size
 # as a reasonable structure, and as one that is weak and could be artificial.
@@ -40,7 +45,7 @@ def leaf_order(cosines: Array) -> list[int]:
     return [int(i) for i in leaves_list(linkage_of(cosines))]
 
 
-def silhouettes(distances: Array, labels: Array) -> Array:
+def silhouettes(distances: Array, labels: Whole) -> Array:
     """How much nearer each point is to its own cluster than to the next one, (M,), in -1 to 1.
 
     (b - a) / max(a, b), with a the mean distance to the others of its own cluster and b the least
@@ -61,7 +66,7 @@ def silhouettes(distances: Array, labels: Array) -> Array:
     return found
 
 
-def groups_of(cosines: Array) -> tuple[Array, Array]:
+def groups_of(cosines: Array) -> tuple[Whole, Array]:
     """The best cut of the tree of `linkage_of`: a label and a silhouette for each adapter, (M,).
 
     Of all cuts into 1 to M - 1 clusters the one with the highest mean silhouette; every adapter
@@ -70,7 +75,8 @@ def groups_of(cosines: Array) -> tuple[Array, Array]:
     at the distance 1: nobody is nearer to another cluster than that is.
     """
     m = len(cosines)
-    best, best_labels = np.zeros(m), np.arange(m)
+    best: Array = np.zeros(m)
+    best_labels: Whole = np.arange(m)
     if m < 2:
         return best_labels, best
     from scipy.cluster.hierarchy import fcluster

@@ -15,6 +15,7 @@ from zlib import crc32
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from finetune_geometry.deltas.adapters import BASE
 from finetune_geometry.deltas.lowrank import Array, LowRankDelta
@@ -55,7 +56,7 @@ class Signs:
     mass: float
 
 
-def block_of(delta: LowRankDelta, rows: Array, columns: Array) -> Array:
+def block_of(delta: LowRankDelta, rows: NDArray[np.int64], columns: NDArray[np.int64]) -> Array:
     """The entries of a delta in some rows and columns, (len(rows), len(columns))."""
     if delta.full is not None:
         return np.asarray(delta.full[np.ix_(rows, columns)])

@@ -6,6 +6,7 @@ All return a figure. Rows and columns stand in the order given.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -19,7 +20,7 @@ from finetune_geometry.deltas.lowrank import Array
 from finetune_geometry.figures.palette import INK, label
 
 # As in the book's figures, but without seaborn.
-STYLE = {
+STYLE: dict[Any, Any] = {
     "font.size": 10,
     "axes.titlesize": 10.5,
     "axes.labelsize": 10,
@@ -85,7 +86,7 @@ def matrix(
     if tree is None:
         ax.set_title(title, loc="left")
     bar = fig.colorbar(image, ax=ax, fraction=0.05, pad=0.02)
-    bar.outline.set_visible(False)  # type: ignore[operator]
+    bar.outline.set_visible(False)
     return fig
 
 
@@ -151,7 +152,7 @@ def share_grids(panels: Sequence[tuple[str, Array, Sequence[str]]], names: Seque
         _column_ticks(ax, parts)
         ax.set_title(title, loc="left")
         bar = fig.colorbar(image, ax=ax, location="bottom", fraction=0.06, pad=0.02, aspect=30)
-        bar.outline.set_visible(False)  # type: ignore[operator]
+        bar.outline.set_visible(False)
         bar.ax.xaxis.set_major_locator(MaxNLocator(3))
         bar.ax.xaxis.set_major_formatter(lambda value, _: f"{100 * value:.3g} %")
         bar.ax.tick_params(labelsize=8)
@@ -169,7 +170,7 @@ def layer_grid(values: Array, names: Sequence[str], layers: Sequence[str], *, ti
     ax.set_title(title, loc="left")
     ax.set_xlabel("layer")
     bar = fig.colorbar(image, ax=ax, fraction=0.04, pad=0.02)
-    bar.outline.set_visible(False)  # type: ignore[operator]
+    bar.outline.set_visible(False)
     return fig
 
 

@@ -115,7 +115,7 @@ def _adapter(c: Comparison, name: str) -> dict[str, Any]:
     rank = c.tables["rank"]
     rank = rank[(rank["adapter"] == name) & (rank["stable_rank"] > 0)]
     modules = energy[energy["by"] == "module"]
-    top = modules.loc[modules["share"].idxmax()]
+    top = modules.iloc[int(modules["share"].argmax())]
     given = rank["rank_given"]
     return {
         "base_model": c.base_models[name],
@@ -164,7 +164,8 @@ def _sets(
 
 def _groups(cosines: Array, names: list[str]) -> dict[str, Any]:
     labels, silhouette = groups_of(cosines)
-    groups, alone = [], []
+    groups: list[dict[str, Any]] = []
+    alone: list[str] = []
     for label in dict.fromkeys(labels.tolist()):
         members = np.flatnonzero(labels == label)
         strength = float(silhouette[members].mean())
