@@ -1,5 +1,7 @@
 """The path of a series against the points themselves."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 
@@ -31,7 +33,7 @@ def test_lengths_and_turns_are_those_of_the_points():
     lengths = np.linalg.norm(steps, axis=1)
     turns = [
         np.degrees(np.arccos(a @ b / np.linalg.norm(a) / np.linalg.norm(b)))
-        for a, b in zip(steps[:-1], steps[1:], strict=True)
+        for a, b in pairwise(steps)
     ]
     assert found["step"].to_numpy() == pytest.approx(lengths)
     assert found["path"].to_numpy() == pytest.approx(lengths.cumsum())

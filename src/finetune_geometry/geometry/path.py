@@ -97,8 +97,10 @@ def tabulate_path(
         of_a = cosines_of_a[i - 1]
         if of_a is not None and start_of(of_a) == "independent":
             breaks.append("start")
-        else:
-            breaks.append("length" if long[i - 1] else "turn" if sharp[i - 1] else "")
+        elif long[i - 1]:
+            breaks.append("length")
+        else:  # behind a jump the path goes on as it did before it: no second break
+            breaks.append("turn" if sharp[i - 1] and not breaks[i - 1] else "")
     return pd.DataFrame(
         {
             "place": range(1, n + 1),
