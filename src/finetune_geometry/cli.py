@@ -11,12 +11,15 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from typer.exceptions import TyperException
 
 from finetune_geometry.settings.errors import UserError
+
+if TYPE_CHECKING:
+    from finetune_geometry.report.comparison import Comparison
 
 PROGRAM = "finetune-geometry"
 EXAMPLE = """Examples:
@@ -76,14 +79,10 @@ def compare(
     if draws < 1:
         raise UserError(f"--draws {draws}: chance levels: use at least 1")
     # Slow imports, which `--help` and a misspelt option can do without.
-    import matplotlib as mpl
-
-    mpl.use("agg")
     from finetune_geometry.report.compare import compare as measure
     from finetune_geometry.report.compare import load_named
     from finetune_geometry.report.facts import summary
     from finetune_geometry.report.findings import words
-    from finetune_geometry.report.page import write_report
 
     loaded = load_named(adapters, base_model)
     if out is not None:
@@ -102,11 +101,7 @@ def compare(
         )
     facts = summary(result)
     if out is not None:
-        try:
-            page = write_report(result, out, facts)
-        except OSError as error:
-            raise UserError(f"cannot write the report: {out}: {error.strerror}") from None
-        print(f"report: {page}", file=sys.stderr)
+        _write(result, out, facts)
     if as_json:
         print(json.dumps(facts, indent=2, allow_nan=False))
     else:
@@ -122,6 +117,19 @@ def _check_out(out: Path, sources: Sequence[str]) -> None:
     for source in sources:
         if out.resolve() in (Path(source).resolve(), *Path(source).resolve().parents):
             raise UserError(f"would replace the adapter {source}: {out}: choose another --out")
+
+
+def _write(result: Comparison, out: Path, facts: dict[str, Any]) -> None:
+    import matplotlib as mpl
+
+    mpl.use("agg")
+    from finetune_geometry.report.page import write_report
+
+    try:
+        page = write_report(result, out, facts)
+    except OSError as error:
+        raise UserError(f"cannot write the report: {out}: {error.strerror}") from None
+    print(f"report: {page}", file=sys.stderr)
 
 
 @contextmanager

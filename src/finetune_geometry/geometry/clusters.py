@@ -77,8 +77,9 @@ def groups_of(cosines: Array) -> tuple[Whole, Array]:
     m = len(cosines)
     best: Array = np.zeros(m)
     best_labels: Whole = np.arange(m)
-    if m < 2:
-        return best_labels, best
+    if m < 3:  # the only cut joins all; no library is needed to tell how near two are
+        near = float(cosines[0, -1]) if m == 2 else 0.0
+        return (np.zeros(m, dtype=int), np.full(m, near)) if near > 0 else (best_labels, best)
     from scipy.cluster.hierarchy import fcluster
 
     tree = linkage_of(cosines)

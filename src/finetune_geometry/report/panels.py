@@ -151,11 +151,11 @@ def _start(c: Comparison, a: str, b: str) -> str:
 def _against_reference(c: Comparison, order: Sequence[str]) -> Iterator[Drawing]:
     who = label(c.reference)
     many = len(order) > LINES + 1
-    by_layer = at_level(versus(c.tables["cosine"], c.reference, among=c.names), "layer")
+    by_layer = _beside(c, "cosine", "layer")
     by_layer = by_layer[by_layer["quantity"] == "cosine"]
     if len(by_layer):
         yield _depth(c, by_layer, order, who)
-    angles = at_level(versus(c.tables["principal_angles"], c.reference, among=c.names), "median")
+    angles = _beside(c, "principal_angles", "median")
     angles = _in_order(angles, order)
     angles = angles[(angles["k"] == c.k) & angles["quantity"].str.startswith("angle_")]
     if len(angles):
@@ -184,7 +184,7 @@ def _against_reference(c: Comparison, order: Sequence[str]) -> Iterator[Drawing]
             f"{right} The left side does not depend on that.",
             f"Smallest, median and largest angle with {c.reference}, left and right.",
         )
-    parts = at_level(versus(c.tables["orthogonal_fraction"], c.reference, among=c.names), "global")
+    parts = _beside(c, "orthogonal_fraction", "global")
     wanted = [f"{m}_{e}" for m in (OUTSIDE_DIRECTION, OUTSIDE_SUBSPACE) for e in ("norm", "energy")]
     parts = _in_order(parts, order)
     parts = parts[parts["side"].isin(["", "left"]) & parts["quantity"].isin(wanted)]
@@ -207,6 +207,14 @@ def _against_reference(c: Comparison, order: Sequence[str]) -> Iterator[Drawing]
             "show.",
             f"Share of each change outside that of {c.reference}.",
         )
+
+
+def _beside(c: Comparison, table: str, level: str) -> pd.DataFrame:
+    """The rows of one level with the reference, and the partner's name as `other`; maybe none."""
+    rows = at_level(c.tables[table], level)
+    if c.reference not in {*rows["a"], *rows["b"]}:  # it has no direction
+        return rows.iloc[:0].assign(other="")
+    return versus(rows, c.reference, among=c.names)
 
 
 def _in_order(table: pd.DataFrame, order: Sequence[str]) -> pd.DataFrame:
@@ -247,7 +255,7 @@ def _depth(c: Comparison, by_layer: pd.DataFrame, order: Sequence[str], who: str
 
 def _layer_chance(c: Comparison) -> tuple[float, float]:
     """The widest chance band of one layer's cosine with the reference."""
-    pairs = at_level(versus(c.tables["pairs"], c.reference, among=c.names), "layer")
+    pairs = _beside(c, "pairs", "layer")
     wide = 0.0
     for other, rows in pairs.groupby("other", sort=False):
         start = _start(c, c.reference, str(other))
