@@ -152,11 +152,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Entry point; one line on standard error for whatever the person can mend."""
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     command = typer.main.get_command(app)
+    given = list(sys.argv[1:] if argv is None else argv)
     try:
-        # Not standalone: the exit code is ours, and so is the one line of an error.
-        done = command.main(
-            list(sys.argv[1:] if argv is None else argv), PROGRAM, standalone_mode=False
-        )
+        # Not the command's own `main`, which has exit codes and errors of its own.
+        with command.make_context(PROGRAM, given) as context:
+            command.invoke(context)
+    except typer.Exit as done:  # after --help
+        return done.exit_code
     except UserError as error:
         print(f"{PROGRAM}: {error}", file=sys.stderr)
         return 2
@@ -164,12 +166,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         said = " ".join(error.format_message().split()).rstrip(".")
         print(f"{PROGRAM}: {said}: see {PROGRAM} compare --help", file=sys.stderr)
         return 2
-    except (KeyboardInterrupt, typer.Abort):
+    except KeyboardInterrupt:
         return 130
     except BrokenPipeError:  # the reader of a pipe has seen enough (`| head`)
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
-    return done or 0
+    return 0
 
 
 if __name__ == "__main__":

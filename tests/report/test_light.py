@@ -1,6 +1,7 @@
 """What the command imports: nothing heavy, and for `--help` next to nothing."""
 
 import json
+import os
 import subprocess
 import sys
 
@@ -73,3 +74,37 @@ def test_every_option_is_in_the_help():
         "--intersection", "--any-base",
     ):  # fmt: skip
         assert f"{option} " in said
+
+
+@pytest.fixture
+def command(tmp_path):
+    """A comparison of two adapters, ready to run."""
+    rng = np.random.default_rng(0)
+    given = [
+        f"{name}={write_adapter(tmp_path / name, {module_name(0): factors})}"
+        for name in ("one", "two")
+        if (factors := (rng.standard_normal((24, 4)), rng.standard_normal((4, 20))))
+    ]
+    program = [sys.executable, "-m", "finetune_geometry.cli", "compare"]
+    return [*program, *given, "--draws", "5", "--json"]
+
+
+def test_a_reader_who_has_seen_enough_is_no_error(command):
+    reading, writing = os.pipe()
+    os.close(reading)
+    with os.fdopen(writing, "wb") as closed:
+        done = subprocess.run(command, stdout=closed, stderr=subprocess.PIPE, check=False)
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
+def test_progress_is_told_on_a_terminal_and_nowhere_else(command):
+    silent = subprocess.run(command, capture_output=True, check=True)
+    assert silent.stderr == b""
+    ours, theirs = os.openpty()
+    try:
+        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=theirs, check=True)
+        assert b"1/1" in os.read(ours, 100_000)
+    finally:
+        os.close(ours)
+        os.close(theirs)
+    assert done.stdout == silent.stdout

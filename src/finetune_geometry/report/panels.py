@@ -36,7 +36,7 @@ def figures(c: Comparison, facts: dict[str, Any] | None = None) -> Iterator[Draw
     """(file name, figure, caption, what a screen reader says) of each figure that has something.
 
     Where the reference changes nothing, or no two adapters change anything, some have not.
-    facts: of `findings.summary`, if it is at hand.
+    facts: of `facts.summary`, if it is at hand.
     """
     facts = summary(c) if facts is None else facts
     introduce(c.names)  # one colour each, in every figure
