@@ -377,7 +377,7 @@ def test_no_sentence_claims_that_unrelated_starts_give_cosines_near_zero():
     ("cosine", "p", "said"),
     [
         (0.95, 0.0, "a common direction, 90 % of the energy"),
-        (0.01, 0.0499, "a common direction, under 0.5 % of the energy"),
+        (0.01, 0.0499, "a common direction, under 1 % of the energy"),
         (0.01, 0.05, "no common direction overall"),
         (0.99, 0.05, "no common direction overall"),
         (-0.5, 0.0, "opposed, 25 % of the energy"),

@@ -19,8 +19,8 @@ def number(value: float) -> str:
 
 def percent(share: float) -> str:
     """A share of 0 to 1 to read: "38 %", and never 0 or 100 for what is neither."""
-    if 0 < share < 0.005:
-        return "under 0.5 %"
+    if 0 < share < 0.01:
+        return "under 1 %"
     if 0.995 <= share < 1 - 1e-9:
         return "over 99 %"
     return f"{100 * share:.0f} %"
