@@ -257,7 +257,8 @@ def test_lists_of_names_stay_short(names, most, text):
 @pytest.mark.parametrize(
     ("share", "text"),
     [
-        (0.0, "0 %"), (1e-9, "under 1 %"), (0.0099, "under 1 %"), (0.01, "1 %"), (0.38, "38 %"), (0.994, "99 %"),
+        (0.0, "0 %"), (1e-9, "under 1 %"), (0.0099, "under 1 %"), (0.01, "1 %"),
+        (0.38, "38 %"), (0.994, "99 %"),
         (0.9951, "over 99 %"), (1.0, "100 %"),
     ],
 )  # fmt: skip
