@@ -1,6 +1,8 @@
 """Figures: one look per method, opaque, and every value of a table where the reader expects it."""
 
 import itertools
+import subprocess
+import sys
 
 import matplotlib as mpl
 import numpy as np
@@ -39,6 +41,15 @@ def test_every_method_has_its_own_colour_and_marker():
     assert len({palette.colour(n) for n in names}) == len(names)
     assert len({palette.marker(n) for n in names}) == len(names)
     assert palette.colour("dpo-seed") == palette.colour("dpo")
+
+
+def test_the_palette_needs_no_notebook():
+    code = (
+        "import sys; from finetune_geometry.figures.palette import set_style; set_style(); "
+        "print('IPython' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
 
 
 @pytest.mark.parametrize("matrix", ["deuteranopia", "protanopia"])

@@ -9,10 +9,9 @@ import torch
 from safetensors.torch import load_file
 from transformers import Qwen3ForCausalLM
 
-from finetune_geometry.models import loading as models
 from finetune_geometry.models import pretraining
 from finetune_geometry.models.pretraining import raise_models, train_from_scratch
-from finetune_geometry.models.tiny import build_tokenizer
+from finetune_geometry.models.tiny import build_config, build_tokenizer
 from finetune_geometry.problems.generator import Difficulty, generate_problems
 
 EASY = Difficulty(2, 3)
@@ -26,7 +25,7 @@ def small_model(monkeypatch):
     monkeypatch.setattr(
         pretraining,
         "build_config",
-        lambda n, **more: models.build_config(n, **small, **heads, **more),
+        lambda n, **more: build_config(n, **small, **heads, **more),
     )
 
 

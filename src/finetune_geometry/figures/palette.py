@@ -8,6 +8,7 @@ its own opaque white ground with some padding, so that it reads the same on a li
 from __future__ import annotations
 
 import sys
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -43,6 +44,8 @@ def set_style() -> None:
     import seaborn as sns  # slow to import, and the reports of `compare` do without it
 
     _show_returned_figures()
+    # Asked for by peft, and nothing that a reader could change.
+    warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated")
     sns.set_theme(context="notebook", style="ticks", font_scale=0.9)
     plt.rcParams.update(
         {
@@ -75,7 +78,7 @@ def set_style() -> None:
 
 def _show_returned_figures() -> None:
     """In a notebook a figure is shown once: as the value of its cell, not again as an open one."""
-    if "IPython" not in sys.modules:
+    if "IPython" not in sys.modules:  # without it there is no notebook
         return
     from IPython.core.getipython import get_ipython
     from IPython.core.pylabtools import select_figure_formats

@@ -19,6 +19,7 @@ from trl import DPOTrainer, SFTTrainer
 from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
 
 from finetune_geometry.methods import losses
+from finetune_geometry.models.compat import FixedOrder, TokenisedRows, token_log_probs
 from finetune_geometry.settings.errors import UserError
 from finetune_geometry.settings.objectives import OBJECTIVES
 from finetune_geometry.settings.sections import Method
@@ -55,16 +56,7 @@ class RowCollator(DataCollatorForLanguageModeling):
         return batch
 
 
-class _FixedOrder:
-    """A trainer that reads its rows in `order` (a list of indices)."""
-
-    order: Any  # list of indices
-
-    def _get_train_sampler(self, train_dataset: Any = None) -> Any:
-        return self.order
-
-
-class ObjectiveTrainer(_FixedOrder, SFTTrainer):
+class ObjectiveTrainer(FixedOrder, SFTTrainer):
     """SFTTrainer with the loss of an unpaired objective (see `token_loss`)."""
 
     def __init__(self, *args: Any, objective: Callable[..., Tensor], order: Any, **kwargs: Any):
@@ -72,23 +64,19 @@ class ObjectiveTrainer(_FixedOrder, SFTTrainer):
         self.objective: Callable[..., Tensor] = objective
         self.order = order
 
-    def _set_signature_columns_if_needed(self) -> None:
-        self._signature_columns = ["input_ids", "labels", "weight"]  # type: ignore[assignment]
-
     def compute_loss(  # type: ignore[no-untyped-def]
         self, model, inputs, return_outputs=False, num_items_in_batch=None
     ):
         """Sum of the token losses over the completion tokens of the whole optimiser step."""
         weight = inputs.pop("weight")
         inputs["use_cache"] = False
-        outputs = model(**inputs, fused_lm_head=True)
+        log_probs, mask, outputs = token_log_probs(model, inputs)
 
         def reference() -> Tensor:
             with torch.no_grad(), self.accelerator.unwrap_model(model).disable_adapter():
-                return model(**inputs, fused_lm_head=True).log_probs
+                return token_log_probs(model, inputs)[0]
 
-        mask = outputs.label_mask
-        losses = self.objective(outputs.log_probs, mask, weight.to(outputs.log_probs), reference)
+        losses = self.objective(log_probs, mask, weight.to(log_probs), reference)
         tokens = mask.sum() if num_items_in_batch is None else num_items_in_batch
         loss = losses.sum() / torch.as_tensor(tokens).clamp(min=1)
         if self.args.average_tokens_across_devices and num_items_in_batch is not None:
@@ -96,15 +84,12 @@ class ObjectiveTrainer(_FixedOrder, SFTTrainer):
         return (loss, outputs) if return_outputs else loss
 
 
-class PairTrainer(_FixedOrder, DPOTrainer):
-    """DPOTrainer on rows that are tokenised already: the sampled tokens, not their decoded text."""
+class PairTrainer(FixedOrder, TokenisedRows, DPOTrainer):
+    """DPOTrainer on the sampled tokens, in a fixed order."""
 
     def __init__(self, *args: Any, order: Any, **kwargs: Any):
         super().__init__(*args, **kwargs)
         self.order = order
-
-    def _prepare_dataset(self, dataset: Any, *args: Any, **kwargs: Any) -> Any:
-        return dataset
 
 
 class Watch(TrainerCallback):

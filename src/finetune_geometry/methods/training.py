@@ -109,7 +109,7 @@ def train(run: Run, method: str, name: str | None = None) -> dict[str, Any]:
         trainer = PairTrainer(args=arguments, **common)
     else:
         trainer = ObjectiveTrainer(
-            args=SFTConfig(**shared),
+            args=SFTConfig(**shared, remove_unused_columns=False),  # the weight of a row is used
             data_collator=RowCollator(tokenizer.pad_token_id, pad_to_multiple_of=SHAPE_STEP),
             objective=token_loss(method, settings),
             **common,

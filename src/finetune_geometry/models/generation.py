@@ -18,11 +18,9 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
-from transformers import AttentionInterface, AttentionMaskInterface
-from transformers.cache_utils import Cache, DynamicLayer
-from transformers.integrations.sdpa_attention import sdpa_attention_forward
-from transformers.masking_utils import sdpa_mask
+from transformers.cache_utils import Cache
 
+from finetune_geometry.models.compat import CacheLayer, register_attention, sdpa_attention
 from finetune_geometry.models.inference import fast_inference, require_full_attention
 from finetune_geometry.settings.errors import UserError
 
@@ -42,7 +40,7 @@ def _attend_in_blocks(  # type: ignore[no-untyped-def]
     block_lengths: tokens to read of each block of BLOCK rows; None: PyTorch's fused attention.
     """
     if block_lengths is None:
-        return sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs)
+        return sdpa_attention(module, query, key, value, attention_mask, **kwargs)
     rows, heads, _, d = query.shape
     # The heads of a group share keys: as rows of one matrix product they read them once.
     query = query.view(rows, key.shape[1], heads // key.shape[1], d) * kwargs["scaling"]
@@ -54,10 +52,6 @@ def _attend_in_blocks(  # type: ignore[no-untyped-def]
             scores += attention_mask[block, :, :, :length]
         torch.matmul(value[block, :, :length].mT, scores.softmax(-1).mT, out=out[block])
     return out.mT.reshape(rows, 1, heads, d), None
-
-
-AttentionInterface.register(ATTENTION, _attend_in_blocks)
-AttentionMaskInterface.register(ATTENTION, sdpa_mask)
 
 
 class _Slots:
@@ -83,7 +77,7 @@ def _buffers(rows: int, capacity: int, *held: torch.Tensor) -> Iterator[torch.Te
         yield buffer
 
 
-class _BufferedLayer(DynamicLayer):
+class _BufferedLayer(CacheLayer):
     """Keys and values of one layer in a buffer with room to grow: (rows, heads, length, d)."""
 
     keys: Any
@@ -179,6 +173,7 @@ def generate(
     order = sorted(range(len(prompts)), key=lambda i: (-len(prompts[i]), tuple(prompts[i])))
     completions: list[list[int]] = [[] for _ in prompts]
     rng = torch.Generator(device=model.device).manual_seed(seed) if temperature else None
+    register_attention(ATTENTION, _attend_in_blocks)
     with fast_inference(model, ATTENTION):
         for start in range(0, len(order), batch_size):
             rows = order[start : start + batch_size]

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
 from typing import Any
 
 import torch
 
+from finetune_geometry.models.compat import attention_of, packed_linear
 from finetune_geometry.settings.errors import UserError
 
 
@@ -32,7 +32,7 @@ def fast_inference(model: Any, attention: str = "sdpa") -> Iterator[None]:
 
     attention: an implementation that transformers knows. The model is left as it was.
     """
-    before = model.config._attn_implementation
+    before = attention_of(model)
     model.set_attn_implementation(attention)
     try:
         with packed_linears(model):
@@ -57,14 +57,9 @@ def packed_linears(model: Any) -> Iterator[None]:
         and torch.backends.mkldnn.is_available()
     ]
     for module in linears:
-        packed = torch.ops.mkldnn._reorder_linear_weight(module.weight.detach(), 64)
-        module.forward = partial(_packed_linear, packed, module.bias)  # type: ignore[method-assign]
+        module.forward = packed_linear(module)  # type: ignore[assignment]
     try:
         yield
     finally:
         for module in linears:
             del module.forward
-
-
-def _packed_linear(packed: Any, bias: torch.Tensor | None, inputs: torch.Tensor) -> torch.Tensor:
-    return torch.ops.mkldnn._linear_pointwise(inputs, packed, bias, "none", [], "")

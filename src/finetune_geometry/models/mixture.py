@@ -65,15 +65,12 @@ class Mixture:
             for module, (a, b) in self._factors[name].items():
                 parts.setdefault(module, []).append((place, a, b))
         # Side by side: two thin products a module, however many adapters are mixed.
-        self._active = {
-            module: (
-                torch.cat([a for _, a, _ in found], 1),
-                torch.cat([b for _, _, b in found], 0),
-                torch.tensor([p for p, a, _ in found for _ in range(a.shape[1])]).to(a.device),
-            )
-            for module, found in parts.items()
-            for a in [found[0][1]]
-        }
+        self._active = {}
+        for module, found in parts.items():
+            places, a_factors, b_factors = zip(*found, strict=True)
+            owner = [p for p, a in zip(places, a_factors, strict=True) for _ in range(a.shape[1])]
+            a, b = torch.cat(a_factors, 1), torch.cat(b_factors, 0)
+            self._active[module] = a, b, torch.tensor(owner).to(a.device)
 
     def select(self, rows: Sequence[int]) -> None:
         """The next forward pass is over these rows of the assigned points, in this order."""
