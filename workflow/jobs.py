@@ -145,9 +145,8 @@ JOBS = [
             *("model", "problems", "rollouts", "training.steps", "training.batch_size"),
             *(f"methods.{method}.{key}" for method in METHODS for key in ("steps", "batch_size")),
             *("methods.rift.reward_lambda", "methods.offline_grpo.bias"),
-            "methods.sft.variant",  # its weights are the table's 1s
             # Which groups a training meets whole.
-            *("training.seed", "methods.offline_grpo.seed"),
+            *("training.seed", "methods.offline_grpo.seed", "methods.sft.variant"),
         ),
         priority=100,
     ),
