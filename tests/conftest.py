@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -64,7 +63,7 @@ def started_run(
         )
         yield process
         if process.poll() is None:  # the session was stopped before
-            os.killpg(process.pid, signal.SIGKILL)
+            process.terminate()  # it ends its own children
             process.wait()
 
 

@@ -9,14 +9,11 @@ from __future__ import annotations
 
 import ast
 import functools
-import hashlib
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from shipped import REFERENCE, ROOT
+from shipped import ROOT
 
 from finetune_geometry.settings.objectives import METHODS
 from finetune_geometry.settings.profiles import Profile
@@ -74,52 +71,6 @@ class Job:
 def covers(setting: str, key: str) -> bool:
     """Whether a declared section or value takes in the value `key`: "lora" does "lora.r"."""
     return f"{key}.".startswith(f"{setting}.")
-
-
-def lineage(job: Job, jobs: Sequence[Job]) -> list[Job]:
-    """The job, and all whose outputs it reads, directly or through one another."""
-    found, waiting = [job], [job]
-    while waiting:
-        reads = set(waiting.pop().reads)
-        new = [other for other in jobs if other not in found and reads & set(other.outputs)]
-        found += new
-        waiting += new
-    return found
-
-
-def digests(profile: Profile) -> dict[str, str]:
-    """SHA-256 of the files of the profile's two models; a hub id has none."""
-    found = {}
-    for name in (profile.model.base, profile.model.teacher):
-        files = sorted(path for path in ROOT.glob(f"{name}/*") if path.suffix != ".md")
-        content = b"".join(path.read_bytes() for path in files if path.is_file())
-        found[name] = hashlib.sha256(content).hexdigest()
-    return found
-
-
-def settings_of(profile: Profile) -> dict[str, Any]:
-    """All that a run depends on: the values of the profile, and the models themselves."""
-    found = {"profile": profile.flat(), "models": digests(profile)}
-    plain: dict[str, Any] = json.loads(json.dumps(found))
-    return plain
-
-
-def as_in_the_reference(job: Job, profile: Profile, jobs: Sequence[Job]) -> bool:
-    """Whether all settings that the job, or what it reads, depends on are the reference run's."""
-    path = REFERENCE / "settings.json"
-    if not (job.shipped and path.is_file()):
-        return False
-    shipped, own = json.loads(path.read_text(encoding="utf-8")), settings_of(profile)
-    parts = {part for other in lineage(job, jobs) for part in other.settings}
-    keys = [
-        key
-        for key in {*shipped["profile"], *own["profile"]}
-        if any(covers(part, key) for part in parts)
-    ]
-    missing = object()
-    return shipped["models"] == own["models"] and all(
-        shipped["profile"].get(key, missing) == own["profile"].get(key, missing) for key in keys
-    )
 
 
 def modules_of(source: Path) -> list[Path]:
@@ -195,7 +146,7 @@ JOBS = [
             *(f"methods.{method}.{key}" for method in METHODS for key in ("steps", "batch_size")),
             *("methods.rift.reward_lambda", "methods.offline_grpo.bias"),
             # Which groups a training meets whole.
-            *("training.seed", "methods.offline_grpo.seed"),
+            *("training.seed", "methods.offline_grpo.seed", "methods.sft.variant"),
         ),
         priority=100,
     ),

@@ -19,8 +19,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from jobs import JOBS, ROOT, settings_of
+from jobs import JOBS, ROOT
 from shipped import REFERENCE, shown_from_reference
+from unchanged import settings_of
 
 from finetune_geometry.runs.files import atomic_directory, atomic_write
 from finetune_geometry.runs.places import results_root

@@ -19,8 +19,9 @@ from pathlib import Path
 from typing import IO
 
 import psutil
-from jobs import JOBS, settings_of
+from jobs import JOBS
 from shipped import EXECUTE, REFERENCE, asked_for
+from unchanged import settings_of
 
 from finetune_geometry.runs.files import atomic_write
 from finetune_geometry.runs.records import Run
@@ -103,7 +104,7 @@ def end(pid: int) -> None:
 
 
 def stop(*_: object) -> None:
-    """A signal to terminate is taken like Ctrl-C."""
+    """A signal to terminate, or a terminal that closes, is taken like Ctrl-C."""
     raise KeyboardInterrupt
 
 
@@ -139,7 +140,8 @@ def main() -> int:
         chosen = str(Path(chosen).resolve())
     held = lock(folder)
     ask_for(options.execute, folder)
-    signal.signal(signal.SIGTERM, stop)
+    for ending in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(ending, stop)
     os.set_inheritable(held.fileno(), True)
     command = [
         *(sys.executable, "-m", "snakemake", "--snakefile", str(HERE / "Snakefile")),
@@ -151,7 +153,12 @@ def main() -> int:
     ]
     before = [row["started"] for row in timing(folder)]
     sys.stdout.flush()
-    with subprocess.Popen(command, env=environment(run), pass_fds=[held.fileno()]) as process:
+    with subprocess.Popen(
+        command,
+        env=environment(run),
+        pass_fds=[held.fileno()],
+        process_group=0,  # Ctrl-C comes here alone, and no notebook answers it with a traceback
+    ) as process:
         try:
             process.wait()
         except KeyboardInterrupt:

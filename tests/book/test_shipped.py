@@ -13,9 +13,10 @@ import pytest
 import yaml
 from build_book import notebooks
 from conftest import ROOT, tracked_files
-from jobs import JOBS, Job, as_in_the_reference, digests, lineage, settings_of
+from jobs import JOBS, Job
 from shipped import REFERENCE, shown_from_reference, with_note
 from test_workflow import Project
+from unchanged import as_in_the_reference, digests, lineage, settings_of
 
 from finetune_geometry.settings.profiles import load_profile
 
@@ -57,7 +58,7 @@ def test_retrained_models_never_show_the_reference(
 ) -> None:
     profile = load_profile("tiny")
     shutil.copytree(ROOT / "models", tmp_path / "models")
-    monkeypatch.setattr("jobs.ROOT", tmp_path)
+    monkeypatch.setattr("unchanged.ROOT", tmp_path)
     assert digests(profile) == settings_of(profile)["models"]
     assert as_in_the_reference(SHIPPED[0], profile, JOBS)
     with open(tmp_path / "models" / "student" / "config.json", "a", encoding="utf-8") as file:

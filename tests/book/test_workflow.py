@@ -199,7 +199,7 @@ def test_a_killed_run_completes_and_keeps_others_out(project: Project) -> None:
     assert "Nothing to do" in project.make()
 
 
-@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_stopped_run_leaves_no_process_and_no_traceback(project: Project, how: int) -> None:
     project.write("train", BODIES["train"] + f"  # edited {how}")
     begun = project.run / "begun"
