@@ -200,7 +200,7 @@ def test_a_verifier_that_cannot_start_is_an_error_and_no_verdict(verifier, monke
 
 ASK = """
 import os, sys, time
-from finetune_geometry import rewards
+from finetune_geometry.problems import rewards
 rewards.SECONDS = 60.0
 rewards.judge(r"\\boxed{1/2}", "0.5")
 print(rewards._running[0].process.pid, flush=True)

@@ -6,11 +6,13 @@ import shutil
 import numpy as np
 import pytest
 
+from finetune_geometry.evaluation import answers
 from finetune_geometry.evaluation.answers import predict
 from finetune_geometry.models.tiny import build_tokenizer
 from finetune_geometry.problems.rewards import RIGHT, UNVERIFIABLE, WRONG, is_correct
 from finetune_geometry.problems.sources import load_problems
 from finetune_geometry.rollouts import pool as rollouts
+from finetune_geometry.rollouts import teacher as sampling
 from finetune_geometry.rollouts.pool import describe, load_rollouts, sample_rollouts
 from finetune_geometry.runs.records import Run
 from finetune_geometry.settings.errors import UserError
@@ -60,7 +62,7 @@ def run(tmp_path, monkeypatch):
 def teacher(run, monkeypatch):
     teacher = Teacher(run)
     monkeypatch.setattr(rollouts, "load_model", teacher.load)
-    monkeypatch.setattr(rollouts, "generate", teacher.generate)
+    monkeypatch.setattr(sampling, "generate", teacher.generate)
     monkeypatch.setattr(rollouts, "SHARD_PROMPTS", 4)
     return teacher
 
@@ -115,7 +117,7 @@ def test_the_teacher_is_sampled_as_the_settings_say(run, teacher, monkeypatch):
         asked.append((len(prompts), given))
         return [[tokenizer.eos_token_id]] * len(prompts)
 
-    monkeypatch.setattr(rollouts, "generate", generate)
+    monkeypatch.setattr(sampling, "generate", generate)
     sample_rollouts(Run.open("smoke", "pool", SETTINGS | changes))
     shards = [(4, 100), (4, 104), (4, 108), (2, 112)]  # prompts, and a seed for each shard
     assert asked == [(3 * n, settings | {"seed": seed}) for n, seed in shards]
@@ -167,7 +169,7 @@ def test_checks_that_were_given_up_earn_nothing_and_are_counted_apart(run, teach
     plain = sample_rollouts(run)
     rewards = run.read_table(rollouts.POOL)["reward"]
     shutil.rmtree(run.dir / "rollouts")
-    monkeypatch.setattr(rollouts, "judge", judge)
+    monkeypatch.setattr(sampling, "judge", judge)
     card = sample_rollouts(run)
     pool = run.read_table(rollouts.POOL)
     given_up = pool["text"].str.contains("boxed{9", regex=False)
@@ -204,12 +206,12 @@ def test_a_killed_sampling_goes_on_where_it_was(run, teacher, monkeypatch, tmp_p
             raise KeyboardInterrupt
         return teacher.generate(*args, seed=seed, **settings)
 
-    monkeypatch.setattr(rollouts, "generate", dies)
+    monkeypatch.setattr(sampling, "generate", dies)
     with pytest.raises(KeyboardInterrupt):
         sample_rollouts(run)
     assert teacher.prompts == 8 * 3  # two shards of four prompts
     assert not (run.dir / rollouts.POOL).exists()
-    monkeypatch.setattr(rollouts, "generate", teacher.generate)
+    monkeypatch.setattr(sampling, "generate", teacher.generate)
     card = sample_rollouts(run)
     assert teacher.prompts == 14 * 3
     assert card["pool_sha256"] == whole["pool_sha256"]
@@ -285,7 +287,7 @@ def test_a_model_is_asked_the_problems_greedily_and_its_text_has_no_marks(run, m
         texts = [problem.solution for problem in problems]
         return [[*tokenizer(text).input_ids, tokenizer.eos_token_id] for text in texts]
 
-    monkeypatch.setattr(rollouts, "generate", generate)
+    monkeypatch.setattr(answers, "generate", generate)
     table = predict(None, tokenizer, problems, "base", run.profile)
     questions = [f"{problem.question}<answer>" for problem in problems]
     assert asked == [(questions, {"max_new_tokens": 77, "batch_size": 3})]
@@ -306,7 +308,7 @@ def test_predictions_count_the_checks_that_were_given_up(run, toy_model, monkeyp
         for problem, said in zip(problems, (RIGHT, UNVERIFIABLE, WRONG), strict=True)
     }
     assert len(verdicts) == 3
-    monkeypatch.setattr(rollouts, "judge", lambda text, answer: verdicts[answer])
+    monkeypatch.setattr(answers, "judge", lambda text, answer: verdicts[answer])
     table = predict(*load_model(run.profile), problems, "base", run.profile)
     assert table["correct"].tolist() == [True, False, False]
     assert table["unverifiable"].tolist() == [False, True, False]
