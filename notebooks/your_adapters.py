@@ -25,7 +25,7 @@
 # papermill notebooks/your_adapters.ipynb out.ipynb -p adapters "mine=path/to/mine theirs=owner/repository/folder"
 # ```
 #
-# With nothing given it takes the adapters of the run. The command line does the same and writes a page to share: `finetune-geometry compare mine=... theirs=... --out report`.
+# With nothing given it takes the adapters of the run. The command line does the same and writes a page to share: `finetune-geometry compare mine=... theirs=... --out report`. With `--series` it takes the adapters for checkpoints of one training, in the order given, and follows the path.
 #
 # The adapters that the paper released lie in folders of one hub repository {cite}`capabilityvectors2026`. The first command below fetches nothing and answers with the names of these folders; put two of them into the second:
 #
@@ -69,7 +69,7 @@ for adapter in chosen:
 #
 # ## In short
 #
-# One sentence a pair. LoRA starts from a random $A$ and from $B = 0$, and as long as training has not turned $A$ too far, the factors as saved tell whether two adapters started from one $A$; where they leave it open, both chance levels are given. The sentence says so, because the chance level hangs on it: adapters that share $A$ read from the same few input directions, and their cosines scatter far more. A cosine counts as more than chance only if it still does when all pairs are looked at together (Holm's correction). The smallest left angle follows with its own chance level. It does not depend on where $A$ started.
+# Up to four adapters, one sentence a pair; of more, how many pairs are more alike than chance gives, which adapters are the same weights, which form groups (average linkage on $1-$cosine, cut where the silhouette is best), and the two ends. Then: where the weights changed, how much rank that took, what would become of the adapters if they were merged, and what is saved whole beside them. LoRA starts from a random $A$ and from $B = 0$, and as long as training has not turned $A$ too far, the factors as saved tell whether two adapters started from one $A$; where they leave it open, both chance levels are given. The sentences say so, because the chance level hangs on it: adapters that share $A$ read from the same few input directions, and their cosines scatter far more. A cosine counts as more than chance only if it still does when all pairs are looked at together (Holm's correction). The smallest left angle follows with its own chance level. It does not depend on where $A$ started.
 
 # %%
 settings = this_run.profile.geometry
@@ -95,7 +95,7 @@ import matplotlib.pyplot as plt
 drawn = {name: figure for name, figure, _, _ in figures(result)}
 plt.close("all")  # shown one by one below; without a direction to measure from, some are missing
 
-# %% mystnb={"figure": {"name": "fig-yours-cosine", "caption": "Do the adapters move the weights in the same direction? Global cosine of every pair: 1 is the same direction, 0 a right angle. The base has no direction. Length plays no part."}, "image": {"alt": "Matrix of global cosines between the adapters."}} tags=["hide-input"]
+# %% mystnb={"figure": {"name": "fig-yours-cosine", "caption": "Do the adapters move the weights in the same direction? Global cosine of every pair: 1 is the same direction, 0 a right angle. Neighbours are alike; the tree above joins them at their mean distance, 1 - cosine. Length plays no part."}, "image": {"alt": "Matrix of global cosines between the adapters."}} tags=["hide-input"]
 drawn.get("cosine")
 
 # %% mystnb={"figure": {"name": "fig-yours-distance", "caption": "How far apart did they end, and how far from the base? Frobenius norm of the difference; the base's column is the length of each change."}, "image": {"alt": "Matrix of distances between the base and the adapters."}} tags=["hide-input"]

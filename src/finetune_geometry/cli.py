@@ -1,94 +1,111 @@
-"""Weight-delta geometry from the command line. Exit codes: 0 done, 2 to be mended, 130 stopped."""
+"""The command line. Exit codes: 0 done, 2 to be mended, 130 stopped.
+
+Only what `--help` and a misspelt option need is imported here; a command imports the rest.
+"""
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from typer.exceptions import TyperException
 
 from finetune_geometry.settings.errors import UserError
 
-EXAMPLE = """examples:
-  finetune-geometry compare sft=results/tiny/adapters/sft dpo=results/tiny/adapters/dpo --out report
+if TYPE_CHECKING:
+    from finetune_geometry.report.comparison import Comparison
+
+PROGRAM = "finetune-geometry"
+EXAMPLE = """Examples:
+
+  finetune-geometry compare sft=adapters/sft dpo=adapters/dpo --out report
+
   finetune-geometry compare a=OWNER/REPOSITORY/FOLDER b=OWNER/REPOSITORY@REVISION/FOLDER --json
-the paper's adapters are folders of one hub repository; this lists them, and fetches nothing:
+
+  finetune-geometry compare s100=run/checkpoint-100 s200=run/checkpoint-200 --series --out path
+
+The paper's adapters are folders of one hub repository; this lists them, and fetches nothing:
+
   finetune-geometry compare a=AlexWortega/capabilityvectors-qwen3-4b b=.
 """
 
-
-def parser() -> argparse.ArgumentParser:
-    """The command line; each command sets `run`."""
-    top = argparse.ArgumentParser(prog="finetune-geometry", description=__doc__)
-    commands = top.add_subparsers(required=True, metavar="COMMAND")
-    compare = commands.add_parser(
-        "compare",
-        help="compare the weight changes of two or more LoRA adapters",
-        epilog=EXAMPLE,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    compare.set_defaults(run=run_compare)
-    compare.add_argument(
-        "adapters", nargs="+", metavar="NAME=SOURCE", help="a name, and a folder or a hub id"
-    )
-    compare.add_argument(
-        "--base-model",
-        help="where full fine-tunings among the sources started (folder, hub id)",
-    )
-    compare.add_argument("--out", type=Path, help="folder of the report (made, or replaced)")
-    compare.add_argument("--json", action="store_true", help="print the main numbers as JSON")
-    compare.add_argument("--reference", help="whose direction the others are split by [the first]")
-    compare.add_argument(
-        "--k", type=int, help="dimension of the subspaces [half the rank, at most 10]"
-    )
-    compare.add_argument("--draws", type=int, default=200, help="of the chance levels [200]")
-    compare.add_argument("--seed", type=int, default=0, help="of the chance levels [0]")
-    compare.add_argument(
-        "--intersection", action="store_true", help="compare the modules that all adapters have"
-    )
-    compare.add_argument(
-        "--any-base", action="store_true", help="the adapters' base models are one and the same"
-    )
-    return top
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 
 
-def run_compare(args: argparse.Namespace) -> None:
-    """`finetune-geometry compare`."""
+@app.callback()
+def geometry() -> None:
+    """Weight-delta geometry from the command line."""
+
+
+@app.command(epilog=EXAMPLE)
+def compare(
+    adapters: Annotated[
+        list[str], typer.Argument(metavar="NAME=SOURCE...", help="A name, and a folder or a hub id")
+    ],
+    base_model: Annotated[
+        str | None,
+        typer.Option(help="Where full fine-tunings among the sources started (folder, hub id)"),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder of the report (made, or replaced)")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the main numbers as JSON")] = False,
+    reference: Annotated[
+        str | None, typer.Option(help="Whose direction the others are split by [the first]")
+    ] = None,
+    k: Annotated[
+        int | None, typer.Option(help="Dimension of the subspaces [half the rank, at most 10]")
+    ] = None,
+    draws: Annotated[int, typer.Option(help="Draws of the chance levels")] = 200,
+    seed: Annotated[int, typer.Option(help="Seed of the chance levels and of sampled signs")] = 0,
+    series: Annotated[
+        bool,
+        typer.Option("--series", help="The adapters are checkpoints of one training, in order"),
+    ] = False,
+    intersection: Annotated[
+        bool, typer.Option("--intersection", help="Compare the modules that all adapters have")
+    ] = False,
+    any_base: Annotated[
+        bool, typer.Option("--any-base", help="The adapters' base models are one and the same")
+    ] = False,
+) -> None:
+    """Compare the weight changes of two or more LoRA adapters."""
+    if draws < 1:
+        raise UserError(f"--draws {draws}: chance levels: use at least 1")
     # Slow imports, which `--help` and a misspelt option can do without.
-    import matplotlib as mpl
+    from finetune_geometry.report.compare import compare as measure
+    from finetune_geometry.report.compare import load_named
+    from finetune_geometry.report.facts import summary
+    from finetune_geometry.report.findings import words
 
-    mpl.use("agg")
-    from finetune_geometry.report.compare import compare, load_named
-    from finetune_geometry.report.findings import summary, words
-    from finetune_geometry.report.page import write_report
-
-    if args.draws < 1:
-        raise UserError(f"--draws {args.draws}: chance levels: use at least 1")
-    adapters = load_named(args.adapters, args.base_model)
-    if args.out is not None:
-        _check_out(args.out, [text.partition("=")[2] for text in args.adapters])
-    result = compare(
-        adapters,
-        k=args.k,
-        reference=args.reference,
-        draws=args.draws,
-        seed=args.seed,
-        intersection=args.intersection,
-        any_base=args.any_base,
-        progress=_progress if sys.stderr.isatty() else None,
-    )
-    if args.out is not None:
-        try:
-            page = write_report(result, args.out)
-        except OSError as error:
-            raise UserError(f"cannot write the report: {args.out}: {error.strerror}") from None
-        print(f"report: {page}", file=sys.stderr)
-    if args.json:
-        print(json.dumps(summary(result), indent=2, allow_nan=False))
+    loaded = load_named(adapters, base_model)
+    if out is not None:
+        _check_out(out, [text.partition("=")[2] for text in adapters])
+    with _progress() as progress:
+        result = measure(
+            loaded,
+            k=k,
+            reference=reference,
+            draws=draws,
+            seed=seed,
+            series=series,
+            intersection=intersection,
+            any_base=any_base,
+            progress=progress,
+        )
+    facts = summary(result)
+    if out is not None:
+        _write(result, out, facts)
+    if as_json:
+        print(json.dumps(facts, indent=2, allow_nan=False))
     else:
-        print("\n".join(words(result)))
+        print("\n".join(words(result, facts)))
 
 
 def _check_out(out: Path, sources: Sequence[str]) -> None:
@@ -102,19 +119,52 @@ def _check_out(out: Path, sources: Sequence[str]) -> None:
             raise UserError(f"would replace the adapter {source}: {out}: choose another --out")
 
 
-def _progress(done: int, total: int) -> None:
-    end = "\n" if done == total else ""
-    print(f"\rmodule {done} of {total}", end=end, file=sys.stderr, flush=True)
+def _write(result: Comparison, out: Path, facts: dict[str, Any]) -> None:
+    import matplotlib as mpl
+
+    mpl.use("agg")
+    from finetune_geometry.report.page import write_report
+
+    try:
+        page = write_report(result, out, facts)
+    except OSError as error:
+        raise UserError(f"cannot write the report: {out}: {error.strerror}") from None
+    print(f"report: {page}", file=sys.stderr)
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[int, int], None] | None]:
+    """What is told (done, all) of the modules: a line with the time left, on a terminal only."""
+    if not sys.stderr.isatty():
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+    from rich.progress import TimeRemainingColumn as TimeLeft
+
+    columns = (TextColumn("modules"), BarColumn(), MofNCompleteColumn(), TimeLeft())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("", total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point; one line on standard error for whatever the person can mend."""
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
-    args = parser().parse_args(argv)
+    command = typer.main.get_command(app)
+    given = list(sys.argv[1:] if argv is None else argv)
     try:
-        args.run(args)
+        # Not the command's own `main`, which has exit codes and errors of its own.
+        with command.make_context(PROGRAM, given) as context:
+            command.invoke(context)
+    except typer.Exit as done:  # after --help
+        return done.exit_code
     except UserError as error:
-        print(f"finetune-geometry: {error}", file=sys.stderr)
+        print(f"{PROGRAM}: {error}", file=sys.stderr)
+        return 2
+    except TyperException as error:  # a misspelt or missing argument
+        said = " ".join(error.format_message().split()).rstrip(".")
+        print(f"{PROGRAM}: {said}: see {PROGRAM} compare --help", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         return 130

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import scipy.stats
+from statsmodels.stats.multitest import multipletests
 from synthetic import dense, module_name, random_delta, rotation
 
 from finetune_geometry.deltas.adapters import adapter_from
@@ -12,6 +13,7 @@ from finetune_geometry.geometry.cores import compress, map_modules
 from finetune_geometry.geometry.pairs import (
     PairMoments,
     bound,
+    holm,
     p_value,
     pair_moments,
     start_of,
@@ -204,3 +206,11 @@ def test_without_any_overlap_rounding_is_no_finding():
     part = PairMoments("layers.0", 0, ("a", "b"), inner, left, 0.01, np.ones((2, 2)))
     table = tabulate_pairs([part]).set_index(["level", "quantity"])["value"]
     assert table["global", "p"] > 0.9
+
+
+@pytest.mark.parametrize("n", [0, 1, 2, 7, 378])
+def test_holm_is_that_of_statsmodels(n):
+    p = np.random.default_rng(n).beta(0.4, 1, size=n)
+    p[: n // 3] = p[n // 3 : 2 * (n // 3)]  # ties
+    expected = multipletests(p, method="holm")[1] if n else np.empty(0)
+    assert holm(p.tolist()) == pytest.approx(expected, rel=1e-14)

@@ -17,8 +17,10 @@ from synthetic import dense, module_name, write_adapter
 from finetune_geometry.cli import main
 from finetune_geometry.deltas.adapters import load_adapter
 from finetune_geometry.report.compare import choose_k, compare
-from finetune_geometry.report.findings import LIMITS, base_text, number, summary, verdict, words
-from finetune_geometry.report.page import figures
+from finetune_geometry.report.facts import summary
+from finetune_geometry.report.findings import LIMITS, verdict, words
+from finetune_geometry.report.panels import figures
+from finetune_geometry.report.text import base_text, number
 from finetune_geometry.runs import records
 from finetune_geometry.settings.errors import UserError
 
@@ -95,7 +97,9 @@ def test_angles_are_those_of_the_dense_matrices_on_the_side_they_name(tmp_path):
 def test_words_say_what_the_numbers_are(folders):
     adapters = [load_adapter(folders[n], n) for n in ("sft", "near", "far", "short")]
     said = words(compare(adapters, draws=40))
-    assert said[0].startswith(("sft and near: nearly the same", "far and short: nearly the same"))
+    assert re.match(
+        r"(sft and near|far and short): a common direction, (over 99|100) % of the energy", said[0]
+    )
     assert any(s.startswith("sft and far: no common direction overall") for s in said)
     assert any(re.match(r"short moved the weights \d+\.\d times less than", s) for s in said)
 
@@ -139,7 +143,7 @@ def test_report_stands_alone_and_explains_itself(folders, tmp_path):
     for image in page.find_all("img"):
         assert image["src"].startswith("data:image/svg+xml;base64,")
         assert len(image["alt"]) > 20
-    assert len(page.find_all("img")) == len(page.find_all("figcaption")) == 5
+    assert len(page.find_all("img")) == len(page.find_all("figcaption")) == 6
     text = page.get_text()
     assert "unrelated adapters of these shapes" in text
     assert "What these numbers do not say" in text
@@ -277,11 +281,18 @@ def test_full_disk_leaves_the_old_report(folders, tmp_path, capsys, monkeypatch)
 
 
 def test_misspelt_option_and_missing_command_exit_with_2(capsys):
-    for argv in ([], ["compare"], ["compare", "a=x", "--ouput", "y"], ["compair"]):
-        with pytest.raises(SystemExit) as caught:
-            main(argv)
-        assert caught.value.code == 2
-    capsys.readouterr()
+    for argv, said in {
+        (): "Missing command",
+        ("compare",): "Missing argument 'NAME=SOURCE...'",
+        ("compare", "a=x", "--ouput", "y"): "No such option: --ouput",
+        ("compair",): "Did you mean 'compare'?",
+        ("compare", "a=x", "b=y", "--k", "two"): "Invalid value for '--k'",
+    }.items():
+        assert main(argv) == 2
+        error = capsys.readouterr().err
+        assert said in error
+        assert error.startswith("finetune-geometry: ")
+        assert error.count("\n") == 1
 
 
 def test_compare_as_a_function_needs_two(folders):
@@ -353,7 +364,7 @@ def test_a_cosine_beyond_the_chance_of_its_own_start_is_found(tmp_path):
     two_and_one = summary(compare([one, two], draws=20))["pairs"][0]
     assert pair["cosine"] > 2 * two_and_one["chance_independent_a"]
     assert pair["p_corrected"] < 0.05
-    assert "slightly the same direction, more than chance" in words(result)[0]
+    assert "a common direction, " in words(result)[0]
 
 
 def test_no_sentence_claims_that_unrelated_starts_give_cosines_near_zero():
@@ -365,19 +376,17 @@ def test_no_sentence_claims_that_unrelated_starts_give_cosines_near_zero():
 @pytest.mark.parametrize(
     ("cosine", "p", "said"),
     [
-        (0.9500, 0.0, "nearly the same direction"),
-        (0.9499, 0.0, "partly the same direction"),
-        (0.2000, 0.0, "partly the same direction"),
-        (0.1999, 0.0, "slightly the same direction, more than chance"),
-        (0.0100, 0.0499, "slightly the same direction, more than chance"),
-        (0.0100, 0.0500, "no common direction overall"),
-        (0.9900, 0.0500, "no common direction overall"),
-        (-0.4999, 0.0, "slightly opposed, more than chance"),
-        (-0.5000, 0.0, "partly opposite directions"),
-        (-0.9900, 0.0, "partly opposite directions"),
+        (0.95, 0.0, "a common direction, 90 % of the energy"),
+        (0.01, 0.0499, "a common direction, under 1 % of the energy"),
+        (0.01, 0.05, "no common direction overall"),
+        (0.99, 0.05, "no common direction overall"),
+        (-0.5, 0.0, "opposed, 25 % of the energy"),
+        (-0.99, 0.05, "no common direction overall"),
+        (1.0, 0.0, "a common direction, 100 % of the energy"),
+        (0.9999, 0.0, "a common direction, over 99 % of the energy"),
     ],
 )
-def test_words_change_where_they_say(cosine, p, said):
+def test_words_change_at_chance_alone(cosine, p, said):
     assert verdict({"cosine": cosine, "p_corrected": p, "identical": False}) == said
 
 
@@ -397,7 +406,7 @@ def test_a_copy_is_identical_and_its_distance_zero(folders, tmp_path, capsys):
     assert pairs["sft", "copy"]["distance"] == 0.0
     assert [pair for pair, p in pairs.items() if p["identical"]] == [("sft", "copy")]
     assert main(arguments(folders, "far", "sft", "copy")) == 0
-    assert "sft and copy: identical, every weight changes by the same amount (distance 0)." in (
+    assert "sft and copy: the same weights, every one changes by the same amount (distance 0)." in (
         capsys.readouterr().out
     )
 
@@ -410,7 +419,8 @@ def test_what_differs_in_the_last_digit_is_not_identical(folders, tmp_path):
     other = load_adapter(write_adapter(tmp_path / "other", factors, dtype=torch.float64))
     result = compare([one, other], draws=5)
     assert not summary(result)["pairs"][0]["identical"]
-    assert "nearly the same direction" in words(result)[0]
+    assert "a common direction, " in words(result)[0]
+    assert "the same weights" not in " ".join(words(result))
 
 
 @pytest.mark.parametrize(
@@ -496,8 +506,11 @@ def test_k_may_be_the_rank_that_two_of_three_have():
 @pytest.mark.parametrize(
     ("order", "drawn"),
     [
-        (("sft", "idle", "far"), {"cosine", "distance", "depth", "angles", "orthogonal_fraction"}),
-        (("idle", "sft", "far"), {"cosine", "distance"}),
+        (
+            ("sft", "idle", "far"),
+            {"cosine", "distance", "energy", "depth", "angles", "orthogonal_fraction"},
+        ),
+        (("idle", "sft", "far"), {"cosine", "distance", "energy"}),
         (("idle", "idle2"), {"distance"}),
     ],
 )

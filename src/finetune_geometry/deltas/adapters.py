@@ -41,6 +41,7 @@ class Adapter(Mapping[str, LowRankDelta]):
         extras: names of saved tensors that are neither LoRA factors nor copies of the base (heads,
             embeddings, norms, biases): what was trained there changes the model, too, and no
             measure of this project sees it.
+        extra_files: the files that hold `extras`; None if what changed there was not saved as such.
     """
 
     def __init__(
@@ -52,11 +53,13 @@ class Adapter(Mapping[str, LowRankDelta]):
         base_model: str = "",
         extras: Sequence[str] = (),
         ranks: Mapping[str, int] | None = None,
+        extra_files: TensorFiles | None = None,
     ) -> None:
         self.name = name
         self.shapes = {module: shapes[module] for module in depth_order(shapes)}
         self.base_model = base_model
         self.extras = tuple(extras)
+        self.extra_files = extra_files
         self._read = read
         self._ranks = ranks
 
@@ -133,6 +136,7 @@ def load_adapter(source: str | Path, name: str | None = None) -> Adapter:
         base_model=settings.base_model,
         extras=extras,
         ranks={module: settings.rank(module) for module in shapes},
+        extra_files=tensors,
     )
 
 

@@ -19,6 +19,19 @@ from finetune_geometry.figures.plots import chance_band
 _PARTS = {"angle_smallest": "<", "angle_median": "|", "angle_largest": ">"}
 
 
+# Many rows have no colours of their own that could be told apart.
+PLAIN: dict[str, Any] = {
+    "color": INK,
+    "marker": "o",
+    "markerfacecolor": INK,
+    "markeredgewidth": 1.0,
+}
+
+
+def _rows_size(rows: int, compact: bool) -> tuple[float, float]:
+    return 8.4, 1.5 + (0.24 if compact else 0.45) * max(rows, 2)
+
+
 def plane_map(points: pd.DataFrame, *, title: str = "") -> Figure:
     """Adapters as arrows from the base. Columns `name`, `x`, `y`; both axes have one unit."""
     fig, ax = plt.subplots(figsize=(6.4, 4.6))
@@ -34,16 +47,19 @@ def plane_map(points: pd.DataFrame, *, title: str = "") -> Figure:
     return fig
 
 
-def angle_panels(table: pd.DataFrame, chance: pd.DataFrame, *, title: str = "") -> Figure:
+def angle_panels(
+    table: pd.DataFrame, chance: pd.DataFrame, *, title: str = "", compact: bool = False
+) -> Figure:
     """Smallest, median and largest angle of each method, left and right singular vectors.
 
     Args:
         table: columns `other` (the method), `side`, `quantity`, `value` in degrees.
         chance: columns `side`, `quantity`, `low`, `high`: a grey box behind every mark.
+        compact: for many adapters, low rows in one colour.
     """
     shown = in_order(table["other"])
     fig, axes = plt.subplots(
-        1, 2, figsize=(8.4, 1.5 + 0.45 * max(len(shown), 2)), sharex=True, sharey=True
+        1, 2, figsize=_rows_size(len(shown), compact), sharex=True, sharey=True
     )
     for ax, side in zip(axes, ("left", "right"), strict=True):
         levels = chance[(chance["side"] == side) & chance["quantity"].isin(list(_PARTS))]
@@ -52,7 +68,7 @@ def angle_panels(table: pd.DataFrame, chance: pd.DataFrame, *, title: str = "") 
         for row, who in enumerate(shown):
             rows = table[(table["other"] == who) & (table["side"] == side)]
             values = rows.set_index("quantity")["value"]
-            style = look(who, shown)
+            style = PLAIN if compact else look(who, shown)
             ax.plot([values.min(), values.max()], [row, row], color=style["color"], lw=1.5)
             for quantity, mark in _PARTS.items():
                 if quantity in values.index:
@@ -101,7 +117,11 @@ def by_k(table: pd.DataFrame, chance: pd.DataFrame, *, ylabel: str) -> Figure:
 
 
 def share_panels(
-    table: pd.DataFrame, chance: Mapping[str, float], *, titles: Mapping[str, str]
+    table: pd.DataFrame,
+    chance: Mapping[str, float],
+    *,
+    titles: Mapping[str, str],
+    compact: bool = False,
 ) -> Figure:
     """Shares of norm (marker) and of energy (upright stroke), one panel a measure.
 
@@ -110,9 +130,10 @@ def share_panels(
             `value`.
         chance: norm fraction by chance of each measure; its square is that of the energy.
         titles: title of each measure's panel.
+        compact: for many adapters, low rows in one colour.
     """
     shown = in_order(table["other"])
-    size = (8.4, 1.5 + 0.45 * max(len(shown), 2))
+    size = _rows_size(len(shown), compact)
     fig, axes = plt.subplots(1, len(titles), figsize=size, sharex=True, sharey=True)
     for ax, (measure, title) in zip(np.atleast_1d(axes), titles.items(), strict=True):
         rows = table[table["quantity"].str.startswith(measure)]
@@ -120,7 +141,7 @@ def share_panels(
         for row, who in enumerate(shown):
             values = rows[rows["other"] == who].set_index("quantity")["value"]
             ends = [float(values[f"{measure}_{kind}"]) for kind in ("energy", "norm")]
-            style = look(who, shown)
+            style = PLAIN if compact else look(who, shown)
             ax.plot(ends, [row, row], color=style["color"], lw=1.4)
             ax.plot(ends[0], row, "|", color=style["color"], ms=11, mew=2.2)
             ax.plot(ends[1], row, ms=8, **style)

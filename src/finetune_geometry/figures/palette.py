@@ -7,13 +7,11 @@ its own opaque white ground with some padding, so that it reads the same on a li
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import matplotlib.pyplot as plt
-import seaborn as sns
-from IPython.core.getipython import get_ipython
-from IPython.core.pylabtools import select_figure_formats
 
 from finetune_geometry.settings.objectives import METHODS, OBJECTIVES
 
@@ -42,6 +40,8 @@ _cast: list[str] = []
 
 def set_style() -> None:
     """Sets the book's figure style for the session; call it once, in a notebook's set-up cell."""
+    import seaborn as sns  # slow to import, and the reports of `compare` do without it
+
     _show_returned_figures()
     sns.set_theme(context="notebook", style="ticks", font_scale=0.9)
     plt.rcParams.update(
@@ -75,6 +75,11 @@ def set_style() -> None:
 
 def _show_returned_figures() -> None:
     """In a notebook a figure is shown once: as the value of its cell, not again as an open one."""
+    if "IPython" not in sys.modules:
+        return
+    from IPython.core.getipython import get_ipython
+    from IPython.core.pylabtools import select_figure_formats
+
     shell = get_ipython()
     if shell is not None:
         plt.switch_backend("agg")

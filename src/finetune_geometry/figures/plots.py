@@ -11,7 +11,6 @@ from typing import Any
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
@@ -51,6 +50,8 @@ def pair_heatmap(
         names: rows and columns; default: all names of the table. A name without any value
             (the base, for a cosine) gets hatched cells, which the legend explains with `undefined`.
     """
+    import seaborn as sns  # slow to import, and no other figure needs it
+
     shown = in_order(names if names is not None else [*table["a"], *table["b"]])
     n = len(shown)
     place = {name: i for i, name in enumerate(shown)}

@@ -14,11 +14,10 @@ from itertools import combinations
 
 import numpy as np
 import pandas as pd
-from scipy import stats
+from scipy import special
 
 from finetune_geometry.deltas.adapters import BASE
 from finetune_geometry.deltas.lowrank import Array, LowRankDelta
-from finetune_geometry.evaluation.paired_tests import holm
 from finetune_geometry.geometry.cores import ModuleCores
 from finetune_geometry.geometry.similarity import cosine
 from finetune_geometry.geometry.tidy import TIDY_COLUMNS, Row, levels
@@ -119,7 +118,7 @@ def start_of(cosine_of_a: float | None) -> str:
 def bound(variance: Array) -> Array:
     """|cosine| that 95 % of random cosines of the given variances stay below."""
     freedom = np.maximum(1 / variance - 1, _LEAST)
-    return np.sqrt(np.asarray(stats.beta.ppf(1 - ALPHA, 0.5, freedom / 2)))
+    return np.sqrt(np.asarray(special.betaincinv(0.5, freedom / 2, 1 - ALPHA)))
 
 
 def p_value(cosines: Array, variance: Array) -> Array:
@@ -130,8 +129,19 @@ def p_value(cosines: Array, variance: Array) -> Array:
     is turned, and an approximation otherwise.
     """
     freedom = np.maximum(1 / variance - 1, _LEAST)
-    p = np.asarray(stats.beta.sf(cosines**2, 0.5, freedom / 2))
+    p = np.asarray(special.betaincc(0.5, freedom / 2, cosines**2))
     return np.where(freedom > _LEAST, p, 1.0)
+
+
+def holm(p_values: Sequence[float]) -> Array:
+    """Holm's step-down adjustment (1979): the chance of any false alarm in the family stays at the
+    level that the adjusted p values are held against. (n,) to (n,)."""
+    p = np.asarray(p_values, dtype=np.float64)
+    order = np.argsort(p, kind="stable")
+    stepped = np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1))
+    adjusted = np.empty_like(p)
+    adjusted[order] = np.minimum(stepped, 1.0)
+    return adjusted
 
 
 def tabulate_pairs(parts: Sequence[PairMoments]) -> pd.DataFrame:

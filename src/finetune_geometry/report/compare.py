@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -22,12 +20,19 @@ from finetune_geometry.deltas.adapters import (
 from finetune_geometry.deltas.checkpoints import is_checkpoint, load_checkpoint
 from finetune_geometry.deltas.sources import locate
 from finetune_geometry.geometry.cores import ModuleCores, map_modules
+from finetune_geometry.geometry.energy import tabulate_energy
+from finetune_geometry.geometry.merging import sign_rows, tabulate_merging
 from finetune_geometry.geometry.nulls import chance_table
 from finetune_geometry.geometry.pairs import pair_moments, tabulate_pairs
+from finetune_geometry.geometry.path import tabulate_path
+from finetune_geometry.geometry.rank_needed import rank_rows, tabulate_ranks
+from finetune_geometry.geometry.saved import tabulate_saved
 from finetune_geometry.geometry.similarity import (
+    InnerProducts,
     chance_orthogonal_fraction,
     inner_products,
     orthogonal_parts,
+    plane,
     tabulate_cosines,
     tabulate_orthogonal_fractions,
 )
@@ -38,97 +43,11 @@ from finetune_geometry.geometry.subspaces import (
     tabulate_angles,
     tabulate_spectra,
 )
+from finetune_geometry.report.comparison import Comparison, at_level
 from finetune_geometry.settings.errors import UserError
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 LARGEST_K = 10  # the paper's
-
-
-@dataclass(frozen=True, eq=False)
-class Comparison:
-    """The tables of one comparison, and what is needed to read them.
-
-    Attributes:
-        names: the adapters, in the order given; the base is not among them.
-        base_models: adapter -> the base model that it names, "" if it names none.
-        tables: "cosine", "principal_angles", "orthogonal_fraction", "spectra" (laid out as
-            `tidy` says), "pairs" (see `pairs.tabulate_pairs`), and "chance": that of angles,
-            with the column `shared_a`: was A drawn once for both adapters of the random pairs, or
-            independently?
-        shapes: (d_out, d_in) of each module compared.
-        k: dimension of the subspaces.
-        ranks: lowest and highest rank of a module that was changed.
-        chance_orthogonal: norm fraction of a random delta orthogonal to a k-dimensional left
-            subspace.
-        extras: adapter -> its tensors that are no LoRA factors and were not compared.
-        left_out: adapter -> number of its modules that others lack and that were not compared.
-    """
-
-    names: tuple[str, ...]
-    reference: str
-    base_models: Mapping[str, str]
-    tables: Mapping[str, pd.DataFrame]
-    shapes: Mapping[str, tuple[int, int]]
-    k: int
-    ranks: tuple[int, int]
-    chance_orthogonal: float
-    extras: Mapping[str, tuple[str, ...]]
-    left_out: Mapping[str, int]
-
-    @cached_property
-    def _pooled(self) -> dict[tuple[Any, ...], float]:
-        """The rows of all modules together, by what `value` is asked for."""
-        found = {}
-        for name, table in self.tables.items():
-            if name != "chance":
-                rows = table[table["level"].isin(["global", "mean", "median"])]
-                rows = rows.assign(**{c: d for c, d in (("side", ""), ("k", 0)) if c not in rows})
-                columns = (rows[c] for c in ("a", "b", "quantity", "level", "side", "k", "value"))
-                for a, b, *where, value in zip(*columns, strict=True):
-                    found[name, frozenset({a, b}), *where] = float(value)
-        return found
-
-    def value(
-        self,
-        table: str,
-        quantity: str,
-        a: str,
-        b: str,
-        *,
-        level: str = "global",
-        side: str = "",
-        k: int = 0,
-    ) -> float | None:
-        """One number of a pair, in either order, over all modules; None if undefined."""
-        return self._pooled.get((table, frozenset({a, b}), quantity, level, side, k))
-
-    def angle_modules(self, a: str, b: str) -> int:
-        """In how many modules the pair has angles at this comparison's k."""
-        return self._angle_modules.get(frozenset({a, b}), 0)
-
-    @cached_property
-    def _angle_modules(self) -> dict[frozenset[str], int]:
-        rows = self.tables["principal_angles"]
-        rows = rows[
-            (rows["quantity"] == "angle_smallest")
-            & (rows["side"] == "left")
-            & (rows["k"] == self.k)
-            & (rows["level"] == "module")
-        ]
-        pairs = zip(rows["a"], rows["b"], strict=True)
-        return dict(Counter(frozenset(pair) for pair in pairs))
-
-    def chance(self, quantity: str, level: str, *, side: str, shared_a: bool = True) -> Any:
-        """The row `low`, `value`, `high` of an angle's chance level at this k, or None."""
-        rows = self.tables["chance"]
-        rows = rows[
-            (rows["quantity"] == quantity)
-            & (rows["level"] == level)
-            & (rows["side"] == side)
-            & (rows["k"] == self.k)
-            & (rows["shared_a"] == shared_a)
-        ]
-        return rows.iloc[0] if len(rows) else None
 
 
 def check_name(name: str) -> str:
@@ -175,9 +94,12 @@ def compare(
     seed: int = 0,
     intersection: bool = False,
     any_base: bool = False,
+    series: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> Comparison:
-    """Cosines, angles, orthogonal fractions, spectra and chance levels of all pairs.
+    """Cosines, angles, orthogonal fractions, spectra and chance levels of all pairs; where each
+    adapter changed, how much rank it used, what would become of them if merged, and what is saved
+    beside them.
 
     Args:
         adapters: two or more.
@@ -185,6 +107,7 @@ def compare(
         reference: whose direction the others are split by; default: the first adapter.
         draws, seed: of the chance levels.
         intersection, any_base, progress: see `cores.map_modules`.
+        series: the adapters are checkpoints of one training, in order: measure the path, too.
     """
     if len(adapters) < 2:
         raise UserError("one adapter: nothing to compare: give at least two, a=... b=...")
@@ -206,6 +129,8 @@ def compare(
             module_angles(cores, ks),
             spectrum_rows(cores),
             pair_moments(cores),
+            sign_rows(cores, seed=seed),
+            rank_rows(cores),
             inner_products(cores),  # last: from the frame that the others have formed
         )
 
@@ -213,7 +138,7 @@ def compare(
     parts = map_modules(
         measure, with_base, intersection=intersection, any_base=any_base, progress=progress
     )
-    orthogonal, angles, spectra, moments, products = zip(*parts, strict=True)
+    orthogonal, angles, spectra, moments, signs, needed, products = zip(*parts, strict=True)
     lowest = {module: found[0] if found else 1 for module, found in ranks.items()}
     chance = pd.concat(
         [
@@ -224,27 +149,49 @@ def compare(
         ],
         ignore_index=True,
     )
+    by_name = {adapter.name: adapter for adapter in adapters}
+    pairs = tabulate_pairs(moments)
+    tables = {
+        "cosine": tabulate_cosines(products),
+        "principal_angles": tabulate_angles(angles),
+        "orthogonal_fraction": tabulate_orthogonal_fractions(orthogonal, chosen),
+        "spectra": tabulate_spectra(spectra),
+        "pairs": pairs,
+        # Of cosines "pairs" knows more: these draws give every module the same energy.
+        "chance": chance[chance["side"] != ""],
+        "energy": tabulate_energy(products, shapes),
+        "rank": tabulate_ranks(needed, lambda name, module: by_name[name].rank(module)),
+        "merging": tabulate_merging(products, signs),
+    }
+    if series:
+        tables["path"] = _path(products, pairs, names)
+    saved = tabulate_saved(adapters)
+    if len(saved):
+        tables["heads"] = saved
     everything = [r for found in ranks.values() for r in found] or [0]
     return Comparison(
         names=tuple(names),
         reference=chosen,
         base_models={adapter.name: adapter.base_model for adapter in adapters},
-        tables={
-            "cosine": tabulate_cosines(products),
-            "principal_angles": tabulate_angles(angles),
-            "orthogonal_fraction": tabulate_orthogonal_fractions(orthogonal, chosen),
-            "spectra": tabulate_spectra(spectra),
-            "pairs": tabulate_pairs(moments),
-            # Of cosines "pairs" knows more: these draws give every module the same energy.
-            "chance": chance[chance["side"] != ""],
-        },
+        tables=tables,
         shapes=shapes,
         k=k,
         ranks=(min(everything), max(everything)),
         chance_orthogonal=chance_orthogonal_fraction(shapes, k, side="left"),
         extras={adapter.name: adapter.extras for adapter in adapters},
         left_out={adapter.name: len(adapter) - len(modules) for adapter in adapters},
+        plane=plane(products) if series else None,
     )
+
+
+def _path(
+    products: Sequence[InnerProducts], pairs: pd.DataFrame, names: Sequence[str]
+) -> pd.DataFrame:
+    """The path of the base and then the adapters, in their order."""
+    distance2 = np.sum([part.distance2 for part in products], axis=0)
+    rows = at_level(pairs[pairs["quantity"] == "cosine_of_a"], "mean")
+    of_a = dict(zip(zip(rows["a"], rows["b"], strict=True), rows["value"], strict=True))
+    return tabulate_path(names, distance2, [of_a.get(pair) for pair in pairwise(names)])
 
 
 def choose_k(ranks: Mapping[str, Sequence[int]], k: int | None = None) -> int:

@@ -1,27 +1,21 @@
-"""What a comparison found: the main numbers as plain data, and as sentences."""
+"""What a comparison found, as sentences. No sentence is told once a pair where pairs are many."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from itertools import combinations
-from pathlib import Path
+from collections.abc import Iterator
 from typing import Any
 
-import numpy as np
+from finetune_geometry.geometry.pairs import ALPHA
+from finetune_geometry.report.comparison import Comparison
+from finetune_geometry.report.facts import summary
+from finetune_geometry.report.parts import merging_words, path_words, rank_words, where_words
+from finetune_geometry.report.saved_words import saved_words, untold_words
+from finetune_geometry.report.text import base_text, count, listed, number, percent
 
-from finetune_geometry.deltas.adapters import BASE
-from finetune_geometry.geometry.pairs import ALPHA, start_of
-from finetune_geometry.report.compare import Comparison
-
-# Where words change. No test and no convention stands behind these lines; in terms of the energy
-# that two changes share (the squared cosine) they are: nine tenths of it ...
-SAME = 0.95
-# ... a twenty-fifth, below which even changes that surely agree are almost at right angles ...
-PARTLY = 0.2
-# ... and a quarter of it, with the opposite sign.
-OPPOSED = -0.5
 NOTHING = "no common direction overall"
-# One change this many times longer than another was probably trained for longer or faster.
+MANY_PAIRS = 6  # above this, groups are told instead of pairs
+# One change this many times longer than another was probably trained for longer or faster. The
+# number has no source.
 UNEQUAL = 3.0
 
 LIMITS = [
@@ -35,107 +29,113 @@ LIMITS = [
     "can bring it anywhere. The left angles do not depend on where A started.",
     "An angle or a cosine means something only beside its chance level, which depends on the "
     "sizes of the matrices and on whether the adapters started from one A.",
+    "What little energy of a change is lost by a lower rank, or by merging, need not be of little "
+    "use to the model. Only its answers show that.",
 ]
 
 
-def summary(comparison: Comparison) -> dict[str, Any]:
-    """The main numbers as plain data, for `--json` and for the report.
+def told(c: Comparison, facts: dict[str, Any] | None = None) -> dict[str, list[str]]:
+    """The sentences by what they are about, in the order in which they are read; none is empty.
 
-    Of a pair: `cosine` and its chance ("chance_shared_a", "chance_independent_a": 95 % of unrelated
-    pairs stay below), `p` and `p_corrected` over all pairs, `initial_a` ("shared", "independent",
-    "unclear", or "no A" for full fine-tunings) and the mean `cosine_of_a` that it rests on;
-    `shared_a` is true, false or, for the last two, null.
+    facts: of `summary`, if it is at hand.
     """
-    c = comparison
-    pairs = []
-    for a, b in combinations(c.names, 2):
-        of_a = c.value("pairs", "cosine_of_a", a, b, level="mean")
-        start = start_of(of_a)
-        cosine, distance = (c.value("cosine", what, a, b) for what in ("cosine", "distance"))
-        angles = {
-            f"angle_smallest_{side}": c.value(
-                "principal_angles", "angle_smallest", a, b, level="median", side=side, k=c.k
-            )
-            for side in ("left", "right")
-        }
-        pairs.append(
-            {
-                "a": a,
-                "b": b,
-                "cosine": cosine,
-                "cosine_median": c.value("cosine", "cosine", a, b, level="median"),
-                "distance": distance,
-                "identical": distance == 0 and cosine is not None,
-                **angles,
-                "angle_modules": c.angle_modules(a, b),
-                "initial_a": start,
-                "shared_a": {"shared": True, "independent": False}.get(start),
-                "cosine_of_a": of_a,
-                **{
-                    what: c.value("pairs", what, a, b)
-                    for what in ("chance_shared_a", "chance_independent_a", "p", "p_corrected")
-                },
-            }
-        )
-    angle = c.chance("angle_smallest", "median", side="left")
-    bases = sorted({base for base in c.base_models.values() if base})
-    return {
-        "base_model": bases[0] if len(bases) == 1 else None,
-        "modules": len(c.shapes),
-        "reference": c.reference,
-        "k": c.k,
-        "ranks": list(c.ranks),
-        "adapters": {
-            name: {
-                "base_model": c.base_models[name],
-                "norm": c.value("cosine", "norm", name, BASE),
-                "entropy_rank": c.value("spectra", "entropy_rank", name, BASE, level="mean"),
-                "stable_rank": c.value("spectra", "stable_rank", name, BASE, level="mean"),
-                "orthogonal_to_reference_norm": c.value(
-                    "orthogonal_fraction", "orthogonal_to_direction_norm", name, c.reference
-                ),
-                "tensors_not_compared": len(c.extras[name]),
-                "modules_left_out": c.left_out[name],
-            }
-            for name in c.names
-        },
-        "pairs": pairs,
-        "chance": {
-            "angle_smallest_left": None
-            if angle is None
-            else [float(angle["low"]), float(angle["high"])],
-            "orthogonal_to_subspace_norm": c.chance_orthogonal,
-        },
+    facts = summary(c) if facts is None else facts
+    parts = {
+        "Alike": _alike(facts),
+        "Path": path_words(facts["path"]),
+        "Where": where_words(facts),
+        "Rank": rank_words(facts),
+        "Merged": merging_words(c, facts),
+        "Saved whole": [*saved_words(c)],
+        "Beware": [*_warnings(c, facts)],
     }
+    return {about: sentences for about, sentences in parts.items() if sentences}
 
 
-def words(c: Comparison) -> list[str]:
-    """What the numbers say, one sentence a pair, the most alike first; then what to beware of."""
-    facts = summary(c)
+def words(c: Comparison, facts: dict[str, Any] | None = None) -> list[str]:
+    """What the numbers say: who is alike first, and last what to beware of."""
+    return [sentence for sentences in told(c, facts).values() for sentence in sentences]
+
+
+def verdict(pair: dict[str, Any]) -> str:
+    """How alike the directions of a pair are, from its entry in `summary`.
+
+    Words change at chance alone. The share is the squared cosine: how much of the energy of either
+    change lies along the other.
+    """
+    cosine = pair["cosine"]
+    if pair["identical"]:
+        return "the same weights, every one changes by the same amount"
+    if pair["p_corrected"] >= ALPHA:
+        return NOTHING
+    share = percent(cosine**2)
+    return f"{'a common direction' if cosine > 0 else 'opposed'}, {share} of the energy"
+
+
+def _alike(facts: dict[str, Any]) -> list[str]:
     known = [pair for pair in facts["pairs"] if pair["cosine"] is not None]
+    idle = [name for name, values in facts["adapters"].items() if values["norm"] == 0]
+    if len(facts["pairs"]) > MANY_PAIRS:
+        said = [*_overview(facts, known)]
+        if idle:
+            said.append(f"{listed(idle)} {_verb(idle, 'changes', 'change')} nothing: no cosine.")
+        return said
     said = [_pair_words(pair, facts) for pair in sorted(known, key=lambda p: -p["cosine"])]
     for pair in facts["pairs"]:
         if pair["cosine"] is None:
             said.append(f"{pair['a']} and {pair['b']}: no cosine, as one of them changes nothing.")
-    return [*said, *_warnings(c, facts)]
+    return said
 
 
-def verdict(pair: dict[str, Any]) -> str:
-    """How alike the directions of a pair are, from its entry in `summary`."""
-    cosine = pair["cosine"]
-    if pair["identical"]:
-        return "identical, every weight changes by the same amount"
-    if pair["p_corrected"] >= ALPHA:
-        return NOTHING
-    if cosine >= SAME:
-        return "nearly the same direction"
-    if cosine >= PARTLY:
-        return "partly the same direction"
-    if cosine > 0:
-        return "slightly the same direction, more than chance"
-    return (
-        "partly opposite directions" if cosine <= OPPOSED else "slightly opposed, more than chance"
+def _overview(facts: dict[str, Any], known: list[dict[str, Any]]) -> Iterator[str]:
+    """Counts, equal ones, groups, and the two ends, instead of every pair."""
+    counts = facts["more_than_chance"]
+    if not known:
+        return
+    opposed = f", {counts['opposed']} are opposed" if counts["opposed"] else ""
+    yield (
+        f"Of {counts['pairs']} pairs {counts['alike']} have more of a direction in common than "
+        f"chance gives{opposed} (5 % level, corrected for all pairs by Holm's method)."
     )
+    for members in facts["identical"]:
+        yield f"{listed(members)} are the same weights (distance 0)."
+    for group in facts["groups"]:
+        if len(group["members"]) == len(facts["order"]):
+            yield f"All are one group (cosine {number(group['cosine'])} on average)."
+            continue
+        weak = "" if group["strength"] == "clear" else ", weakly"
+        yield (
+            f"A group{weak}: {listed(group['members'], 8)} (cosine {number(group['cosine'])} on "
+            "average)."
+        )
+    if not facts["groups"]:
+        yield "No groups: none are nearer to each other than to the rest."
+    elif facts["ungrouped"]:
+        yield f"In no group: {listed(facts['ungrouped'], 8)}."
+    yield from _starts(facts)
+    different = [pair for pair in known if not pair["identical"]] or known
+    ends = [("The closest pair that is not the same", max), ("The most distant pair", min)]
+    for which, choose in ends if len(different) > 1 else ends[:1]:
+        pair = choose(different, key=lambda p: p["cosine"])
+        yield f"{which}: {_pair_words(pair, facts)}"
+
+
+def _starts(facts: dict[str, Any]) -> Iterator[str]:
+    """Who started from one A: what chance hangs on."""
+    sets = facts["one_a"]
+    together = {name for members in sets for name in members}
+    alone = [name for name in facts["order"] if name not in together]
+    if any(pair["initial_a"] == "no A" for pair in facts["pairs"] if pair["cosine"] is not None):
+        return
+    if not sets:
+        yield "No two started from one initial A, as far as the factors tell."
+    elif len(sets) == 1 and not alone:
+        yield "All started from one initial A."
+    else:
+        said = "; ".join(listed(members) for members in sets)
+        yield f"Started from one initial A: {said}" + (
+            f". No other shares that of {listed(alone)}." if alone else "."
+        )
 
 
 def _pair_words(pair: dict[str, Any], facts: dict[str, Any]) -> str:
@@ -167,10 +167,10 @@ def _warnings(c: Comparison, facts: dict[str, Any]) -> Iterator[str]:
             "Without a common direction overall, single layers and subspaces may still share some: "
             "see the angles and the figures."
         )
-    adapters = facts["adapters"]
-    norms = {name: values["norm"] for name, values in adapters.items()}
+    norms = {name: values["norm"] for name, values in facts["adapters"].items()}
     longest, shortest = max(norms, key=norms.__getitem__), min(norms, key=norms.__getitem__)
-    if norms[shortest] > 0 and norms[longest] > UNEQUAL * norms[shortest]:
+    # Of a series it is no news.
+    if facts["path"] is None and norms[shortest] > 0 and norms[longest] > UNEQUAL * norms[shortest]:
         yield (
             f"{shortest} moved the weights {norms[longest] / norms[shortest]:.1f} times less than "
             f"{longest}. Compare directions of so unequal changes with care: a short change may "
@@ -183,51 +183,19 @@ def _warnings(c: Comparison, facts: dict[str, Any]) -> Iterator[str]:
         )
     bases = {base: name for name, base in c.base_models.items() if base}
     if len(bases) > 1:
-        listed = ", ".join(f"{name}: {base_text(base)}" for base, name in bases.items())
+        named = ", ".join(f"{name}: {base_text(base)}" for base, name in bases.items())
         yield (
-            f"The base models bear different names ({listed}). The numbers mean something only if "
+            f"The base models bear different names ({named}). The numbers mean something only if "
             "these are one and the same model."
         )
     dropped = [f"{n} of {name}'s {n + len(c.shapes)}" for name, n in c.left_out.items() if n]
     if dropped:
         yield (
             f"Only the {count(len(c.shapes), 'module')} that all have are compared. "
-            f"Left out: {', '.join(dropped)}."
+            f"Left out: {listed(dropped)}."
         )
-    for name, extras in c.extras.items():
-        if extras:
-            yield (
-                f"{name} has {count(len(extras), 'tensor')} beside the numbers here "
-                f"({_listed(extras)}). Where such tensors (classification heads, embeddings, "
-                "norms, biases) were trained, they change the model, too."
-            )
+    yield from untold_words(c)
 
 
-def number(value: float) -> str:
-    """A number near 0 to read: three decimals, or two digits if that would leave fewer."""
-    if abs(value) < 1e-9:
-        return "0"
-    if abs(value) < 0.01:
-        return np.format_float_positional(value, precision=2, fractional=False, trim="-")
-    return f"{value:.3f}"
-
-
-def count(n: int, what: str) -> str:
-    """ "1 tensor", "2 tensors"."""
-    return f"{n} {what}{'' if n == 1 else 's'}"
-
-
-def base_text(name: str) -> str:
-    """The base model as a page names it: of a local path, which is nobody's business, the end."""
-    path = Path(_printable(name))
-    return "/".join(path.parts[-2:]) if path.is_absolute() else str(path)
-
-
-def _printable(name: str) -> str:
-    """A stranger's file may hold any name, and a terminal obeys what cannot be printed."""
-    return "".join(filter(str.isprintable, name))
-
-
-def _listed(names: Sequence[str], most: int = 2) -> str:
-    shown = [_printable(name.removeprefix("base_model.model.")) for name in names[:most]]
-    return ", ".join([*shown, "..."] if len(names) > most else shown)
+def _verb(names: list[str], one: str, more: str) -> str:
+    return one if len(names) == 1 else more
