@@ -18,9 +18,10 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 
 # `make read` takes the whole environment where there is one, else a small one of its own.
-READER := $(if $(wildcard $(BIN)/jupyter-book),$(VENV),.venv-read)
+READER := $(if $(wildcard $(VENV)/.made-from),$(VENV),.venv-read)
 READ_PAGE := $(or $(FINETUNE_GEOMETRY_RESULTS),results)/read/html/index.html
 ONLY ?= all
+PIPS_REASON := sh -c 'sed -n "s/.*ERROR: //p" "$$0" | tail -n 1'
 
 # The environment is stale when the packages asked for have changed (pyproject.toml above the tools'
 # settings, constraints.txt), or when the clone has moved.
@@ -41,7 +42,7 @@ setup:  ## Make .venv, or bring it up to date
 			test "$$(cut -d' ' -f3- $(MADE_FROM))" != "$(CURDIR)"; }; then \
 			$(PYTHON) -m venv --clear $(VENV) || exit 1; fi; \
 		$(BIN)/python -m pip install --disable-pip-version-check --constraint constraints.txt --editable '.[dev]' \
-			> $(VENV)/install.log 2>&1 || { echo "error: $$(grep '^ERROR' $(VENV)/install.log | tail -n 1): $(VENV)/install.log"; exit 1; }; \
+			> $(VENV)/install.log 2>&1 || { echo "error: $$($(PIPS_REASON) $(VENV)/install.log): $(VENV)/install.log"; exit 1; }; \
 		echo "$(WANTED)" > $(MADE_FROM); \
 		echo "$(VENV) is ready"; \
 	fi
@@ -55,7 +56,7 @@ setup:  ## Make .venv, or bring it up to date
 		> .venv-read/book.txt
 	@.venv-read/bin/python -m pip install --disable-pip-version-check --no-compile --constraint constraints.txt \
 		--requirement .venv-read/book.txt > .venv-read/install.log 2>&1 \
-		|| { echo "error: $$(grep '^ERROR' .venv-read/install.log | tail -n 1): .venv-read/install.log"; exit 1; }
+		|| { echo "error: $$($(PIPS_REASON) .venv-read/install.log): .venv-read/install.log"; exit 1; }
 	@touch $@
 
 read: $(if $(filter .venv-read,$(READER)),.venv-read/.made-from)  ## Render the reference run, in two minutes and without torch

@@ -12,7 +12,7 @@ bare=$(du -sm "$venv" | cut -f1)
 # Bytecode is left to be written for what is used: all of it would be 140 MB.
 PYTHONDONTWRITEBYTECODE=1 "$venv/bin/python" -m pip install --disable-pip-version-check --no-compile \
     --constraint constraints.txt . >"$venv/install.log" 2>&1 || {
-    echo "error: $(grep '^ERROR' "$venv/install.log" | tail -n 1): $venv/install.log"
+    echo "error: $(sed -n 's/.*ERROR: //p' "$venv/install.log" | tail -n 1): $venv/install.log"
     exit 1
 }
 "$venv/bin/python" - <<'PYTHON'

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import build_book
 import pytest
 import yaml
 from build_book import notebooks
@@ -99,6 +100,32 @@ def test_a_note_stands_below_the_title() -> None:
     text = "(label)=\n# Title\n\n:::{important}\nLook here.\n:::\n\nProse."
     assert noted["cells"] == [{"cell_type": "markdown", "source": text}, {}]
     assert noted["nbformat"] == 4
+
+
+def test_the_verdict_names_the_chapters_that_are_of_the_reference_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = {"cells": [{"cell_type": "markdown", "source": "# Title"}]}
+    for name in ("controls/second_seed", "controls/reshuffled", build_book.VERDICT):
+        path = tmp_path / "notebooks" / f"{name}.ipynb"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(page), encoding="utf-8")
+    (tmp_path / "numbers").mkdir()
+    (tmp_path / "numbers" / "second_seed.json").write_text('{"from_reference": true}')
+    (tmp_path / "numbers" / "reshuffled.json").write_text("{}")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(
+        build_book,
+        "assemble",
+        lambda source, executed, *_: shutil.copytree(executed, source / "notebooks"),
+    )
+    monkeypatch.setattr(build_book, "render", lambda *_: 0)
+    assert build_book.main("book.log") == 0
+    made = tmp_path / "book_source" / "notebooks" / f"{build_book.VERDICT}.ipynb"
+    note = json.loads(made.read_text(encoding="utf-8"))["cells"][0]["source"]
+    assert "[](../controls/second_seed)" in note
+    assert "reshuffled" not in note
+    assert json.loads((tmp_path / "timing" / "book.json").read_text())["seconds"] >= 0
 
 
 # A small project whose last notebook need not be made anew.
