@@ -101,6 +101,9 @@ drawn.get("cosine")
 # %% mystnb={"figure": {"name": "fig-yours-distance", "caption": "How far apart did they end, and how far from the base? Frobenius norm of the difference; the base's column is the length of each change."}, "image": {"alt": "Matrix of distances between the base and the adapters."}} tags=["hide-input"]
 drawn["distance"]
 
+# %% mystnb={"figure": {"name": "fig-yours-energy", "caption": "Where did each adapter change the weights? Shares of its energy, the squared Frobenius norm, by kind of module and by layer. A large share is no better or worse than a small one; it says where to look first."}, "image": {"alt": "Shares of the energy of each adapter by kind of module and by layer."}} tags=["hide-input"]
+drawn.get("energy")
+
 # %% mystnb={"figure": {"name": "fig-yours-depth", "caption": "In which layers do they part from the reference? Cosine with the reference by layer; grey: chance for one layer, at the layer and the pair where it is widest."}, "image": {"alt": "Cosine with the reference by layer, one line an adapter."}} tags=["hide-input"]
 drawn.get("depth")
 
@@ -117,6 +120,13 @@ drawn.get("orthogonal_fraction")
 print("\n".join(f"- {limit}" for limit in LIMITS))
 
 # %% [markdown]
+# ## What it costs
+#
+# ```{csv-table} One comparison as a command with its report, on two cores. Adapters of Qwen3-4B's attention projections, r = 32, fp16, on disk; width is that of the model. Measured by `tests/benchmarks/test_compare_speed.py`. Time grows with the number of pairs only where pairs are many; memory does not grow with the modules.
+# :file: ../book/compare_cost.csv
+# :header-rows: 1
+# ```
+#
 # ## Exercise
 #
 # ```{exercise} Is it the loss or the seed?

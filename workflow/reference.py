@@ -12,6 +12,7 @@ made anew, the settings, and how long each step took.
 from __future__ import annotations
 
 import argparse
+import base64
 import json
 import re
 import shutil
@@ -29,6 +30,8 @@ from finetune_geometry.settings.errors import UserError
 from finetune_geometry.settings.profiles import Profile, load_profile
 
 MACHINE = ("papermill", "execution", "ExecuteTime")
+#: Notebook, figure, and the file that the README shows.
+PICTURE = ("geometry/cosine.ipynb", "fig-cosine-pairs", "book/_static/cosines.png")
 ADDRESS = re.compile(r"\b0x[0-9a-f]{6,}\b")
 
 
@@ -91,6 +94,19 @@ def copy_numbers(folder: Path, profile: Profile) -> None:
         (new / "settings.json").write_text(text + "\n", encoding="utf-8")
 
 
+def copy_picture(folder: Path) -> None:
+    """The picture of the README: a figure of the run, as its notebook holds it."""
+    notebook = json.loads((folder / "notebooks" / PICTURE[0]).read_text(encoding="utf-8"))
+    for cell in notebook["cells"]:
+        if cell["metadata"].get("mystnb", {}).get("figure", {}).get("name") == PICTURE[1]:
+            for output in cell["outputs"]:
+                if "image/png" in output.get("data", {}):
+                    with atomic_write(ROOT / PICTURE[2], "wb") as file:
+                        file.write(base64.b64decode(output["data"]["image/png"]))
+                    return
+    raise UserError(f"no figure {PICTURE[1]} in {PICTURE[0]}: {folder}: name another in PICTURE")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--profile", default="tiny")
@@ -109,6 +125,7 @@ def main() -> None:
         )
     if not options.numbers_only:
         copy_notebooks(folder)
+        copy_picture(folder)
     copy_numbers(folder, profile)
     print(f"The run {folder.name} is the reference: {REFERENCE}, {ROOT / 'notebooks'}")
 

@@ -4,7 +4,7 @@
 the shapes of Qwen3-4B's attention projections, rank 32, fp16, one shared A a module that training
 has moved a little, as the paper's release has.
 
-With COMPARE_COST=book/reference/compare_cost.csv the table that the book shows is written there.
+With COMPARE_COST=book/compare_cost.csv the table that the book shows is written there.
 """
 
 from __future__ import annotations

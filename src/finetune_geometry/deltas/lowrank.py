@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from finetune_geometry.deltas.once import once
 from finetune_geometry.settings.errors import UserError
 
 Array = NDArray[np.float64]
@@ -74,6 +75,7 @@ class LowRankDelta:
 
     __rmul__ = __mul__
 
+    @once
     def core(self) -> tuple[Array, Array, Array]:
         """Thin (Q_out, C, Q_in) with dW = Q_out @ C @ Q_in.T, C of size at most r x r."""
         q_out, r_out = np.linalg.qr(self.B)
@@ -82,7 +84,7 @@ class LowRankDelta:
 
     def norm(self) -> float:
         """Frobenius norm of dW."""
-        return float(np.linalg.norm(self.core()[1] if self.full is None else self.full))
+        return float(np.linalg.norm(self.core[1] if self.full is None else self.full))
 
     def inner(self, other: LowRankDelta) -> float:
         """Frobenius inner product <dW, dW'> = sum of the entrywise products."""
@@ -91,13 +93,13 @@ class LowRankDelta:
             return other._inner_with(self.full)
         if other.full is not None:
             return self._inner_with(other.full)
-        out1, c1, in1 = self.core()
-        out2, c2, in2 = other.core()
+        out1, c1, in1 = self.core
+        out2, c2, in2 = other.core
         return float(np.sum(c1 * ((out1.T @ out2) @ c2 @ (in2.T @ in1))))
 
     def svd(self) -> tuple[Array, Array, Array]:
         """Thin (U, s, V) with dW = U @ diag(s) @ V.T: (d_out, r), (r,) falling, (d_in, r)."""
-        q_out, core, q_in = self.core()
+        q_out, core, q_in = self.core
         u, s, vt = np.linalg.svd(core, full_matrices=False)
         return q_out @ u, s, q_in @ vt.T
 

@@ -20,7 +20,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import combinations
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 from threadpoolctl import threadpool_limits
@@ -28,6 +28,7 @@ from threadpoolctl import threadpool_limits
 from finetune_geometry.deltas.adapters import Adapter, common_modules
 from finetune_geometry.deltas.depth import kind_of, layer_of, layers_of
 from finetune_geometry.deltas.lowrank import Array, LowRankDelta
+from finetune_geometry.deltas.once import once
 from finetune_geometry.geometry.factors import (
     CLOSE,
     equal,
@@ -37,23 +38,6 @@ from finetune_geometry.geometry.factors import (
     thin_svd,
 )
 from finetune_geometry.settings.errors import UserError
-
-if TYPE_CHECKING:
-    from functools import cached_property as once
-else:
-
-    class once:
-        """`functools.cached_property` without the lock that, in Python 3.11, all instances share:
-        under it one thread would run at a time."""
-
-        def __init__(self, function: Callable[[Any], Any]) -> None:
-            self.function, self.__doc__ = function, function.__doc__
-
-        def __get__(self, instance: Any, owner: type) -> Any:
-            if instance is None:
-                return self
-            return vars(instance).setdefault(self.function.__name__, self.function(instance))
-
 
 T = TypeVar("T")
 JOINT = 128  # columns of all factors together, up to which one joint frame is the cheaper way

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from typing import Any
 
@@ -134,21 +135,25 @@ def compare(
             inner_products(cores),  # last: from the frame that the others have formed
         )
 
-    with_base = [zero_adapter(adapters[0]), *adapters]
-    parts = map_modules(
-        measure, with_base, intersection=intersection, any_base=any_base, progress=progress
-    )
-    orthogonal, angles, spectra, moments, signs, needed, products = zip(*parts, strict=True)
     lowest = {module: found[0] if found else 1 for module, found in ranks.items()}
-    chance = pd.concat(
-        [
+
+    def by_chance() -> pd.DataFrame:
+        tables = [
             chance_table(shapes, ks, r=lowest, draws=draws, seed=seed, shared_a=shared).assign(
                 shared_a=shared
             )
             for shared in (True, False)
-        ],
-        ignore_index=True,
-    )
+        ]
+        return pd.concat(tables, ignore_index=True)
+
+    with_base = [zero_adapter(adapters[0]), *adapters]
+    with ThreadPoolExecutor(1) as beside:  # waits for no module, and no module for it
+        promised = beside.submit(by_chance)
+        parts = map_modules(
+            measure, with_base, intersection=intersection, any_base=any_base, progress=progress
+        )
+        chance = promised.result()
+    orthogonal, angles, spectra, moments, signs, needed, products = zip(*parts, strict=True)
     by_name = {adapter.name: adapter for adapter in adapters}
     pairs = tabulate_pairs(moments)
     tables = {
