@@ -154,9 +154,8 @@ _TABLE = (
             Variant(
                 *("paper", "arXiv:2305.18290", "dpo"),
                 takes=("chosen", "rejected", "reference_chosen", "reference_rejected", "beta"),
-                pull=lambda weight, own: (
-                    1.0
-                ),  # its margin apart: every visited pair counts the same
+                # Its margin apart: every visited pair counts the same.
+                pull=lambda weight, own: 1.0,
             ),
         ),
     ),
