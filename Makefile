@@ -60,7 +60,7 @@ setup:  ## Make .venv, or bring it up to date
 	@touch $@
 
 read: $(if $(filter .venv-read,$(READER)),.venv-read/.made-from)  ## Render the reference run, in two minutes and without torch
-	@$(READER)/bin/python workflow/read.py
+	@$(READER)/bin/python workflow/read_reference.py
 
 offer:
 	@if test -f "$(READ_PAGE)"; then echo "Read the reference run meanwhile: $(abspath $(READ_PAGE))"; \

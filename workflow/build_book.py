@@ -4,7 +4,8 @@ The checkout's prose, the executed notebooks and numbers.json are put side by si
 where Jupyter Book renders them, strictly: every warning is an error. Only a book that was rendered
 whole replaces html/. What the build says goes to LOG; its warnings are shown when it fails.
 
-This module needs Jupyter Book and nothing of the package: `make read` has no more (read.py).
+This module needs Jupyter Book and nothing of the package: `make read` has no more
+(read_reference.py).
 """
 
 from __future__ import annotations

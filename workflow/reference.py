@@ -21,11 +21,11 @@ from pathlib import Path
 from typing import Any
 
 from jobs import JOBS, ROOT
+from settings_unchanged import settings_of
 from shipped import REFERENCE, shown_from_reference
-from unchanged import settings_of
 
 from finetune_geometry.runs.files import atomic_directory, atomic_write
-from finetune_geometry.runs.places import results_root
+from finetune_geometry.runs.folders import results_root
 from finetune_geometry.settings.errors import UserError
 from finetune_geometry.settings.profiles import Profile, load_profile
 

@@ -20,8 +20,8 @@ from typing import IO
 
 import psutil
 from jobs import JOBS
+from settings_unchanged import settings_of
 from shipped import EXECUTE, REFERENCE, asked_for
-from unchanged import settings_of
 
 from finetune_geometry.runs.files import atomic_write
 from finetune_geometry.runs.records import Run

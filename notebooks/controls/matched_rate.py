@@ -46,7 +46,7 @@ from finetune_geometry.geometry.similarity import (
     tabulate_cosines,
 )
 from finetune_geometry.methods.training import trained
-from finetune_geometry.report.tables import show_table
+from finetune_geometry.report.notebook_tables import show_table
 from finetune_geometry.runs.adapters import load_run
 from finetune_geometry.runs.records import Run
 from finetune_geometry.settings.parameters import check_parameters

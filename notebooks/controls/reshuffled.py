@@ -36,7 +36,7 @@ from finetune_geometry.figures.palette import label, set_style
 from finetune_geometry.geometry.prediction import visits
 from finetune_geometry.methods.rows import row_lengths, row_order, unpaired_rows
 from finetune_geometry.methods.training import trained
-from finetune_geometry.report.tables import show_table
+from finetune_geometry.report.notebook_tables import show_table
 from finetune_geometry.rollouts.pool import load_rollouts
 from finetune_geometry.runs.records import Run
 from finetune_geometry.settings.errors import UserError

@@ -43,7 +43,7 @@ from finetune_geometry.figures.geometry_plots import likeness
 from finetune_geometry.figures.palette import label, set_style
 from finetune_geometry.geometry.connectivity import METRICS, connectivity_table, line_points
 from finetune_geometry.geometry.cores import map_modules
-from finetune_geometry.geometry.lines import make_tasks, score_points, spread_rows
+from finetune_geometry.geometry.line_scores import make_tasks, score_points, spread_rows
 from finetune_geometry.geometry.nulls import chance_table
 from finetune_geometry.geometry.similarity import (
     bootstrap_global_cosine,
@@ -51,12 +51,12 @@ from finetune_geometry.geometry.similarity import (
     tabulate_cosines,
 )
 from finetune_geometry.geometry.subspaces import module_angles, tabulate_angles
-from finetune_geometry.geometry.tidy import bootstrap_averages, versus
+from finetune_geometry.geometry.table_layout import bootstrap_averages, versus
 from finetune_geometry.methods.training import trained
+from finetune_geometry.models.adapter_mixture import Mixture
 from finetune_geometry.models.loading import load_model
-from finetune_geometry.models.mixture import Mixture
 from finetune_geometry.problems.sources import load_problems
-from finetune_geometry.report.tables import show_table
+from finetune_geometry.report.notebook_tables import show_table
 from finetune_geometry.rollouts.pool import load_rollouts
 from finetune_geometry.runs.adapters import load_run
 from finetune_geometry.runs.records import Run

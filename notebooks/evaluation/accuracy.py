@@ -44,7 +44,7 @@ from finetune_geometry.figures.palette import label, set_style
 from finetune_geometry.figures.plots import toy
 from finetune_geometry.figures.result_plots import accuracies, differences
 from finetune_geometry.problems.sources import load_problems
-from finetune_geometry.report.tables import show_table
+from finetune_geometry.report.notebook_tables import show_table
 from finetune_geometry.runs.records import Run
 from finetune_geometry.settings.objectives import METHODS
 from finetune_geometry.settings.parameters import check_parameters

@@ -41,7 +41,7 @@ from finetune_geometry.evaluation.judging import UNTESTABLE, VERDICTS, judge_cla
 from finetune_geometry.figures.palette import set_style
 from finetune_geometry.figures.result_plots import verdicts
 from finetune_geometry.geometry.intervals import with_intervals
-from finetune_geometry.report.tables import show_table
+from finetune_geometry.report.notebook_tables import show_table
 from finetune_geometry.runs.adapters import load_run
 from finetune_geometry.runs.records import Run
 from finetune_geometry.settings.objectives import METHODS

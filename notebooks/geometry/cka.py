@@ -42,10 +42,10 @@ from finetune_geometry.figures.plots import by_depth, toy
 from finetune_geometry.figures.result_plots import estimators
 from finetune_geometry.geometry.cka import cka_table, linear_cka
 from finetune_geometry.geometry.hidden_states import all_hidden_states, sample_tokens
-from finetune_geometry.geometry.lines import spread_rows
-from finetune_geometry.geometry.tidy import versus
+from finetune_geometry.geometry.line_scores import spread_rows
+from finetune_geometry.geometry.table_layout import versus
+from finetune_geometry.models.adapter_mixture import Mixture
 from finetune_geometry.models.loading import load_model
-from finetune_geometry.models.mixture import Mixture
 from finetune_geometry.rollouts.pool import load_rollouts
 from finetune_geometry.runs.records import Run
 from finetune_geometry.settings.objectives import METHODS

@@ -47,9 +47,9 @@ from finetune_geometry.geometry.similarity import (
     plane,
     tabulate_cosines,
 )
-from finetune_geometry.geometry.tidy import versus
+from finetune_geometry.geometry.table_layout import versus
 from finetune_geometry.methods.rows import preference_pairs, row_lengths, row_order, unpaired_rows
-from finetune_geometry.report.tables import show_table
+from finetune_geometry.report.notebook_tables import show_table
 from finetune_geometry.rollouts.pool import load_rollouts
 from finetune_geometry.runs.adapters import load_run
 from finetune_geometry.runs.records import Run

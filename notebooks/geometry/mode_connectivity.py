@@ -52,11 +52,11 @@ from finetune_geometry.geometry.connectivity import (
     height,
     line_points,
 )
-from finetune_geometry.geometry.lines import make_tasks, score_points, spread_rows
+from finetune_geometry.geometry.line_scores import make_tasks, score_points, spread_rows
+from finetune_geometry.models.adapter_mixture import Mixture
 from finetune_geometry.models.loading import load_model
-from finetune_geometry.models.mixture import Mixture
 from finetune_geometry.problems.sources import load_problems
-from finetune_geometry.report.tables import show_table
+from finetune_geometry.report.notebook_tables import show_table
 from finetune_geometry.rollouts.pool import load_rollouts
 from finetune_geometry.runs.records import Run
 from finetune_geometry.settings.objectives import METHODS

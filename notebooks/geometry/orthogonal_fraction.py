@@ -41,8 +41,8 @@ from finetune_geometry.geometry.similarity import (
     chance_orthogonal_fraction,
     orthogonal_fraction_table,
 )
-from finetune_geometry.geometry.tidy import versus
-from finetune_geometry.report.tables import show_table
+from finetune_geometry.geometry.table_layout import versus
+from finetune_geometry.report.notebook_tables import show_table
 from finetune_geometry.runs.adapters import load_run
 from finetune_geometry.runs.records import Run
 from finetune_geometry.settings.objectives import METHODS

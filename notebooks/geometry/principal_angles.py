@@ -43,7 +43,7 @@ from finetune_geometry.geometry.subspaces import (
     principal_angles,
     spectrum_table,
 )
-from finetune_geometry.geometry.tidy import versus
+from finetune_geometry.geometry.table_layout import versus
 from finetune_geometry.runs.adapters import load_run
 from finetune_geometry.runs.records import Run
 from finetune_geometry.settings.objectives import METHODS

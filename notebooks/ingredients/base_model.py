@@ -45,7 +45,7 @@ from finetune_geometry.models.tiny import write_model_card
 from finetune_geometry.problems.generator import SPLITS
 from finetune_geometry.problems.phrasings import STEP_KINDS
 from finetune_geometry.problems.sources import load_problems
-from finetune_geometry.runs.places import project_root
+from finetune_geometry.runs.folders import project_root
 from finetune_geometry.runs.records import Run
 from finetune_geometry.settings.parameters import check_parameters
 

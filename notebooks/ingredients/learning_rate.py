@@ -42,7 +42,7 @@ from finetune_geometry.geometry.similarity import cosine, inner_products
 from finetune_geometry.methods.training import trained
 from finetune_geometry.models.loading import load_adapted, load_model
 from finetune_geometry.problems.sources import load_problems
-from finetune_geometry.report.tables import show_table
+from finetune_geometry.report.notebook_tables import show_table
 from finetune_geometry.runs.records import Run
 from finetune_geometry.settings.parameters import check_parameters
 from finetune_geometry.settings.profiles import load_profile

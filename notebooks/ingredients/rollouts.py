@@ -45,7 +45,7 @@ from finetune_geometry.methods.rows import (
     row_order,
     unpaired_rows,
 )
-from finetune_geometry.report.tables import show_table
+from finetune_geometry.report.notebook_tables import show_table
 from finetune_geometry.rollouts.pool import load_rollouts, sample_rollouts
 from finetune_geometry.runs.keys import rows_hash
 from finetune_geometry.runs.records import Run

@@ -19,7 +19,7 @@ from typer.exceptions import TyperException
 from finetune_geometry.settings.errors import UserError
 
 if TYPE_CHECKING:
-    from finetune_geometry.report.comparison import Comparison
+    from finetune_geometry.report.result import Comparison
 
 PROGRAM = "finetune-geometry"
 EXAMPLE = """Examples:
@@ -81,8 +81,8 @@ def compare(
     # Slow imports, which `--help` and a misspelt option can do without.
     from finetune_geometry.report.compare import compare as measure
     from finetune_geometry.report.compare import load_named
-    from finetune_geometry.report.facts import summary
     from finetune_geometry.report.findings import words
+    from finetune_geometry.report.summary import summary
 
     loaded = load_named(adapters, base_model)
     if out is not None:

@@ -17,7 +17,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from finetune_geometry.models.generation import generate, prompt_ids
 from finetune_geometry.problems.generator import Difficulty, generate_problems
-from finetune_geometry.runs.places import project_root
+from finetune_geometry.runs.folders import project_root
 
 PROMPTS, BATCH, NEW = 256, 256, 256
 

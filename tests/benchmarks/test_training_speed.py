@@ -27,7 +27,7 @@ from finetune_geometry.models.generation import prompt_ids
 from finetune_geometry.models.loading import load_model
 from finetune_geometry.problems.generator import Difficulty, generate_problems
 from finetune_geometry.rollouts.pool import POOL, load_rollouts
-from finetune_geometry.runs.places import project_root
+from finetune_geometry.runs.folders import project_root
 from finetune_geometry.runs.records import Run
 from finetune_geometry.settings.sections import Training
 

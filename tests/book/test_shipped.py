@@ -15,9 +15,9 @@ import yaml
 from build_book import notebooks
 from conftest import ROOT, tracked_files
 from jobs import JOBS, Job
+from settings_unchanged import as_in_the_reference, digests, lineage, settings_of
 from shipped import REFERENCE, shown_from_reference, with_note
 from test_workflow import Project
-from unchanged import as_in_the_reference, digests, lineage, settings_of
 
 from finetune_geometry.settings.profiles import load_profile
 
@@ -204,7 +204,7 @@ def test_a_run_that_shows_the_reference_cannot_become_it(project: Project) -> No
 def test_reading_renders_the_reference_and_touches_no_tracked_file(tmp_path: Path) -> None:
     before = tracked_files()
     done = subprocess.run(
-        [sys.executable, str(ROOT / "workflow" / "read.py")],
+        [sys.executable, str(ROOT / "workflow" / "read_reference.py")],
         env={"PATH": os.environ["PATH"], "FINETUNE_GEOMETRY_RESULTS": str(tmp_path)},
         capture_output=True,
         text=True,

@@ -30,8 +30,8 @@ from finetune_geometry.evaluation.judging import (
     read_condition,
     together,
 )
-from finetune_geometry.geometry.tidy import TIDY_COLUMNS
-from finetune_geometry.runs.places import project_root
+from finetune_geometry.geometry.table_layout import TIDY_COLUMNS
+from finetune_geometry.runs.folders import project_root
 from finetune_geometry.runs.records import Run
 from finetune_geometry.settings.errors import UserError
 from finetune_geometry.settings.objectives import METHODS

@@ -22,7 +22,7 @@ from finetune_geometry.geometry.cka import (
     linear_cka,
 )
 from finetune_geometry.geometry.hidden_states import all_hidden_states, hidden_states, sample_tokens
-from finetune_geometry.models.mixture import Mixture
+from finetune_geometry.models.adapter_mixture import Mixture
 from finetune_geometry.models.tiny import build_config
 from finetune_geometry.settings.errors import UserError
 

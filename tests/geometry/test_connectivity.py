@@ -21,9 +21,9 @@ from finetune_geometry.geometry.connectivity import (
     line_points,
     point_on_line,
 )
-from finetune_geometry.geometry.lines import Tasks, make_tasks, score_points, spread_rows
+from finetune_geometry.geometry.line_scores import Tasks, make_tasks, score_points, spread_rows
+from finetune_geometry.models.adapter_mixture import Mixture
 from finetune_geometry.models.generation import generate
-from finetune_geometry.models.mixture import Mixture
 from finetune_geometry.models.teacher_forcing import completion_logprobs
 from finetune_geometry.models.tiny import build_config, build_tokenizer
 from finetune_geometry.problems.problem import Problem

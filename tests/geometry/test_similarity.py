@@ -25,7 +25,7 @@ from finetune_geometry.geometry.similarity import (
     orthogonal_fraction_table,
     plane,
 )
-from finetune_geometry.geometry.tidy import (
+from finetune_geometry.geometry.table_layout import (
     TIDY_COLUMNS,
     bootstrap_averages,
     versus,

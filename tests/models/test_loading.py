@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from toy import save_toy_model
 from transformers import Gemma2Config, LlamaConfig, MistralConfig, Qwen3Config
 
-from finetune_geometry.methods.facts import lora_a_sha256, peak_memory_mb, versions
+from finetune_geometry.methods.card_facts import lora_a_sha256, peak_memory_mb, versions
 from finetune_geometry.models.inference import packed_linears, require_full_attention
 from finetune_geometry.models.loading import load_adapted, load_model
 from finetune_geometry.models.tiny import CHAT_TEMPLATE, build_config, build_tokenizer

@@ -17,10 +17,10 @@ from synthetic import dense, module_name, write_adapter
 from finetune_geometry.cli import main
 from finetune_geometry.deltas.adapters import load_adapter
 from finetune_geometry.report.compare import choose_k, compare
-from finetune_geometry.report.facts import summary
 from finetune_geometry.report.findings import LIMITS, verdict, words
-from finetune_geometry.report.panels import figures
-from finetune_geometry.report.text import base_text, number
+from finetune_geometry.report.page_figures import figures
+from finetune_geometry.report.summary import summary
+from finetune_geometry.report.wording import base_text, number
 from finetune_geometry.runs import records
 from finetune_geometry.settings.errors import UserError
 

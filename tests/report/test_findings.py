@@ -13,11 +13,11 @@ from finetune_geometry.cli import main
 from finetune_geometry.deltas.adapters import adapter_from, load_adapter
 from finetune_geometry.deltas.lowrank import LowRankDelta
 from finetune_geometry.report import page as page_module
-from finetune_geometry.report import table_files
+from finetune_geometry.report import table_writer as table_files
 from finetune_geometry.report.compare import compare
-from finetune_geometry.report.facts import summary
 from finetune_geometry.report.findings import told, words
-from finetune_geometry.report.text import listed, percent, spread
+from finetune_geometry.report.summary import summary
+from finetune_geometry.report.wording import listed, percent, spread
 
 MODULES = [module_name(layer, kind) for layer in range(3) for kind in ("q_proj", "v_proj")]
 RNG = np.random.default_rng

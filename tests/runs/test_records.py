@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 
 from finetune_geometry.runs.files import HOST
-from finetune_geometry.runs.places import project_root, results_root
+from finetune_geometry.runs.folders import project_root, results_root
 from finetune_geometry.runs.records import Run
 from finetune_geometry.settings.errors import UserError
 from finetune_geometry.settings.parameters import check_parameters

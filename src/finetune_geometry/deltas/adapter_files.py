@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from finetune_geometry.deltas.sources import CONFIG, adapters_below
+from finetune_geometry.deltas.locations import CONFIG, adapters_below
 from finetune_geometry.settings.errors import UserError
 
 WEIGHTS = "adapter_model.safetensors"

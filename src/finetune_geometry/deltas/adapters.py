@@ -13,8 +13,8 @@ from finetune_geometry.deltas.adapter_files import (
     weight_files,
 )
 from finetune_geometry.deltas.depth import depth_order
+from finetune_geometry.deltas.locations import locate
 from finetune_geometry.deltas.lowrank import LowRankDelta, zero_delta
-from finetune_geometry.deltas.sources import locate
 from finetune_geometry.settings.errors import UserError
 
 BASE = "base"

@@ -13,8 +13,8 @@ import numpy as np
 
 from finetune_geometry.deltas.adapter_files import TensorFiles, shards_of
 from finetune_geometry.deltas.adapters import Adapter
+from finetune_geometry.deltas.locations import CONFIG, locate
 from finetune_geometry.deltas.lowrank import Array, LowRankDelta
-from finetune_geometry.deltas.sources import CONFIG, locate
 from finetune_geometry.settings.errors import UserError
 
 WEIGHTS = "model.safetensors"

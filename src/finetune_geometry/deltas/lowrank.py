@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from finetune_geometry.deltas.once import once
+from finetune_geometry.deltas.lazy import once
 from finetune_geometry.settings.errors import UserError
 
 Array = NDArray[np.float64]

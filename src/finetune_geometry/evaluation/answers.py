@@ -9,9 +9,9 @@ from typing import Any
 import pandas as pd
 
 from finetune_geometry.deltas.adapters import BASE, load_adapter
+from finetune_geometry.models.adapter_mixture import Mixture
 from finetune_geometry.models.generation import generate, prompt_ids
 from finetune_geometry.models.loading import load_model
-from finetune_geometry.models.mixture import Mixture
 from finetune_geometry.problems.problem import Problem
 from finetune_geometry.problems.rewards import RIGHT, UNVERIFIABLE, judge
 from finetune_geometry.problems.sources import load_problems

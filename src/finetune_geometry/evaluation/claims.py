@@ -19,7 +19,7 @@ import yaml
 from pydantic.dataclasses import dataclass
 
 from finetune_geometry.evaluation.judging import Number, read_condition
-from finetune_geometry.runs.places import project_root
+from finetune_geometry.runs.folders import project_root
 from finetune_geometry.runs.records import Run
 from finetune_geometry.settings.errors import UserError
 from finetune_geometry.settings.schema import KNOWN_KEYS, Numbers, Texts, build

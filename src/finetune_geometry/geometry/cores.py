@@ -27,8 +27,8 @@ from threadpoolctl import threadpool_limits
 
 from finetune_geometry.deltas.adapters import Adapter, common_modules
 from finetune_geometry.deltas.depth import kind_of, layer_of, layers_of
+from finetune_geometry.deltas.lazy import once
 from finetune_geometry.deltas.lowrank import Array, LowRankDelta
-from finetune_geometry.deltas.once import once
 from finetune_geometry.geometry.factors import (
     CLOSE,
     equal,

@@ -10,8 +10,8 @@ import torch
 from numpy.typing import NDArray
 
 from finetune_geometry.deltas.adapters import BASE
+from finetune_geometry.models.adapter_mixture import Mixture
 from finetune_geometry.models.inference import fast_inference
-from finetune_geometry.models.mixture import Mixture
 from finetune_geometry.models.teacher_forcing import Row, padded_batches
 from finetune_geometry.settings.errors import UserError
 

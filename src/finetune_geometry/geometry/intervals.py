@@ -21,7 +21,7 @@ from finetune_geometry.geometry.similarity import (
     inner_products,
     orthogonal_parts,
 )
-from finetune_geometry.geometry.tidy import bootstrap_averages
+from finetune_geometry.geometry.table_layout import bootstrap_averages
 
 
 def bootstrap_orthogonal_fractions(

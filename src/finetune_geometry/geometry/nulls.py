@@ -97,7 +97,7 @@ def chance_table(
     all modules, or of each. Modules narrower than a k have no angle there and enter no average.
 
     Returns:
-        Columns CHANCE_COLUMNS: `level` as `tidy` says ("layer" and "global" for the cosine
+        Columns CHANCE_COLUMNS: `level` as `table_layout` says ("layer" and "global" for the cosine
         alone); `value` is the median over the draws, `low` and `high` are percentiles of the
         given confidence. Angles in degrees.
     """

@@ -20,7 +20,7 @@ from finetune_geometry.deltas.adapters import BASE
 from finetune_geometry.deltas.lowrank import Array, LowRankDelta
 from finetune_geometry.geometry.cores import ModuleCores
 from finetune_geometry.geometry.similarity import cosine
-from finetune_geometry.geometry.tidy import TIDY_COLUMNS, Row, levels
+from finetune_geometry.geometry.table_layout import TIDY_COLUMNS, Row, levels
 
 # Mean cosine of the saved A of two adapters. Of 133 public adapters, every pair with one initial A
 # had at least 0.82, every other pair at most 0.015. A high learning rate turns A further: pairs of
@@ -145,7 +145,7 @@ def holm(p_values: Sequence[float]) -> Array:
 
 
 def tabulate_pairs(parts: Sequence[PairMoments]) -> pd.DataFrame:
-    """The chance level of each pair's cosine, laid out as `tidy` says; the base is left out.
+    """The chance level of each pair's cosine, laid out as `table_layout` says, without the base.
 
     Quantities: "cosine_of_a" (by module, and their "mean"; no rows if one of the pair has no A);
     "chance_shared_a" and "chance_independent_a" ("global" and by "layer"), the |cosine| below which

@@ -1,6 +1,6 @@
 """Cosines, norms, distances, and the part of a delta that is orthogonal to a reference.
 
-Tables are laid out as `tidy` says.
+Tables are laid out as `table_layout` says.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import pandas as pd
 from finetune_geometry.deltas.adapters import BASE, Adapter
 from finetune_geometry.deltas.lowrank import Array
 from finetune_geometry.geometry.cores import ModuleCores, map_modules
-from finetune_geometry.geometry.tidy import TIDY_COLUMNS, Row, levels, with_averages
+from finetune_geometry.geometry.table_layout import TIDY_COLUMNS, Row, levels, with_averages
 from finetune_geometry.settings.errors import UserError
 
 

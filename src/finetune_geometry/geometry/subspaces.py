@@ -1,6 +1,6 @@
 """Spectra of deltas, and the principal angles between their leading singular subspaces.
 
-Tables are laid out as `tidy` says, with two more columns: `side` ("left": output
+Tables are laid out as `table_layout` says, with two more columns: `side` ("left": output
 directions, "right": input directions) and `k`, the dimension of the subspaces. Angles in tables are
 in degrees, those of functions in radians.
 """
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from finetune_geometry.deltas.adapters import BASE, Adapter
 from finetune_geometry.deltas.lowrank import Array
 from finetune_geometry.geometry.cores import ModuleCores, map_modules
-from finetune_geometry.geometry.tidy import TIDY_COLUMNS, Row, with_averages
+from finetune_geometry.geometry.table_layout import TIDY_COLUMNS, Row, with_averages
 from finetune_geometry.settings.errors import UserError
 
 SIDES = ("left", "right")

@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 from transformers import PrinterCallback
 from trl import DPOConfig, SFTConfig
 
-from finetune_geometry.methods.facts import lora_a_sha256, peak_memory_mb, versions
+from finetune_geometry.methods.card_facts import lora_a_sha256, peak_memory_mb, versions
 from finetune_geometry.methods.rows import (
     batch_facts,
     preference_pairs,

@@ -12,7 +12,7 @@ from safetensors import safe_open
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.utils.logging import disable_progress_bar
 
-from finetune_geometry.runs.places import project_root
+from finetune_geometry.runs.folders import project_root
 from finetune_geometry.settings.errors import UserError
 from finetune_geometry.settings.profiles import Profile
 

@@ -19,15 +19,15 @@ from finetune_geometry.deltas.adapters import (
     zero_adapter,
 )
 from finetune_geometry.deltas.checkpoints import is_checkpoint, load_checkpoint
-from finetune_geometry.deltas.sources import locate
+from finetune_geometry.deltas.locations import locate
 from finetune_geometry.geometry.cores import ModuleCores, map_modules
 from finetune_geometry.geometry.energy import tabulate_energy
 from finetune_geometry.geometry.merging import sign_rows, tabulate_merging
 from finetune_geometry.geometry.nulls import chance_table
 from finetune_geometry.geometry.pairs import pair_moments, tabulate_pairs
-from finetune_geometry.geometry.path import tabulate_path
 from finetune_geometry.geometry.rank_needed import rank_rows, tabulate_ranks
-from finetune_geometry.geometry.saved import tabulate_saved
+from finetune_geometry.geometry.saved_heads import tabulate_saved
+from finetune_geometry.geometry.series_path import tabulate_path
 from finetune_geometry.geometry.similarity import (
     InnerProducts,
     chance_orthogonal_fraction,
@@ -44,7 +44,7 @@ from finetune_geometry.geometry.subspaces import (
     tabulate_angles,
     tabulate_spectra,
 )
-from finetune_geometry.report.comparison import Comparison, at_level
+from finetune_geometry.report.result import Comparison, at_level
 from finetune_geometry.settings.errors import UserError
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")

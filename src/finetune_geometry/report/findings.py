@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from typing import Any
 
 from finetune_geometry.geometry.pairs import ALPHA
-from finetune_geometry.report.comparison import Comparison
-from finetune_geometry.report.facts import summary
-from finetune_geometry.report.parts import merging_words, path_words, rank_words, where_words
-from finetune_geometry.report.saved_words import saved_words, untold_words
-from finetune_geometry.report.text import base_text, count, listed, number, percent
+from finetune_geometry.report.head_sentences import saved_words, untold_words
+from finetune_geometry.report.result import Comparison
+from finetune_geometry.report.sentences import merging_words, path_words, rank_words, where_words
+from finetune_geometry.report.summary import summary
+from finetune_geometry.report.wording import base_text, count, listed, number, percent
 
 NOTHING = "no common direction overall"
 MANY_PAIRS = 6  # above this, groups are told instead of pairs

@@ -15,10 +15,9 @@ import matplotlib.pyplot as plt
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from matplotlib.figure import Figure
 
-from finetune_geometry.report.comparison import Comparison
-from finetune_geometry.report.drawings import STYLE
-from finetune_geometry.report.facts import summary
+from finetune_geometry.report.figure_forms import STYLE
 from finetune_geometry.report.findings import LIMITS, told
+from finetune_geometry.report.page_figures import figures
 from finetune_geometry.report.page_tables import (
     ADAPTER_HEAD,
     adapter_rows,
@@ -26,9 +25,10 @@ from finetune_geometry.report.page_tables import (
     merging_table,
     path_table,
 )
-from finetune_geometry.report.panels import figures
-from finetune_geometry.report.table_files import MOST_ROWS, write_table
-from finetune_geometry.report.text import base_text, count
+from finetune_geometry.report.result import Comparison
+from finetune_geometry.report.summary import summary
+from finetune_geometry.report.table_writer import MOST_ROWS, write_table
+from finetune_geometry.report.wording import base_text, count
 from finetune_geometry.runs.files import atomic_directory, atomic_write
 
 # Headings, the figures below each, and the table below these.

@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 
 from finetune_geometry.geometry.merging import ALL
-from finetune_geometry.report.comparison import Comparison
-from finetune_geometry.report.text import number, percent, printable
+from finetune_geometry.report.result import Comparison
+from finetune_geometry.report.wording import number, percent, printable
 
 PageTable = tuple[list[str], list[list[str]], str]
 ADAPTER_HEAD = [

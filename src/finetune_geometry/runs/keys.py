@@ -20,7 +20,7 @@ import numpy as np
 import pandas as pd
 
 from finetune_geometry.problems.problem import Problem
-from finetune_geometry.runs.places import project_root
+from finetune_geometry.runs.folders import project_root
 from finetune_geometry.settings.profiles import Profile
 
 #: Of a model's folder: weights; settings and tokenizer; chat templates; sentence pieces.

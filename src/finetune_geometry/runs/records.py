@@ -23,7 +23,7 @@ from finetune_geometry.runs.files import (
     sweep,
     write_csv,
 )
-from finetune_geometry.runs.places import results_root
+from finetune_geometry.runs.folders import results_root
 from finetune_geometry.settings.errors import UserError
 from finetune_geometry.settings.objectives import METHODS
 from finetune_geometry.settings.profiles import Profile, load_profile, parse_overrides

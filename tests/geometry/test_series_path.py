@@ -5,7 +5,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from finetune_geometry.geometry.path import (
+from finetune_geometry.geometry.series_path import (
     out_of_line,
     settles,
     tabulate_path,

@@ -11,8 +11,8 @@ import pandas as pd
 
 from finetune_geometry.deltas.adapters import Point
 from finetune_geometry.geometry.connectivity import METRICS, Score, Sums
+from finetune_geometry.models.adapter_mixture import Mixture
 from finetune_geometry.models.generation import generate, prompt_ids
-from finetune_geometry.models.mixture import Mixture
 from finetune_geometry.models.teacher_forcing import Row, completion_logprobs
 from finetune_geometry.problems.problem import Problem
 from finetune_geometry.problems.rewards import is_correct

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from finetune_geometry.report.table_files import write_table
+from finetune_geometry.report.table_writer import write_table
 
 TABLE = pd.DataFrame(
     {"a": ["x", "y", "z"], "layer": [0, 1, -1], "value": np.random.default_rng(0).random(3)}

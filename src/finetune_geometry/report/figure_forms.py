@@ -190,7 +190,7 @@ def path_panels(path: pd.DataFrame, points: pd.DataFrame, share: float) -> Figur
     """A series: its map, how far it is from both ends, and how sharply it turns.
 
     Args:
-        path: of `path.tabulate_path`.
+        path: of `series_path.tabulate_path`.
         points: columns `name`, `x`, `y`, the base first and then the checkpoints.
         share: of the energy that the plane of the points holds.
     """

@@ -13,9 +13,9 @@ from finetune_geometry.deltas.lowrank import Array
 from finetune_geometry.geometry.clusters import CLEAR, WEAK, connected_sets, groups_of, leaf_order
 from finetune_geometry.geometry.merging import ALL
 from finetune_geometry.geometry.pairs import ALPHA, start_of
-from finetune_geometry.geometry.path import settles
 from finetune_geometry.geometry.rank_needed import SHARES
-from finetune_geometry.report.comparison import TO_DIRECTION, Comparison
+from finetune_geometry.geometry.series_path import settles
+from finetune_geometry.report.result import TO_DIRECTION, Comparison
 
 # A series has settled when this share of its path is left. The number has no source.
 SETTLED = 0.1

@@ -36,8 +36,8 @@ class Comparison:
         names: the adapters, in the order given; the base is not among them.
         base_models: adapter -> the base model that it names, "" if it names none.
         tables: "cosine", "principal_angles", "orthogonal_fraction", "spectra" (laid out as
-            `tidy` says), "pairs" (see `pairs.tabulate_pairs`), "energy" (`energy`), "rank"
-            (`rank_needed`), "merging" (`merging`); "path" (`path`) of a series; "heads" (`saved`)
+            `table_layout` says), "pairs" (see `pairs.tabulate_pairs`), "energy" (`energy`), "rank"
+            (`rank_needed`), "merging" (`merging`); "path" (`series_path`) of a series; "heads" (`saved_heads`)
             where something is saved whole; and "chance": that of angles, with the column
             `shared_a`: was A drawn once for both adapters of the random pairs, or independently?
         shapes: (d_out, d_in) of each module compared.

@@ -2,8 +2,8 @@
 
 import pytest
 
-from finetune_geometry.deltas import sources
-from finetune_geometry.deltas.sources import adapters_below, locate
+from finetune_geometry.deltas import locations as sources
+from finetune_geometry.deltas.locations import adapters_below, locate
 from finetune_geometry.settings.errors import UserError
 
 FILES = [

@@ -17,16 +17,16 @@ from finetune_geometry.figures.palette import introduce, label
 from finetune_geometry.figures.plots import by_depth
 from finetune_geometry.geometry.clusters import linkage_of
 from finetune_geometry.geometry.pairs import CHANCE_OF, start_of
-from finetune_geometry.geometry.tidy import versus
-from finetune_geometry.report.comparison import (
+from finetune_geometry.geometry.table_layout import versus
+from finetune_geometry.report.figure_forms import layer_grid, matrix, path_panels, share_grids
+from finetune_geometry.report.result import (
     TO_DIRECTION,
     TO_SUBSPACE,
     Comparison,
     at_level,
 )
-from finetune_geometry.report.drawings import layer_grid, matrix, path_panels, share_grids
-from finetune_geometry.report.facts import pair_matrix, summary
-from finetune_geometry.report.text import number
+from finetune_geometry.report.summary import pair_matrix, summary
+from finetune_geometry.report.wording import number
 
 Drawing = tuple[str, Figure, str, str]
 LINES = 7  # adapters that lines can still tell apart; more become cells
@@ -36,7 +36,7 @@ def figures(c: Comparison, facts: dict[str, Any] | None = None) -> Iterator[Draw
     """(file name, figure, caption, what a screen reader says) of each figure that has something.
 
     Where the reference changes nothing, or no two adapters change anything, some have not.
-    facts: of `facts.summary`, if it is at hand.
+    facts: of `summary.summary`, if it is at hand.
     """
     facts = summary(c) if facts is None else facts
     introduce(c.names)  # one colour each, in every figure

@@ -6,7 +6,7 @@ import pandas as pd
 
 from finetune_geometry.evaluation.paired_tests import p_text
 from finetune_geometry.figures.palette import label
-from finetune_geometry.report.tables import show_table
+from finetune_geometry.report.notebook_tables import show_table
 
 
 def test_columns_are_formatted_and_equal_tables_are_equal_pages():

@@ -6,9 +6,9 @@ from typing import Any
 
 from finetune_geometry.geometry.energy import OUTSIDE
 from finetune_geometry.geometry.pairs import ALPHA
-from finetune_geometry.report.comparison import Comparison
-from finetune_geometry.report.facts import SETTLED
-from finetune_geometry.report.text import count, listed, percent, spread
+from finetune_geometry.report.result import Comparison
+from finetune_geometry.report.summary import SETTLED
+from finetune_geometry.report.wording import count, listed, percent, spread
 
 # A module is named that holds this share of the energy, and this many times its share of the
 # entries. The numbers have no source.

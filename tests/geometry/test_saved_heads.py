@@ -6,8 +6,8 @@ import torch
 from synthetic import module_name, write_adapter
 
 from finetune_geometry.deltas.adapters import load_adapter
-from finetune_geometry.geometry import saved
-from finetune_geometry.geometry.saved import shown_name, tabulate_saved
+from finetune_geometry.geometry import saved_heads as saved
+from finetune_geometry.geometry.saved_heads import shown_name, tabulate_saved
 
 FACTORS = {module_name(0): (np.ones((6, 2)), np.ones((2, 5)))}
 HEAD = "base_model.model.classifier.weight"

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 import numpy as np
 import pandas as pd
 
-from finetune_geometry.geometry.saved import shown_name
-from finetune_geometry.report.comparison import Comparison
-from finetune_geometry.report.text import count, listed, number, printable
+from finetune_geometry.geometry.saved_heads import shown_name
+from finetune_geometry.report.result import Comparison
+from finetune_geometry.report.wording import count, listed, number, printable
 
 MOST = 3  # tensors that are told one by one
 
