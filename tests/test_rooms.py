@@ -1,4 +1,4 @@
-"""The rooms of the package: imports run one way, and the geometry half needs no torch."""
+"""The rooms (folders) of the package: imports run one way, and the geometry half needs no torch."""
 
 from __future__ import annotations
 
