@@ -1,4 +1,5 @@
-"""The measures: cosines, angles, fractions, energies, paths, merges, lines, hidden states, chance.
+"""The measures: cosines, angles, fractions, lines, hidden states, and their levels of chance.
 
-Imports all rooms up to `evaluation`; only `line_scores` and `hidden_states` run a model and need torch.
+Imports all rooms up to `evaluation`. Only `line_scores` and `hidden_states` run a model and need
+torch.
 """

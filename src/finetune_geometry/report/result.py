@@ -37,9 +37,10 @@ class Comparison:
         base_models: adapter -> the base model that it names, "" if it names none.
         tables: "cosine", "principal_angles", "orthogonal_fraction", "spectra" (laid out as
             `table_layout` says), "pairs" (see `pairs.tabulate_pairs`), "energy" (`energy`), "rank"
-            (`rank_needed`), "merging" (`merging`); "path" (`series_path`) of a series; "heads" (`saved_heads`)
-            where something is saved whole; and "chance": that of angles, with the column
-            `shared_a`: was A drawn once for both adapters of the random pairs, or independently?
+            (`rank_needed`), "merging" (`merging`); "path" (`series_path`) of a series; "heads"
+            (`saved_heads`) where something is saved whole; and "chance": that of angles, with the
+            column `shared_a`: was A drawn once for both adapters of the random pairs, or
+            independently?
         shapes: (d_out, d_in) of each module compared.
         k: dimension of the subspaces.
         ranks: lowest and highest rank of a module that was changed.
