@@ -59,7 +59,7 @@ def test_retrained_models_never_show_the_reference(
 ) -> None:
     profile = load_profile("tiny")
     shutil.copytree(ROOT / "models", tmp_path / "models")
-    monkeypatch.setattr("unchanged.ROOT", tmp_path)
+    monkeypatch.setattr("settings_unchanged.ROOT", tmp_path)
     assert digests(profile) == settings_of(profile)["models"]
     assert as_in_the_reference(SHIPPED[0], profile, JOBS)
     with open(tmp_path / "models" / "student" / "config.json", "a", encoding="utf-8") as file:
