@@ -207,6 +207,7 @@ JOBS = [
         reads=ADAPTERS,
         writes=PREDICTIONS,
         settings=("model", "problems", "evaluation", "training.threads"),
+        files=("book/reference/answers/*",),  # of the models that ship
         priority=40,
     ),
     Job(

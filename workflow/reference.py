@@ -6,7 +6,7 @@ the same for two runs of one seed.
 
 book/reference/ is what `make read` renders and what a run shows of the reference (shipped.py):
 numbers.json and claims.csv of the whole run, numbers and tables of the chapters that need not be
-made anew, the settings, and how long each step took.
+made anew, the answers of the base and of the teacher, the settings, and how long each step took.
 """
 
 from __future__ import annotations
@@ -84,12 +84,16 @@ def copy_notebooks(folder: Path) -> None:
 def copy_numbers(folder: Path, profile: Profile) -> None:
     """Fill book/reference/ anew."""
     names = ["numbers.json", "claims.csv", "timing.csv"]
+    answers = [folder / "evaluation" / "predictions" / f"{m}.parquet" for m in ("base", "teacher")]
     for job in JOBS:
         names += job.outputs[1:] if job.shipped else []
     with atomic_directory(REFERENCE) as new:
         for name in names:
             (new / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(folder / name, new / name)
+        (new / "answers").mkdir()
+        for path in answers:  # of the models that ship
+            shutil.copy(path, new / "answers")
         text = json.dumps(settings_of(profile), indent=1, sort_keys=True)
         (new / "settings.json").write_text(text + "\n", encoding="utf-8")
 

@@ -174,3 +174,39 @@ def test_a_missing_adapter_is_named_with_its_notebook(asked):
     run, _ = asked
     with pytest.raises(UserError, match="notebooks/methods/rft"):
         evaluate_models(run, ["sft", "rft"])
+
+
+def test_what_the_shipped_models_answered_ships(asked, tmp_path, monkeypatch, capsys):
+    run, answered = asked
+    evaluate_models(run, ["sft"])
+    shipped = tmp_path / "checkout" / evaluation.SHIPPED
+    shipped.mkdir(parents=True)
+    for name in ("base", "teacher", "sft"):
+        path = run.dir / "evaluation" / "predictions" / f"{name}.parquet"
+        path.rename(shipped / path.name)
+    monkeypatch.setattr(evaluation, "project_root", lambda: tmp_path / "checkout")
+    answered.clear()
+    capsys.readouterr()
+    table = evaluate_models(run, ["sft"])
+    assert [name for name, _ in answered] == ["sft"]  # an adapter is the run's own
+    assert list(dict.fromkeys(table["model"])) == ["base", "sft", "teacher"]
+    assert capsys.readouterr().out.count("answers of the reference run") == 2
+    assert (run.dir / "evaluation" / "predictions" / "base.parquet").is_file()
+
+
+@pytest.mark.parametrize("reason", ["other settings", "asked to execute"])
+def test_answers_that_ship_are_not_those_of_another_run(asked, tmp_path, monkeypatch, reason):
+    run, answered = asked
+    evaluate_models(run, ["sft"])
+    shipped = tmp_path / "checkout" / evaluation.SHIPPED
+    shipped.mkdir(parents=True)
+    for path in (run.dir / "evaluation" / "predictions").glob("*.parquet"):
+        path.rename(shipped / path.name)
+    monkeypatch.setattr(evaluation, "project_root", lambda: tmp_path / "checkout")
+    if reason == "other settings":
+        run = run_of(tmp_path, evaluation__batch_size=3)
+    else:
+        (run.dir / evaluation.EXECUTE).write_text("base_model", encoding="utf-8")
+    answered.clear()
+    evaluate_models(run, ["sft"])
+    assert [name for name, _ in answered] == ["base", "sft", "teacher"]

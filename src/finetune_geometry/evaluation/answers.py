@@ -15,6 +15,7 @@ from finetune_geometry.models.loading import load_model
 from finetune_geometry.problems.problem import Problem
 from finetune_geometry.problems.rewards import RIGHT, UNVERIFIABLE, judge
 from finetune_geometry.problems.sources import load_problems
+from finetune_geometry.runs.folders import project_root
 from finetune_geometry.runs.keys import answers_key
 from finetune_geometry.runs.records import Run
 from finetune_geometry.settings.errors import UserError
@@ -52,6 +53,8 @@ def predict(
 
 
 TEACHER = "teacher"
+SHIPPED = "book/reference/answers"  # in the checkout: what the models that ship answered
+EXECUTE = "execute.txt"  # in a run's folder: it was asked to make everything itself
 _KEY = "inputs_sha256"
 
 
@@ -73,8 +76,10 @@ def evaluate_models(
 
     Columns as of `predict`. Each model's answers are written to
     evaluation/predictions/<name>.parquet as soon as they are there, and used again as long as
-    all that decides them is the same (`keys.answers_key`). An adapter
-    acts on the base in fp32 without being merged into it (`Mixture`).
+    all that decides them is the same (`keys.answers_key`). Those of the base and of the teacher
+    ship with the reference run (SHIPPED) and are taken from there on the same terms, unless the
+    run was asked to make everything itself (`make controls`). An adapter acts on the base in fp32
+    without being merged into it (`Mixture`).
     """
     check_adapters(run, adapters)
     problems = load_problems(run.profile, "test")
@@ -83,6 +88,10 @@ def evaluate_models(
     found = {name: part for name in names if (part := _kept(run, name, keys[name])) is not None}
     for name in found:
         print(f"{name}: answers kept from an earlier run", flush=True)
+    for name in (BASE, TEACHER):
+        if name in names and name not in found:
+            part = _shipped(run, name, keys[name])
+            found |= {} if part is None else {name: part}
     missing = [name for name in names if name not in found]
     if any(name != TEACHER for name in missing):
         model, tokenizer = load_model(run.profile)
@@ -115,6 +124,21 @@ def _kept(run: Run, name: str, key: str) -> pd.DataFrame | None:
         return None
     table = run.read_table(_path(name))
     return table.drop(columns=_KEY) if (table[_KEY] == key).all() else None
+
+
+def _shipped(run: Run, name: str, key: str) -> pd.DataFrame | None:
+    """Answers of the reference run to the same inputs, put into this one; or None."""
+    path = project_root() / SHIPPED / f"{name}.parquet"
+    if not path.is_file() or (run.dir / EXECUTE).is_file():
+        return None
+    table = pd.read_parquet(path)
+    if not (table[_KEY] == key).all():
+        return None
+    run.write_table(_path(name), table)
+    table = table.drop(columns=_KEY)
+    share = table["correct"].mean()
+    print(f"{name}: {share:.1%} of {len(table)} right, answers of the reference run", flush=True)
+    return table
 
 
 def _path(name: str) -> str:
