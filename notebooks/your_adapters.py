@@ -122,7 +122,7 @@ print("\n".join(f"- {limit}" for limit in LIMITS))
 # %% [markdown]
 # ## What it costs
 #
-# ```{csv-table} One comparison as a command with its report, on two cores. Adapters of Qwen3-4B's attention projections, r = 32, fp16, on disk; width is that of the model. Measured by `tests/benchmarks/test_compare_speed.py`. Time grows with the number of pairs only where pairs are many; memory does not grow with the modules.
+# ```{csv-table} One comparison as a command with its report, on two cores. Adapters of Qwen3-4B's attention projections, r = 32, fp16, on disk; width is that of the model. Measured by `tests/benchmarks/test_compare_speed.py`. Time grows with modules, width and adapters; memory with adapters, and with the rows of the tables.
 # :file: ../book/compare_cost.csv
 # :header-rows: 1
 # ```
