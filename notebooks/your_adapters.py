@@ -122,11 +122,18 @@ print("\n".join(f"- {limit}" for limit in LIMITS))
 # %% [markdown]
 # ## What it costs
 #
-# ```{csv-table} One comparison as a command with its report, on two cores. Adapters of Qwen3-4B's attention projections, r = 32, fp16, on disk; width is that of the model. Measured by `tests/benchmarks/test_compare_speed.py`. Time grows with modules, width and adapters; memory with adapters, and with the rows of the tables.
-# :file: ../book/compare_cost.csv
-# :header-rows: 1
-# ```
-#
+# One comparison as a command with its report, on two cores: adapters of Qwen3-4B's attention projections, r = 32, fp16, on disk. Measured by `tests/benchmarks/test_compare_speed.py`. Time grows with modules, width and adapters; memory with adapters, and with the rows of the tables.
+
+# %% tags=["hide-input"]
+import pandas as pd
+
+from finetune_geometry.report.notebook_tables import show_table
+from finetune_geometry.runs.folders import project_root
+
+costs = pd.read_csv(project_root() / "book" / "compare_cost.csv")
+show_table(costs, {"seconds": "{:.1f}"})
+
+# %% [markdown]
 # ## Exercise
 #
 # ```{exercise} Is it the loss or the seed?

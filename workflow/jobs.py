@@ -254,5 +254,6 @@ JOBS = [
         reads=ADAPTERS,
         writes=(),
         settings=("geometry.null_draws", "geometry.seed", "model.base"),
+        files=("book/compare_cost.csv",),
     ),
 ]
