@@ -31,7 +31,7 @@ from finetune_geometry.settings.profiles import Profile, load_profile
 
 MACHINE = ("papermill", "execution", "ExecuteTime")
 #: Notebook, figure, and the file that the README shows.
-PICTURE = ("geometry/cosine.ipynb", "fig-cosine-pairs", "book/_static/cosines.png")
+PICTURE = ("geometry/cosine", "fig-cosine-pairs", "book/_static/cosines.png")
 ADDRESS = re.compile(r"\b0x[0-9a-f]{6,}\b")
 
 
@@ -84,7 +84,6 @@ def copy_notebooks(folder: Path) -> None:
 def copy_numbers(folder: Path, profile: Profile) -> None:
     """Fill book/reference/ anew."""
     names = ["numbers.json", "claims.csv", "timing.csv"]
-    answers = [folder / "evaluation" / "predictions" / f"{m}.parquet" for m in ("base", "teacher")]
     for job in JOBS:
         names += job.outputs[1:] if job.shipped else []
     with atomic_directory(REFERENCE) as new:
@@ -92,15 +91,20 @@ def copy_numbers(folder: Path, profile: Profile) -> None:
             (new / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(folder / name, new / name)
         (new / "answers").mkdir()
-        for path in answers:  # of the models that ship
-            shutil.copy(path, new / "answers")
+        for model in ("base", "teacher"):  # those that ship
+            path = folder / "evaluation" / "predictions" / f"{model}.parquet"
+            if path.is_file():
+                shutil.copy(path, new / "answers")
         text = json.dumps(settings_of(profile), indent=1, sort_keys=True)
         (new / "settings.json").write_text(text + "\n", encoding="utf-8")
 
 
 def copy_picture(folder: Path) -> None:
     """The picture of the README: a figure of the run, as its notebook holds it."""
-    notebook = json.loads((folder / "notebooks" / PICTURE[0]).read_text(encoding="utf-8"))
+    if PICTURE[0] not in {job.name for job in JOBS}:
+        return
+    page = folder / "notebooks" / f"{PICTURE[0]}.ipynb"
+    notebook = json.loads(page.read_text(encoding="utf-8"))
     for cell in notebook["cells"]:
         if cell["metadata"].get("mystnb", {}).get("figure", {}).get("name") == PICTURE[1]:
             for output in cell["outputs"]:

@@ -222,7 +222,7 @@ def test_reading_renders_the_reference_and_touches_no_tracked_file(tmp_path: Pat
 
 def test_reading_imports_nothing_of_the_package() -> None:
     code = (
-        f"import sys; sys.path.insert(0, {str(ROOT / 'workflow')!r}); import read; "
+        f"import sys; sys.path.insert(0, {str(ROOT / 'workflow')!r}); import read_reference; "
         "print(*[name for name in sys.modules if name.startswith(('finetune', 'numpy', 'torch'))])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

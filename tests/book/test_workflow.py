@@ -357,7 +357,7 @@ def test_only_dpo_depends_on_dpos_values() -> None:
 def test_modules_are_found_through_one_another() -> None:
     names = {path.stem for path in modules_of(ROOT / "src/finetune_geometry/runs/records.py")}
     lowest = {"errors", "objectives", "profiles", "schema", "sections"}
-    assert names == lowest | {"__init__", "files", "places", "reads"}
+    assert names == lowest | {"__init__", "files", "folders", "reads"}
 
 
 @pytest.mark.parametrize(
