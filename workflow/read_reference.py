@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 import yaml
-from build_book import assemble, render
+from build_book import assemble, notebooks, render
 from shipped import REFERENCE, ROOT
 
 NOTICE = (
@@ -25,6 +25,15 @@ def main() -> int:
     for path in (numbers, claims):
         if not path.is_file():
             print(f"error: no reference run: {path}: run `make reference`", file=sys.stderr)
+            return 1
+    for name in notebooks():
+        page = ROOT / "notebooks" / f"{name}.ipynb"
+        if not page.is_file():
+            print(
+                f"error: not executed in the reference run: {page}: run `make reference`, or read "
+                "a run of your own (`make book`)",
+                file=sys.stderr,
+            )
             return 1
     source = folder / "book_source"
     assemble(source, ROOT / "notebooks", numbers, claims)

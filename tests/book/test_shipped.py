@@ -220,6 +220,17 @@ def test_reading_renders_the_reference_and_touches_no_tracked_file(tmp_path: Pat
     assert tracked_files() == before
 
 
+def test_a_page_that_was_not_executed_is_named_in_one_line(tmp_path: Path, monkeypatch, capsys):
+    import read_reference
+
+    monkeypatch.setenv("FINETUNE_GEOMETRY_RESULTS", str(tmp_path))
+    monkeypatch.setattr(read_reference, "notebooks", lambda: ["methods/not_there"])
+    assert read_reference.main() == 1
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert "not_there.ipynb: run `make reference`" in said
+
+
 def test_reading_imports_nothing_of_the_package() -> None:
     code = (
         f"import sys; sys.path.insert(0, {str(ROOT / 'workflow')!r}); import read_reference; "

@@ -117,3 +117,11 @@ def test_estimators_get_one_panel_each_with_their_chance_level_and_interval():
     for ax in fig.axes:
         bands = [c.get_paths()[0].vertices[:, 1] for c in ax.collections]
         assert sorted((band.min(), band.max()) for band in bands) == [(-0.1, 0.1), (0.85, 0.95)]
+
+
+def test_every_column_of_panels_has_its_tick_labels():
+    fig = line_panels(line_table(), [("sft", "dpo")] * 4, ylabel="")
+    fig.canvas.draw()
+    shown = [ax for ax in fig.axes if ax.get_visible()]
+    labelled = [any(t.get_visible() for t in ax.get_xticklabels()) for ax in shown]
+    assert labelled == [False, True, True, True]  # the first has a panel below it

@@ -144,6 +144,8 @@ def line_panels(
             ax.yaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
     for ax in axes.flat[len(lines) :]:
         ax.set_visible(False)
+    for ax in axes.flat[max(len(lines) - columns, 0) : len(lines)]:  # the lowest of each column
+        ax.tick_params(labelbottom=True)
     fig.supxlabel(r"position $\alpha$ on the line", fontsize=10)
     fig.supylabel(ylabel, fontsize=10)
     return fig
