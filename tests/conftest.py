@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -141,3 +142,10 @@ def frame(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> st
     if request.param == "own":
         monkeypatch.setattr("finetune_geometry.geometry.cores.JOINT", -1)
     return str(request.param)
+
+
+@pytest.fixture
+def close_figures() -> Iterator[None]:
+    """No figure of one test is left open for the next."""
+    yield
+    plt.close("all")

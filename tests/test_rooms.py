@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -78,3 +79,10 @@ def test_a_module_stays_small() -> None:
     for path in MODULES:
         lines = path.read_text(encoding="utf-8").count("\n")
         assert lines < 300, f"{name_of(path)} has {lines} lines"
+
+
+def test_what_the_mutation_tool_is_told_is_there() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    told = project["tool"]["mutmut"]
+    named = [*told["only_mutate"], *told["pytest_add_cli_args_test_selection"], *told["also_copy"]]
+    assert [name for name in named if not (ROOT / name).exists()] == []

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import build_book
 import pytest
+import shipped
 import yaml
 from build_book import notebooks
 from conftest import ROOT, tracked_files
@@ -19,6 +20,7 @@ from settings_unchanged import as_in_the_reference, digests, lineage, settings_o
 from shipped import REFERENCE, shown_from_reference, with_note
 from test_workflow import Project
 
+from finetune_geometry.evaluation import answers
 from finetune_geometry.settings.profiles import load_profile
 
 SHIPPED = [job for job in JOBS if job.shipped]
@@ -218,6 +220,11 @@ def test_reading_renders_the_reference_and_touches_no_tracked_file(tmp_path: Pat
     pages = [chapter["file"] for part in toc["parts"] for chapter in part["chapters"]]
     assert all((tmp_path / "read" / "html" / f"{page}.html").is_file() for page in pages)
     assert tracked_files() == before
+
+
+def test_package_and_workflow_speak_of_the_same_files() -> None:
+    assert answers.EXECUTE == shipped.EXECUTE  # the workflow imports nothing heavy, hence twice
+    assert ROOT / answers.SHIPPED == REFERENCE / "answers"
 
 
 def test_a_page_that_was_not_executed_is_named_in_one_line(tmp_path: Path, monkeypatch, capsys):

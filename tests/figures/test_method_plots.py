@@ -1,6 +1,5 @@
 """Figures of the method chapters and the ingredients draw the numbers they are given."""
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
@@ -15,11 +14,7 @@ from finetune_geometry.figures.method_plots import (
     training_curves,
 )
 
-
-@pytest.fixture(autouse=True)
-def close_figures():
-    yield
-    plt.close("all")
+pytestmark = pytest.mark.usefixtures("close_figures")
 
 
 def drawn(axes, label: str) -> list[tuple[float, float]]:

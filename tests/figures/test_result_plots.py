@@ -1,6 +1,5 @@
 """Figures of the evaluation chapters show every row they are given, with its interval."""
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
@@ -16,11 +15,7 @@ from finetune_geometry.figures.result_plots import (
     verdicts,
 )
 
-
-@pytest.fixture(autouse=True)
-def close_figures():
-    yield
-    plt.close("all")
+pytestmark = pytest.mark.usefixtures("close_figures")
 
 
 def test_accuracies_show_every_model_with_its_interval():

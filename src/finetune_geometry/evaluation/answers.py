@@ -54,7 +54,7 @@ def predict(
 
 TEACHER = "teacher"
 SHIPPED = "book/reference/answers"  # in the checkout: what the models that ship answered
-EXECUTE = "execute.txt"  # in a run's folder: it was asked to make everything itself
+EXECUTE = "execute.txt"  # in a run's folder: it was asked to execute what it could show
 _KEY = "inputs_sha256"
 
 
@@ -78,8 +78,8 @@ def evaluate_models(
     evaluation/predictions/<name>.parquet as soon as they are there, and used again as long as
     all that decides them is the same (`keys.answers_key`). Those of the base and of the teacher
     ship with the reference run (SHIPPED) and are taken from there on the same terms, unless the
-    run was asked to make everything itself (`make controls`). An adapter acts on the base in fp32
-    without being merged into it (`Mixture`).
+    run was asked to execute what it could show (`make controls`). An adapter acts on the base in
+    fp32 without being merged into it (`Mixture`).
     """
     check_adapters(run, adapters)
     problems = load_problems(run.profile, "test")

@@ -16,6 +16,10 @@ CLOSE = 0.01  # ||dW_i - dW_j||^2 / (||dW_i||^2 + ||dW_j||^2)
 
 
 def equal(one: LowRankDelta, two: LowRankDelta) -> bool:
+    """Whether two deltas have the same factors and scale, number for number.
+
+    False says nothing: other factors can have the same product.
+    """
     same = np.array_equal(one.A, two.A) and np.array_equal(one.B, two.B)
     return same and one.scale == two.scale
 
