@@ -45,11 +45,21 @@ def watched(profile: Profile) -> Profile:
 
 
 def _watch(section: Section, prefixes: tuple[str, ...], known: Collection[str]) -> Section:
-    """A copy of a dataclass: reading a field, or `vars` of it, adds `<prefix>.<field>` to READ."""
+    """A copy of a dataclass: reading a field, or `vars` of it, adds `<prefix>.<field>` to READ.
+
+    Of a field that holds named values all are noted; a section within it is watched in its turn.
+    """
     kind = type(section)
-    names = {
-        field: {f"{prefix}.{field}" for prefix in prefixes} & set(known) for field in vars(section)
-    }
+    names: dict[str, set[str]] = {}
+    parts = dict(vars(section))
+    for field, value in vars(section).items():
+        inside = tuple(f"{prefix}.{field}" for prefix in prefixes)
+        if dataclasses.is_dataclass(value):
+            parts[field] = _watch(value, inside, known)
+        else:
+            names[field] = {
+                key for key in known for part in inside if f"{key}.".startswith(f"{part}.")
+            }
 
     def read(self: Any, name: str) -> Any:
         READ.update(names.get(name, ()))
@@ -57,7 +67,7 @@ def _watch(section: Section, prefixes: tuple[str, ...], known: Collection[str]) 
             READ.update(*names.values())
         return object.__getattribute__(self, name)
 
-    copy: Section = type(kind.__name__, (kind,), {"__getattribute__": read})(**vars(section))
+    copy: Section = type(kind.__name__, (kind,), {"__getattribute__": read})(**parts)
     return copy
 
 

@@ -29,10 +29,12 @@ from finetune_geometry.settings.sections import (
     Method,
     Model,
     Problems,
+    Prompt,
     Rollouts,
     Training,
 )
 
+SOURCES = ("model", "endpoint", "traces")  # of rollouts
 PROFILES = Path(__file__).parent / "profiles"
 
 
@@ -50,6 +52,7 @@ class Profile:
     methods: Mapping[str, Method]
     evaluation: Evaluation
     geometry: Geometry
+    prompt: Prompt = dataclasses.field(default_factory=Prompt)
 
     def training_of(self, method: str) -> Training:
         """`training` with the values that `methods.<method>` replaces."""
@@ -162,6 +165,7 @@ def _check(profile: Profile, path: Path) -> None:
     source, evaluation, geometry = profile.problems.source, profile.evaluation, profile.geometry
     limits: list[tuple[str, bool, str]] = [
         ("problems.source", source in {"generated", "hub"}, "generated or hub"),
+        ("rollouts.source", profile.rollouts.source in SOURCES, " or ".join(SOURCES)),
         ("rollouts.k", profile.rollouts.k >= 1, "at least 1"),
         ("rollouts.prompts", profile.rollouts.prompts >= 1, "at least 1"),
         ("rollouts.temperature", profile.rollouts.temperature >= 0, "at least 0"),

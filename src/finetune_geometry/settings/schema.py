@@ -12,7 +12,15 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
-from pydantic import BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    TypeAdapter,
+    ValidationError,
+)
+from pydantic_core import PydanticCustomError
 
 from finetune_geometry.settings.errors import UserError, closest
 
@@ -34,6 +42,17 @@ def _text(read: Callable[[str], Any]) -> BeforeValidator:
     return BeforeValidator(parse)
 
 
+def _among(holds: Callable[[Any], bool], wanted: str) -> AfterValidator:
+    """Of values of several types: those that `holds` is true of."""
+
+    def check(value: Any) -> Any:
+        if not holds(value) or type(value) is int:  # 1 == True
+            raise PydanticCustomError("among", "{wanted}", {"wanted": wanted})
+        return value
+
+    return AfterValidator(check)
+
+
 _NONE = _text(lambda text: {"none": None, "null": None}[text.lower()])
 _TRUE_OR_FALSE = _text(lambda text: {"true": True, "false": False}[text.lower()])
 _LIST = _text(lambda text: text.split(","))
@@ -43,6 +62,14 @@ _LIST = _text(lambda text: text.split(","))
 Whole = Annotated[int, Field(strict=True), _text(int)]
 Number = Annotated[float, Field(strict=True), _text(float)]
 Flag = Annotated[bool, Field(strict=True), _TRUE_OR_FALSE]
+#: true, false or "auto".
+Choice = Annotated[
+    Any, _TRUE_OR_FALSE, _among(lambda v: v in (True, False, "auto"), "true, false or auto")
+]
+#: true, false or text: what a chat template takes.
+Switch = Annotated[
+    Any, _TRUE_OR_FALSE, _among(lambda v: isinstance(v, bool | str), "true, false or text")
+]
 WholeOrNone = Annotated[Whole | None, _NONE]
 NumberOrNone = Annotated[Number | None, _NONE]
 Texts = Annotated[tuple[str, ...], _LIST]

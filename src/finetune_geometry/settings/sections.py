@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 
 from pydantic.dataclasses import dataclass
 
 from finetune_geometry.settings.objectives import OBJECTIVES, Objective
 from finetune_geometry.settings.schema import (
     KNOWN_KEYS,
+    Choice,
     Flag,
     Number,
     NumberOrNone,
+    Switch,
     Texts,
     Whole,
     WholeOrNone,
@@ -28,6 +31,19 @@ class Model:
     dtype: str = "float32"
     max_length: Whole = 512  # tokens of prompt and completion together
     attention: str = "sdpa"  # transformers' attn_implementation
+    base_revision: str = ""  # commits on the hub; empty: the newest one when it is fetched
+    teacher_revision: str = ""
+    needs_gpu: Flag = False  # true: without a working GPU nothing runs, slowly or otherwise
+
+
+@dataclass(frozen=True, config=KNOWN_KEYS)
+class Prompt:
+    """What stands around a question, for the teacher and for every model that is trained."""
+
+    instruction: str = ""  # after the question
+    # Switches of the chat template, as enable_thinking: false.
+    template: Mapping[str, Switch] = dataclasses.field(default_factory=dict)
+    teacher_template: Mapping[str, Switch] = dataclasses.field(default_factory=dict)
 
 
 @dataclass(frozen=True, config=KNOWN_KEYS)
@@ -46,19 +62,50 @@ class Problems:
     distractors: Number = 0.1  # probability of an irrelevant sentence after each sentence
     rollout_dataset: str = ""  # hub ids, for source: hub
     test_dataset: str = ""
+    rollout_revision: str = ""
+    test_revision: str = ""
+    aime_dataset: str = ""  # a second, harder test set; empty: none
+    aime_revision: str = ""
+
+
+@dataclass(frozen=True, config=KNOWN_KEYS)
+class Endpoint:
+    """A server that speaks OpenAI's protocol; the key is read from $OPENAI_API_KEY."""
+
+    base_url: str = ""  # http://host:port/v1
+    model: str = ""
+    concurrency: Whole = 16  # requests under way at a time
+    timeout: Number = 600.0  # seconds for one request
+    retries: Whole = 6  # of one request, ever later
+    max_cost: NumberOrNone = None  # stop before more is spent, in the unit of the prices
+    price_input: Number = 0.0  # for a million tokens
+    price_output: Number = 0.0
+    extra_body: str = ""  # JSON: what a server takes beyond the protocol
+
+
+@dataclass(frozen=True, config=KNOWN_KEYS)
+class Traces:
+    """A public data set of verified generations."""
+
+    dataset: str = ""  # one that `rollouts/trace_readers.py` knows, on the hub or in a folder
+    folder: str = ""  # read from here, where it is not fetched from the hub
+    revision: str = ""
 
 
 @dataclass(frozen=True, config=KNOWN_KEYS)
 class Rollouts:
-    """How the teacher's solutions are sampled."""
+    """Where the teacher's solutions come from, and how they are sampled."""
 
     prompts: Whole
     heldout_prompts: Whole
+    source: str = "model"  # "model", "endpoint" or "traces"
     k: Whole = 4
     temperature: Number = 1.0
     max_new_tokens: Whole = 256
     seed: Whole = 42
     batch_size: Whole = 256
+    endpoint: Endpoint = dataclasses.field(default_factory=Endpoint)
+    traces: Traces = dataclasses.field(default_factory=Traces)
 
 
 @dataclass(frozen=True, config=KNOWN_KEYS)
@@ -90,7 +137,12 @@ class Training:
     logging_steps: Whole = 5
     threads: Whole = 1
     bf16: Flag = True  # bf16 autocast; adapters and the optimiser stay in fp32
-    gradient_checkpointing: Flag = False
+    # Positions of a micro-batch at most, padding included; it then holds as many rows of a batch as
+    # fit, and micro_batch_size is not used.
+    micro_batch_tokens: WholeOrNone = None
+    # Recompute activations; auto: where they would not fit into the GPU's memory.
+    gradient_checkpointing: Choice = False
+    processes: Whole = 1  # that share one training (DDP), each with a part of the batch
 
 
 @dataclass(frozen=True, config=KNOWN_KEYS)
