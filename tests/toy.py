@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file
 from transformers import Qwen3ForCausalLM
 
-from finetune_geometry.models.generation import prompt_ids
+from finetune_geometry.models.prompts import completion_ids, prompt_ids
 from finetune_geometry.models.tiny import build_config, build_tokenizer
 from finetune_geometry.problems.generator import Difficulty, generate_problems
 from finetune_geometry.rollouts.pool import POOL
@@ -57,11 +57,13 @@ def toy_pool(rewards: Sequence[Sequence[int]] = REWARDS, heldout: int = 1) -> pd
                     "split": "heldout" if held else "train",
                     "steps": problem.steps,
                     "prompt_ids": prompt_ids(tokenizer, problem.question),
-                    "completion_ids": [*tokenizer(text).input_ids, tokenizer.eos_token_id],
+                    "completion_ids": completion_ids(tokenizer, [text], [True])[0],
                     "text": text,
+                    "finish": "stop",
+                    "source": "toy",
                     "answer": problem.answer,
                     "reward": float(reward),
-                    "unverifiable": False,
+                    "verdict": "right" if reward else "wrong",
                 }
             )
     return pd.DataFrame(rows)

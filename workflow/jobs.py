@@ -108,7 +108,8 @@ def imports_of(source: Path) -> frozenset[Path]:
 
 
 SECTIONS = (
-    *("model", "problems", "rollouts", "lora", "training", "methods", "evaluation", "geometry"),
+    *("model", "prompt", "problems", "rollouts"),
+    *("lora", "training", "methods", "evaluation", "geometry"),
 )
 ROLLOUTS = ("rollouts/rollouts.parquet", "rollouts/card.json")
 ADAPTER_FILES = ("adapter_model.safetensors", "adapter_config.json", "card.json")
@@ -132,7 +133,10 @@ JOBS = [
         "ingredients/base_model",
         reads=(),
         writes=(),
-        settings=("model", "problems", "evaluation.max_new_tokens", "evaluation.batch_size"),
+        settings=(
+            *("model", "prompt", "problems"),
+            *("evaluation.max_new_tokens", "evaluation.batch_size"),
+        ),
         shipped=True,
     ),
     Job(
@@ -142,7 +146,7 @@ JOBS = [
         # Also a table of how each objective weights and how often it sees the pool. No learning
         # rate in it: changing one must not sample again.
         settings=(
-            *("model", "problems", "rollouts", "training.steps", "training.batch_size"),
+            *("model", "prompt", "problems", "rollouts", "training.steps", "training.batch_size"),
             *(f"methods.{method}.{key}" for method in METHODS for key in ("steps", "batch_size")),
             *("methods.rift.reward_lambda", "methods.offline_grpo.bias"),
             # Which groups a training meets whole.
@@ -161,7 +165,7 @@ JOBS = [
             f"methods/{method}",
             reads=ROLLOUTS,
             writes=tuple(f"adapters/{method}/{file}" for file in ADAPTER_FILES),
-            settings=("model", "lora", "training", f"methods.{method}"),
+            settings=("model", "prompt", "lora", "training", f"methods.{method}"),
             # DPO runs two models on two completions; the others take equally long.
             priority=90 if method == "dpo" else 50,
         )
@@ -171,7 +175,7 @@ JOBS = [
         "ingredients/learning_rate",
         reads=(*ROLLOUTS, *(f"adapters/sft/{file}" for file in ADAPTER_FILES)),
         writes=(),
-        settings=("model", "problems", "lora", "training", "methods.sft", "evaluation"),
+        settings=("model", "prompt", "problems", "lora", "training", "methods.sft", "evaluation"),
         priority=45,
         shipped=True,
     ),
@@ -180,13 +184,16 @@ JOBS = [
             f"geometry/{analysis}",
             reads=(*ADAPTERS, *RESHUFFLED, *reads),
             writes=(f"geometry/{analysis}.csv", *writes),
-            settings=("geometry", "model.base", *chance),
+            settings=("geometry", *chance),
             priority=10,
         )
         for analysis, reads, writes, chance in (
-            ("cosine", ROLLOUTS, PREDICTED, ("lora.r", "lora.seed", "evaluation.confidence")),
-            ("principal_angles", (), (), ("lora.r", "evaluation.confidence")),
-            ("orthogonal_fraction", PREDICTED, (), ()),
+            (
+                *("cosine", ROLLOUTS, PREDICTED),
+                ("model", "prompt", "lora.r", "lora.seed", "evaluation.confidence"),
+            ),
+            ("principal_angles", (), (), ("model.base", "lora.r", "evaluation.confidence")),
+            ("orthogonal_fraction", PREDICTED, (), ("model.base",)),
         )
     ),
     *(
@@ -194,7 +201,7 @@ JOBS = [
             f"geometry/{analysis}",
             reads=(*ROLLOUTS, *ADAPTERS),
             writes=(f"geometry/{analysis}.csv",),
-            settings=("model", "geometry", "training.threads", *answers),
+            settings=("model", "prompt", "geometry", "training.threads", *answers),
             priority=60 if analysis == "mode_connectivity" else 20,
         )
         for analysis, answers in (
@@ -206,7 +213,7 @@ JOBS = [
         "evaluation/accuracy",
         reads=ADAPTERS,
         writes=PREDICTIONS,
-        settings=("model", "problems", "evaluation", "training.threads"),
+        settings=("model", "prompt", "problems", "evaluation", "training.threads"),
         files=("book/reference/answers/*",),  # of the models that ship
         priority=40,
     ),
@@ -214,7 +221,7 @@ JOBS = [
         "controls/reshuffled",
         reads=ROLLOUTS,
         writes=RESHUFFLED,
-        settings=("model", "lora", "training", "methods.sft"),
+        settings=("model", "prompt", "lora", "training", "methods.sft"),
         priority=50,
     ),
     *(
@@ -223,7 +230,8 @@ JOBS = [
             reads=(*ROLLOUTS, *ADAPTERS, *(RESHUFFLED if control == "second_seed" else ())),
             writes=tuple(f"controls/{control}_{table}.csv" for table in tables),
             settings=(
-                *("model", "problems", "lora", "training", "methods.sft", "evaluation", "geometry"),
+                *("model", "prompt", "problems", "lora", "training"),
+                *("methods.sft", "evaluation", "geometry"),
                 # Its prose puts DPO's rate beside SFT's; a changed adapter is seen by its files.
                 *(("methods.dpo.learning_rate",) if control == "matched_rate" else ()),
             ),

@@ -169,6 +169,7 @@ tasks = make_tasks(
     load_problems(this_run.profile, "test")[: settings.lmc_problems],
     settings.lmc_answered,
     evaluation.max_new_tokens,
+    this_run.profile.prompt,
 )
 ends, alphas = ["sft", "sft-seed"], np.linspace(0, 1, settings.lmc_alphas)
 with Mixture(model, {n: load_adapter(this_run.adapter_dir(n), n) for n in ends}) as mixture:

@@ -164,6 +164,7 @@ tasks = make_tasks(
     load_problems(this_run.profile, "test")[: settings.lmc_problems],
     settings.lmc_answered,
     this_run.profile.evaluation.max_new_tokens,
+    this_run.profile.prompt,
 )
 loaded = {name: load_adapter(this_run.adapter_dir(name), name) for name in adapters}
 with Mixture(model, loaded) as mixture:

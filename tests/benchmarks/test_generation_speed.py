@@ -15,7 +15,8 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from finetune_geometry.models.generation import generate, prompt_ids
+from finetune_geometry.models.generation import generate
+from finetune_geometry.models.prompts import prompt_ids
 from finetune_geometry.problems.generator import Difficulty, generate_problems
 from finetune_geometry.runs.folders import project_root
 

@@ -23,8 +23,8 @@ from torch.nn.functional import cross_entropy
 from finetune_geometry.methods import training
 from finetune_geometry.methods.rows import row_order, unpaired_rows
 from finetune_geometry.methods.trainers import SHAPE_STEP
-from finetune_geometry.models.generation import prompt_ids
 from finetune_geometry.models.loading import load_model
+from finetune_geometry.models.prompts import prompt_ids
 from finetune_geometry.problems.generator import Difficulty, generate_problems
 from finetune_geometry.rollouts.pool import POOL, load_rollouts
 from finetune_geometry.runs.folders import project_root

@@ -9,7 +9,8 @@ from scipy.stats import chisquare
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from finetune_geometry.models import generation
-from finetune_geometry.models.generation import generate, prompt_ids
+from finetune_geometry.models.generation import generate
+from finetune_geometry.models.prompts import prompt_ids
 from finetune_geometry.problems.generator import Difficulty, generate_problems
 from finetune_geometry.settings.errors import UserError
 

@@ -5,7 +5,7 @@ from fractions import Fraction
 
 import pytest
 
-from finetune_geometry.models.generation import prompt_ids
+from finetune_geometry.models.prompts import prompt_ids
 from finetune_geometry.models.tiny import build_tokenizer
 from finetune_geometry.problems.generator import SPLITS, Difficulty, generate_problems
 from finetune_geometry.problems.phrasings import (

@@ -10,10 +10,11 @@ import pandas as pd
 
 from finetune_geometry.deltas.adapters import BASE, load_adapter
 from finetune_geometry.models.adapter_mixture import Mixture
-from finetune_geometry.models.generation import generate, prompt_ids
+from finetune_geometry.models.generation import end_tokens, generate
 from finetune_geometry.models.loading import load_model
+from finetune_geometry.models.prompts import prompt_ids
 from finetune_geometry.problems.problem import Problem
-from finetune_geometry.problems.rewards import RIGHT, UNVERIFIABLE, judge
+from finetune_geometry.problems.rewards import RIGHT, judge_whole
 from finetune_geometry.problems.sources import load_problems
 from finetune_geometry.runs.folders import project_root
 from finetune_geometry.runs.keys import answers_key
@@ -21,30 +22,37 @@ from finetune_geometry.runs.records import Run
 from finetune_geometry.settings.errors import UserError
 from finetune_geometry.settings.profiles import Profile
 
+TEACHER = "teacher"
+
 
 def predict(
     model: Any, tokenizer: Any, problems: list[Problem], name: str, profile: Profile
 ) -> pd.DataFrame:
     """Greedy answers, one row a problem.
 
-    Columns: problem, model, correct, unverifiable (the check was given up: counts as wrong),
-    answer (the gold one), text, tokens (number of new ones).
+    Columns: problem, model, correct, verdict ("right", "wrong", "too long", "unverifiable": all
+    but the first count as wrong), answer (the gold one), text, tokens (number of new ones).
     """
+    role = TEACHER if name == TEACHER else BASE
     completions = generate(
         model,
         tokenizer,
-        [prompt_ids(tokenizer, problem.question) for problem in problems],
+        [prompt_ids(tokenizer, problem.question, profile.prompt, role) for problem in problems],
         max_new_tokens=profile.evaluation.max_new_tokens,
         batch_size=profile.evaluation.batch_size,
     )
     texts = tokenizer.batch_decode(completions, skip_special_tokens=True)
-    verdicts = [judge(text, p.answer) for text, p in zip(texts, problems, strict=True)]
+    ends = end_tokens(model)
+    verdicts = [
+        judge_whole(text, problem.answer, not ends.isdisjoint(ids[-1:]))
+        for text, ids, problem in zip(texts, completions, problems, strict=True)
+    ]
     return pd.DataFrame(
         {
             "problem": [problem.id for problem in problems],
             "model": name,
             "correct": [verdict == RIGHT for verdict in verdicts],
-            "unverifiable": [verdict == UNVERIFIABLE for verdict in verdicts],
+            "verdict": verdicts,
             "answer": [problem.answer for problem in problems],
             "text": texts,
             "tokens": [len(ids) for ids in completions],
@@ -52,7 +60,6 @@ def predict(
     )
 
 
-TEACHER = "teacher"
 SHIPPED = "book/reference/answers"  # in the checkout: what the models that ship answered
 EXECUTE = "execute.txt"  # in a run's folder: it was asked to execute what it could show
 _KEY = "inputs_sha256"

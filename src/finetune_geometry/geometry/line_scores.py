@@ -12,10 +12,12 @@ import pandas as pd
 from finetune_geometry.deltas.adapters import Point
 from finetune_geometry.geometry.connectivity import METRICS, Score, Sums
 from finetune_geometry.models.adapter_mixture import Mixture
-from finetune_geometry.models.generation import generate, prompt_ids
+from finetune_geometry.models.generation import generate
+from finetune_geometry.models.prompts import prompt_ids
 from finetune_geometry.models.teacher_forcing import Row, completion_logprobs
 from finetune_geometry.problems.problem import Problem
 from finetune_geometry.problems.rewards import is_correct
+from finetune_geometry.settings.sections import Prompt
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,7 @@ def make_tasks(
     problems: Sequence[Problem],
     answered: int,
     max_new_tokens: int,
+    prompt: Prompt,
 ) -> Tasks:
     """Tasks from held-out rollouts (columns prompt, prompt_ids, completion_ids) and problems.
 
@@ -55,7 +58,7 @@ def make_tasks(
             for p, c in zip(heldout["prompt_ids"], heldout["completion_ids"], strict=True)
         ],
         groups=pd.factorize(heldout["prompt"])[0].tolist(),
-        prompts=[prompt_ids(tokenizer, p.question) for p in problems],
+        prompts=[prompt_ids(tokenizer, p.question, prompt) for p in problems],
         boxes=[
             tokenizer.encode(f"\\boxed{{{p.answer}}}", add_special_tokens=False) for p in problems
         ],

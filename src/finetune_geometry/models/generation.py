@@ -120,14 +120,10 @@ class _BufferedLayer(CacheLayer):
         return 0  # positions are given explicitly
 
 
-def prompt_ids(tokenizer: Any, question: str) -> list[int]:
-    """Token ids of a question as a prompt, ready for the model's answer."""
-    return tokenizer.apply_chat_template(
-        [{"role": "user", "content": question}],
-        add_generation_prompt=True,
-        tokenize=True,
-        return_dict=False,
-    )
+def end_tokens(model: Any) -> set[int]:
+    """The tokens that end what a model writes: a completion without one was cut off."""
+    eos = model.generation_config.eos_token_id
+    return set(eos) if isinstance(eos, list) else {eos}
 
 
 def _next_tokens(
@@ -254,8 +250,7 @@ class _Batch:
     def write(self, temperature: float, rng: torch.Generator | None) -> list[list[int]]:
         """One token a step for every running row until all have ended; the new ids of each row."""
         slots, device, dtype = self.slots, self.model.device, self.model.dtype
-        eos = self.model.generation_config.eos_token_id
-        ends = torch.tensor(eos if isinstance(eos, list) else [eos], device=device)
+        ends = torch.tensor(sorted(end_tokens(self.model)), device=device)
         tokens = torch.tensor([prompt[-1] for prompt in self.prompts], device=device)
         slots.positions = torch.tensor([len(prompt) - 1 for prompt in self.prompts], device=device)
         running = torch.arange(len(self.prompts), device=device)  # original index of each row

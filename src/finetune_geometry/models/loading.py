@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -23,14 +24,7 @@ def load_model(profile: Profile, role: str = "base") -> tuple[Any, Any]:
     A path is taken relative to the project; anything else is a hub id.  On a CPU the weights are
     fp32, whatever the profile says: a small delta does not survive bf16 there (and gains no speed).
     """
-    name = profile.model.base if role == "base" else profile.model.teacher
-    local = project_root() / name
-    if name.startswith(("models/", "./", "/")) and not (local / "config.json").is_file():
-        raise UserError(
-            f"no model there: {local}: restore it from version control or retrain it with "
-            "`make models`"
-        )
-    source = local if local.is_dir() else name
+    source = _source(profile, role)
     on_gpu = torch.cuda.is_available()
     disable_progress_bar()  # of loading weights: noise in a notebook
     model: Any = AutoModelForCausalLM.from_pretrained(
@@ -39,8 +33,29 @@ def load_model(profile: Profile, role: str = "base") -> tuple[Any, Any]:
         attn_implementation=profile.model.attention,
         use_safetensors=True,
     )
-    tokenizer = AutoTokenizer.from_pretrained(source, padding_side="left")
-    return model.to("cuda" if on_gpu else "cpu").eval(), tokenizer
+    return model.to("cuda" if on_gpu else "cpu").eval(), load_tokenizer(profile, role)
+
+
+@functools.lru_cache(maxsize=4)
+def _tokenizer(source: str) -> Any:
+    return AutoTokenizer.from_pretrained(source, padding_side="left")
+
+
+def load_tokenizer(profile: Profile, role: str = "base") -> Any:
+    """The tokenizer of a profile's "base" or "teacher"."""
+    return _tokenizer(str(_source(profile, role)))
+
+
+def _source(profile: Profile, role: str) -> Path | str:
+    """Where the files of a model are: a folder of the project, or a hub id."""
+    name = profile.model.base if role == "base" else profile.model.teacher
+    local = project_root() / name
+    if name.startswith(("models/", "./", "/")) and not (local / "config.json").is_file():
+        raise UserError(
+            f"no model there: {local}: restore it from version control or retrain it with "
+            "`make models`"
+        )
+    return local if local.is_dir() else name
 
 
 def load_adapted(profile: Profile, adapters: Mapping[str, Path]) -> tuple[Any, Any]:

@@ -21,7 +21,8 @@ from safetensors.torch import save_file
 from torch.nn.functional import cross_entropy
 from transformers import Qwen3ForCausalLM
 
-from finetune_geometry.models.generation import generate, prompt_ids
+from finetune_geometry.models.generation import generate
+from finetune_geometry.models.prompts import prompt_ids
 from finetune_geometry.models.tiny import build_config, build_tokenizer
 from finetune_geometry.problems.generator import Difficulty, generate_problems
 from finetune_geometry.problems.problem import Problem

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from tokenizers import Regex, Tokenizer, decoders, pre_tokenizers
-from tokenizers.models import WordLevel
+from tokenizers.models import WordPiece
 from transformers import PreTrainedTokenizerFast, Qwen3Config
 
 from finetune_geometry.problems import phrasings
@@ -30,7 +30,8 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
     """The word-level tokenizer of the generated problems; every digit is a single token.
 
     The vocabulary is read off `phrasings`, so a new phrasing needs retrained models.  Decoding
-    gives the text back exactly, spaces included.
+    gives the text back exactly, spaces included, and encoding the tokens: a sampler may write two
+    words without a space between them, and "ClaraMaria" is read as the two tokens that it is.
     """
     texts = [*phrasings.OPENINGS, *phrasings.DISTRACTORS, *phrasings.QUESTIONS]
     texts += [t for options in phrasings.STEP_KINDS.values() for t in options]
@@ -48,7 +49,8 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
     tokens += [form for word in sorted(words) for form in (word, " " + word)]
     vocabulary = {token: index for index, token in enumerate(tokens)}
 
-    tokenizer = Tokenizer(WordLevel(vocabulary, unk_token="<unk>"))
+    pieces = WordPiece(vocabulary, unk_token="<unk>", continuing_subword_prefix="")
+    tokenizer = Tokenizer(pieces)
     tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(TOKEN_PATTERN), behavior="isolated")
     tokenizer.decoder = decoders.Fuse()
     fast = PreTrainedTokenizerFast(

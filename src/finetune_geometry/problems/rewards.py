@@ -20,6 +20,7 @@ from pathlib import Path
 from finetune_geometry.settings.errors import UserError
 
 RIGHT, WRONG, UNVERIFIABLE = "right", "wrong", "unverifiable"
+TOO_LONG = "too long"
 #: Processor time of one check.  Ordinary ones take a hundredth of a second.
 SECONDS = 5.0
 #: Seconds by the clock after which a process that says nothing is given up: far more than SECONDS,
@@ -59,6 +60,12 @@ def judge(text: str, answer: str) -> str:
     if INTEGER.fullmatch(one) and INTEGER.fullmatch(two):  # what math-verify says of them, at once
         return RIGHT if int(one) == int(two) else WRONG
     return _asked(answer, boxed)
+
+
+def judge_whole(text: str, answer: str, finished: bool) -> str:
+    """`judge` of what a model wrote; TOO_LONG if it was cut off before a right answer."""
+    verdict = judge(text, answer)
+    return TOO_LONG if verdict == WRONG and not finished else verdict
 
 
 def is_correct(text: str, answer: str) -> bool:

@@ -41,6 +41,11 @@ def load_problems(profile: Profile, split: str) -> list[Problem]:
     return pool[:count] if split == "rollouts" else pool[len(pool) - count :]
 
 
+def test_problems(profile: Profile) -> list[Problem]:
+    """All problems that a model of this profile is examined on."""
+    return load_problems(profile, "test")
+
+
 def _hub_problems(dataset: str, split: str) -> list[Problem]:
     """Problems of a hub dataset (or of a local folder of JSON lines with the same columns)."""
     from datasets import load_dataset  # kept here: only hub profiles need it

@@ -1,48 +1,57 @@
-"""Sampling the profile's teacher model."""
+"""The source "model": sampling the profile's teacher on this machine."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-import pandas as pd
-
-from finetune_geometry.models.generation import generate, prompt_ids
+from finetune_geometry.models.generation import end_tokens, generate
+from finetune_geometry.models.loading import load_model
+from finetune_geometry.models.prompts import prompt_ids
 from finetune_geometry.problems.problem import Problem
-from finetune_geometry.problems.rewards import RIGHT, UNVERIFIABLE, judge
-from finetune_geometry.settings.profiles import Profile
+from finetune_geometry.problems.sources import load_problems
+from finetune_geometry.rollouts.sources import LENGTH, STOP, Rollout
+from finetune_geometry.runs.keys import rollouts_key
+from finetune_geometry.runs.records import Run
 
 
-def sample_shard(
-    model: Any, tokenizer: Any, problems: list[Problem], first: int, profile: Profile
-) -> pd.DataFrame:
-    """K rollouts of each problem; `first` is the group number of the first one."""
-    settings, k = profile.rollouts, profile.rollouts.k
-    prompts = [prompt_ids(tokenizer, p.question) for p in problems for _ in range(k)]
-    completions = generate(
-        model,
-        tokenizer,
-        prompts,
-        max_new_tokens=settings.max_new_tokens,
-        temperature=settings.temperature,
-        seed=settings.seed + first,
-        batch_size=settings.batch_size,
-    )
-    texts = tokenizer.batch_decode(completions, skip_special_tokens=True)
-    answers = [p.answer for p in problems for _ in range(k)]
-    verdicts = [judge(text, answer) for text, answer in zip(texts, answers, strict=True)]
-    return pd.DataFrame(
-        {
-            "prompt": [p.id for p in problems for _ in range(k)],
-            "question": [p.question for p in problems for _ in range(k)],
-            "group": np.repeat(np.arange(first, first + len(problems)), k),
-            "sample": np.tile(np.arange(k), len(problems)),
-            "steps": [p.steps for p in problems for _ in range(k)],
-            "prompt_ids": prompts,
-            "completion_ids": completions,
-            "text": texts,
-            "answer": answers,
-            "reward": [float(verdict == RIGHT) for verdict in verdicts],
-            "unverifiable": [verdict == UNVERIFIABLE for verdict in verdicts],
-        }
-    )
+class TeacherSource:
+    """A model in a folder or from the hub, loaded when the first shard is asked for."""
+
+    def __init__(self, run: Run) -> None:
+        self.profile = run.profile
+        self.loaded: tuple[Any, Any] | None = None
+
+    def problems(self) -> list[Problem]:
+        return load_problems(self.profile, "rollouts")
+
+    def key(self, problems: Sequence[Problem], shard_prompts: int) -> str:
+        return rollouts_key(self.profile, problems, shard_prompts)
+
+    def sample(self, problems: Sequence[Problem], first: int) -> list[list[Rollout]]:
+        if self.loaded is None:
+            self.loaded = load_model(self.profile, "teacher")
+        model, tokenizer = self.loaded
+        settings, k = self.profile.rollouts, self.profile.rollouts.k
+        asked = [
+            prompt_ids(tokenizer, p.question, self.profile.prompt, "teacher") for p in problems
+        ]
+        completions = generate(
+            model,
+            tokenizer,
+            [ids for ids in asked for _ in range(k)],
+            max_new_tokens=settings.max_new_tokens,
+            temperature=settings.temperature,
+            seed=settings.seed + first,
+            batch_size=settings.batch_size,
+        )
+        ends = end_tokens(model)
+        texts = tokenizer.batch_decode(completions, skip_special_tokens=True)
+        rollouts = [
+            Rollout(text, LENGTH if ends.isdisjoint(ids[-1:]) else STOP, self.profile.model.teacher)
+            for text, ids in zip(texts, completions, strict=True)
+        ]
+        return [rollouts[i : i + k] for i in range(0, len(rollouts), k)]
+
+    def facts(self) -> dict[str, Any]:
+        return {"teacher": self.profile.model.teacher}

@@ -79,7 +79,9 @@ def rollouts_key(profile: Profile, problems: Sequence[Problem], shard_prompts: i
     shard_prompts: prompts in a shard; each shard has a seed of its own.
     """
     settings = dataclasses.asdict(profile.rollouts)
-    del settings["prompts"], settings["heldout_prompts"]
+    for key in ("prompts", "heldout_prompts", "endpoint", "traces"):
+        del settings[key]
+    settings["prompt"] = [profile.prompt.instruction, dict(profile.prompt.teacher_template)]
     asked = [(problem.id, problem.question, problem.answer, problem.steps) for problem in problems]
     teacher = content_sha256(profile.model.teacher)
     return _sha256([teacher, _loading(profile), settings, shard_prompts, asked])[:12]
@@ -93,7 +95,10 @@ def answers_key(profile: Profile, sources: Sequence[str], problems: Sequence[Pro
     as likely as each other, that decides between them.
     """
     weights = [content_sha256(source) for source in sources]
-    settings = [profile.evaluation.max_new_tokens, profile.evaluation.batch_size]
+    evaluation, prompt = profile.evaluation, profile.prompt
+    settings = [evaluation.max_new_tokens, evaluation.batch_size, prompt.instruction]
+    # Those of both roles: which of the two answers is not told here.
+    settings += [dict(prompt.template), dict(prompt.teacher_template)]
     asked = [(problem.id, problem.question, problem.answer) for problem in problems]
     return _sha256([weights, _loading(profile), settings, asked])
 
