@@ -90,7 +90,8 @@ def toy_run(
     settings |= {key.replace("__", "."): value for key, value in changes.items()}
     run = Run.open("tiny", name, settings)
     if not (run.dir / POOL).exists() or pool is not None:
-        run.write_table(POOL, toy_pool() if pool is None else pool)
+        table = toy_pool() if pool is None else pool
+        run.write_table(POOL, table.drop(columns=["prompt_ids", "completion_ids"]))  # text alone
     return run
 
 

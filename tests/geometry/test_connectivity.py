@@ -24,6 +24,7 @@ from finetune_geometry.geometry.connectivity import (
 from finetune_geometry.geometry.line_scores import Tasks, make_tasks, score_points, spread_rows
 from finetune_geometry.models.adapter_mixture import Mixture
 from finetune_geometry.models.generation import generate
+from finetune_geometry.models.prompts import PLAIN
 from finetune_geometry.models.teacher_forcing import completion_logprobs
 from finetune_geometry.models.tiny import build_config, build_tokenizer
 from finetune_geometry.problems.problem import Problem
@@ -277,7 +278,7 @@ def test_scores_are_sums_over_prompts(model, tokenizer, adapters, rows):
             "completion_ids": [c for _, c in rows],
         }
     )
-    tasks = make_tasks(tokenizer, heldout, [problem(7), problem(42)], 1, max_new_tokens=4)
+    tasks = make_tasks(tokenizer, heldout, [problem(7), problem(42)], 1, 4, PLAIN)
     assert [tokenizer.decode(box) for box in tasks.boxes] == ["\\boxed{7}", "\\boxed{42}"]
     with Mixture(model, adapters) as mixture:
         scores = score_points(mixture, tokenizer, tasks, [(), (("sft", 1.0),)])

@@ -2,14 +2,17 @@
 
 import dataclasses
 import shutil
+from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from finetune_geometry.evaluation import answers
 from finetune_geometry.evaluation.answers import predict
 from finetune_geometry.models.tiny import build_tokenizer
-from finetune_geometry.problems.rewards import RIGHT, UNVERIFIABLE, WRONG, is_correct
+from finetune_geometry.problems.rewards import RIGHT, TOO_LONG, UNVERIFIABLE, WRONG, is_correct
+from finetune_geometry.problems.rewards import judge as judge_plainly
 from finetune_geometry.problems.sources import load_problems
 from finetune_geometry.rollouts import pool as rollouts
 from finetune_geometry.rollouts import teacher as sampling
@@ -27,6 +30,8 @@ SETTINGS = {
 
 class Teacher:
     """Stands in for the sampled model: right at some rollouts, and it counts what it is asked."""
+
+    generation_config = SimpleNamespace(eos_token_id=[build_tokenizer().eos_token_id])
 
     def __init__(self, run: Run) -> None:
         self.tokenizer = build_tokenizer()
@@ -61,7 +66,7 @@ def run(tmp_path, monkeypatch):
 @pytest.fixture
 def teacher(run, monkeypatch):
     teacher = Teacher(run)
-    monkeypatch.setattr(rollouts, "load_model", teacher.load)
+    monkeypatch.setattr(sampling, "load_model", teacher.load)
     monkeypatch.setattr(sampling, "generate", teacher.generate)
     monkeypatch.setattr(rollouts, "SHARD_PROMPTS", 4)
     return teacher
@@ -69,7 +74,7 @@ def teacher(run, monkeypatch):
 
 def test_the_pool_holds_groups_of_k_verified_rollouts(run, teacher):
     card = sample_rollouts(run)
-    pool = run.read_table(rollouts.POOL)
+    pool = pd.concat([load_rollouts(run), load_rollouts(run, "heldout")], ignore_index=True)
     assert len(pool) == 14 * 3
     assert pool.groupby("group")["prompt"].nunique().eq(1).all()
     assert pool.groupby("group")["sample"].apply(list).map(lambda s: s == [0, 1, 2]).all()
@@ -78,9 +83,12 @@ def test_the_pool_holds_groups_of_k_verified_rollouts(run, teacher):
         assert teacher.tokenizer.decode(row.completion_ids, skip_special_tokens=True) == row.text
         assert row.completion_ids[-1] == teacher.tokenizer.eos_token_id
         assert teacher.tokenizer.decode(row.prompt_ids[:-1]) == row.question
-    columns = "prompt question group sample split steps prompt_ids completion_ids text answer"
-    assert list(pool) == [*columns.split(), "reward", "unverifiable"]
-    assert list(load_rollouts(run)) == list(pool)
+    columns = "prompt question group sample split steps text finish source answer reward verdict"
+    kept = run.read_table(rollouts.POOL)
+    assert list(kept) == columns.split()  # text alone: whoever reads it has a tokenizer
+    assert list(load_rollouts(run)) == [*columns.split(), "prompt_ids", "completion_ids"]
+    assert set(kept["finish"]) == {"stop"}
+    assert set(kept["source"]) == {run.profile.model.teacher}
     steps = {problem.id: problem.steps for problem in load_problems(run.profile, "rollouts")}
     assert pool["steps"].tolist() == pool["prompt"].map(steps).tolist()
     assert card["k"] == 3
@@ -164,21 +172,72 @@ def test_checks_that_were_given_up_earn_nothing_and_are_counted_apart(run, teach
     def judge(text, answer):
         if "boxed{9" in text:  # how the teacher errs
             return UNVERIFIABLE
-        return RIGHT if is_correct(text, answer) else WRONG
+        return judge_plainly(text, answer)
 
     plain = sample_rollouts(run)
     rewards = run.read_table(rollouts.POOL)["reward"]
     shutil.rmtree(run.dir / "rollouts")
-    monkeypatch.setattr(sampling, "judge", judge)
+    monkeypatch.setattr("finetune_geometry.problems.rewards.judge", judge)
     card = sample_rollouts(run)
     pool = run.read_table(rollouts.POOL)
     given_up = pool["text"].str.contains("boxed{9", regex=False)
-    assert pool["unverifiable"].dtype == bool
-    assert pool["unverifiable"].equals(given_up)
+    assert (pool["verdict"] == UNVERIFIABLE).equals(given_up)
     assert pool["reward"].equals(rewards)
     assert card["unverifiable"] == given_up[pool["split"] == "train"].sum() > 0
     assert plain["unverifiable"] == 0
     assert given_up.sum() > card["unverifiable"]  # held-out ones are not the card's
+
+
+def test_a_rollout_that_was_cut_off_has_no_end_of_turn_and_is_too_long(run, teacher, monkeypatch):
+    eos = teacher.tokenizer.eos_token_id
+    cut_solution = []
+
+    def generate(model, tokenizer, prompts, **settings):
+        whole = teacher.generate(model, tokenizer, prompts, **settings)
+        for n, ids in enumerate(whole):
+            if n % 3 == 2:  # the last of a group: without its answer
+                whole[n] = ids[:-6]
+            elif n % 3 == 1:  # the second: all but its end
+                whole[n] = ids[:-1]
+        cut_solution.extend(whole)
+        return whole
+
+    monkeypatch.setattr(sampling, "generate", generate)
+    card = sample_rollouts(run)
+    pool = pd.concat([load_rollouts(run), load_rollouts(run, "heldout")], ignore_index=True)
+    assert pool["completion_ids"].tolist() == cut_solution
+    assert pool["finish"].tolist() == ["stop", "length", "length"] * 14
+    assert [ids[-1] == eos for ids in pool["completion_ids"]] == [True, False, False] * 14
+    assert set(pool.loc[pool["sample"] == 2, "verdict"]) == {TOO_LONG}
+    # One that came to its answer is judged by it.
+    answered = pool[pool["sample"] == 1]
+    right = [is_correct(row.text, row.answer) for row in answered.itertuples()]
+    assert 0 < sum(right) < len(right)
+    assert answered["verdict"].tolist() == [RIGHT if is_right else TOO_LONG for is_right in right]
+    train = pool[pool["split"] == "train"]
+    assert card["unfinished"] == 20
+    assert card["too_long"] == (train["verdict"] == TOO_LONG).sum()
+
+
+def test_a_group_that_does_not_fit_into_the_context_is_left_out_whole(run, teacher):
+    whole = sample_rollouts(run)
+    rows = load_rollouts(run)
+    length = rows["prompt_ids"].map(len) + rows["completion_ids"].map(len)
+    longest = length.groupby(rows["group"]).max()
+    limit = int(longest.sort_values().iloc[-2])  # the longest group does not fit
+    # A wrong rollout has one token more than the right ones of its group: those would fit.
+    small = Run.open("smoke", "small", SETTINGS | {"rollouts.seed": 0, "model.max_length": limit})
+    card = sample_rollouts(small)
+    kept = load_rollouts(small)
+    assert set(kept["group"]) == set(longest[longest <= limit].index)
+    assert kept.groupby("group").size().eq(3).all()
+    heldout = small.read_table(rollouts.POOL).query("split == 'heldout'")["group"].nunique()
+    assert card["groups_left_out"] == 14 - kept["group"].nunique() - heldout > 0
+    assert whole["groups_left_out"] == 0
+    assert card["groups"] == kept["group"].nunique()
+    none = Run.open("smoke", "none", SETTINGS | {"rollouts.seed": 0, "model.max_length": 9})
+    with pytest.raises(UserError, match=r"no group fits into 9 tokens: rollouts: raise model\.max"):
+        sample_rollouts(none)
 
 
 def test_duplicates_within_a_group_are_counted():
@@ -245,7 +304,7 @@ def test_a_retrained_teacher_or_another_wording_is_asked_anew(run, teacher, tmp_
     problems = load_problems(run.profile, "rollouts")
     reworded = [dataclasses.replace(p, question=p.question + " ") for p in problems]
     teacher.solutions |= {p.question: p.solution for p in reworded}
-    monkeypatch.setattr(rollouts, "load_problems", lambda profile, split: reworded)
+    monkeypatch.setattr(sampling, "load_problems", lambda profile, split: reworded)
     teacher.prompts = 0
     sample_rollouts(run)
     assert teacher.prompts == 14 * 3
@@ -268,12 +327,13 @@ def test_predictions_have_one_row_a_problem(run, toy_model):
     run = Run.open("smoke", "p", {"model.base": str(toy_model), "evaluation.max_new_tokens": 9})
     problems = load_problems(run.profile, "test")[:5]
     table = predict(*load_model(run.profile), problems, "base", run.profile)
-    columns = ["problem", "model", "correct", "unverifiable", "answer", "text", "tokens"]
+    columns = ["problem", "model", "correct", "verdict", "answer", "text", "tokens"]
     assert list(table.columns) == columns
     assert table["problem"].tolist() == [p.id for p in problems]
     assert table["answer"].tolist() == [p.answer for p in problems]
     assert not table["correct"].any()  # random weights
-    assert not table["unverifiable"].any()
+    assert set(table["verdict"]) <= {WRONG, TOO_LONG}
+    assert ((table["verdict"] == TOO_LONG) <= (table["tokens"] == 9)).all()
     assert table["tokens"].between(1, 9).all()
 
 
@@ -288,7 +348,7 @@ def test_a_model_is_asked_the_problems_greedily_and_its_text_has_no_marks(run, m
         return [[*tokenizer(text).input_ids, tokenizer.eos_token_id] for text in texts]
 
     monkeypatch.setattr(answers, "generate", generate)
-    table = predict(None, tokenizer, problems, "base", run.profile)
+    table = predict(Teacher, tokenizer, problems, "base", run.profile)
     questions = [f"{problem.question}<answer>" for problem in problems]
     assert asked == [(questions, {"max_new_tokens": 77, "batch_size": 3})]
     assert table["text"].tolist() == [problem.solution for problem in problems]
@@ -308,7 +368,12 @@ def test_predictions_count_the_checks_that_were_given_up(run, toy_model, monkeyp
         for problem, said in zip(problems, (RIGHT, UNVERIFIABLE, WRONG), strict=True)
     }
     assert len(verdicts) == 3
-    monkeypatch.setattr(answers, "judge", lambda text, answer: verdicts[answer])
+    judge = "finetune_geometry.problems.rewards.judge"
+    monkeypatch.setattr(judge, lambda text, answer: verdicts[answer])
+    monkeypatch.setattr(answers, "end_tokens", lambda model: set(range(10_000)))  # all have ended
     table = predict(*load_model(run.profile), problems, "base", run.profile)
     assert table["correct"].tolist() == [True, False, False]
-    assert table["unverifiable"].tolist() == [False, True, False]
+    assert table["verdict"].tolist() == [RIGHT, UNVERIFIABLE, WRONG]
+    monkeypatch.setattr(answers, "end_tokens", lambda model: set())  # all were cut off
+    table = predict(*load_model(run.profile), problems, "base", run.profile)
+    assert table["verdict"].tolist() == [RIGHT, UNVERIFIABLE, TOO_LONG]

@@ -103,8 +103,13 @@ CHANGES = [
     *((key, f"model.{name}") for key in KEYS for name in ("dtype", "attention")),
     *(
         ("rollouts", f"rollouts.{name}")
-        for name in ("k", "temperature", "max_new_tokens", "seed", "batch_size")
+        for name in ("source", "k", "temperature", "max_new_tokens", "seed", "batch_size")
     ),
+    ("rollouts", "prompt.instruction"),
+    ("rollouts", "prompt.teacher_template.enable_thinking"),
+    ("answers", "prompt.instruction"),
+    ("answers", "prompt.template.enable_thinking"),
+    ("answers", "prompt.teacher_template.enable_thinking"),
     *(("answers", f"evaluation.{name}") for name in ("max_new_tokens", "batch_size")),
     *(("origin", f"lora.{name}") for name in ("r", "alpha", "dropout", "seed", "target_modules")),
     *(
@@ -112,7 +117,7 @@ CHANGES = [
         for name in (
             *("steps", "batch_size", "micro_batch_size", "learning_rate", "warmup_ratio"),
             *("weight_decay", "max_grad_norm", "scheduler", "schedule_steps", "seed"),
-            *("threads", "bf16", "gradient_checkpointing"),
+            *("threads", "bf16", "gradient_checkpointing", "micro_batch_tokens", "processes"),
         )
     ),
     *(
@@ -134,6 +139,8 @@ def test_each_setting_that_decides_changes_the_key(folder, key, change):
     values = {
         "model.dtype": "bfloat16",
         "model.attention": "sdpa",
+        "rollouts.source": "endpoint",
+        "prompt.instruction": "Reason.",
         "lora.target_modules": ["q_proj"],
         "lora.dropout": 0.5,
         "training.scheduler": "linear",
@@ -143,7 +150,7 @@ def test_each_setting_that_decides_changes_the_key(folder, key, change):
         "methods.sft.micro_batch_size": 2,
         "methods.sft.variant": "other",
     }
-    value = values.get(change, 64)
+    value = values.get(change, True if change.endswith("enable_thinking") else 64)
     options = {"method": change.split(".")[1]} if change.startswith("methods.") else {}
     before, *after = (KEYS[key](folder, c, **options) for c in ({}, *[{change: value}] * 2))
     assert before != after[0]
@@ -157,6 +164,8 @@ def test_no_setting_was_forgotten_above():
     constants = {f"methods.{m}.{name}" for m, o in OBJECTIVES.items() for name in o.constants}
     assert constants <= held.keys()
     untried = {name for name in held if name.startswith(sections)} - {name for _, name in CHANGES}
+    # Each source of rollouts has a key of its own.
+    untried -= {n for n in held if n.startswith(("rollouts.endpoint.", "rollouts.traces."))}
     afterwards = {"rollouts.prompts", "rollouts.heldout_prompts"}  # they divide what is sampled
     assert untried == afterwards | {f"training.{name}" for name in keys.WRITING}
 

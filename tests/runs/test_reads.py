@@ -18,6 +18,7 @@ from finetune_geometry.settings.sections import Training
 
 TRAINING = [field.name for field in dataclasses.fields(Training)]
 CONSTANTS = ["methods.rift.reward_lambda", "methods.rift.negative_reward"]
+SWITCHES = {"prompt.template.thinking": False, "prompt.template.date": "1 May"}
 SHARED = ["steps", "batch_size", "micro_batch_size", "learning_rate", "seed"]
 
 
@@ -44,10 +45,13 @@ def watching(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
             lambda p: vars(p.training_of("rft")),
             [*(f"training.{key}" for key in TRAINING), *(f"methods.rft.{key}" for key in SHARED)],
         ),
-        (lambda p: p.flat(), list(load_profile("smoke").flat())),
+        (lambda p: p.flat(), list(load_profile("smoke", SWITCHES).flat())),
+        (lambda p: p.rollouts.endpoint, []),
+        (lambda p: p.rollouts.endpoint.model, ["rollouts.endpoint.model"]),
+        (lambda p: p.prompt.template, ["prompt.template.thinking", "prompt.template.date"]),
         *(
-            (lambda p, how=how: how(p.rollouts), [f"rollouts.{f}" for f in vars(section)])
-            for section in [load_profile("smoke").rollouts]
+            (lambda p, how=how: how(p.geometry), [f"geometry.{f}" for f in vars(section)])
+            for section in [load_profile("smoke").geometry]
             for how in (vars, repr, dataclasses.asdict, dataclasses.replace)
         ),
     ],
@@ -55,7 +59,7 @@ def watching(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_a_read_is_noted_under_its_dotted_name(
     watching: Path, use: Callable[[Profile], Any], expected: list[str]
 ) -> None:
-    profile = reads.watched(load_profile("smoke"))
+    profile = reads.watched(load_profile("smoke", SWITCHES))
     assert set() == reads.READ
     use(profile)
     assert set(expected) == reads.READ
@@ -63,14 +67,16 @@ def test_a_read_is_noted_under_its_dotted_name(
 
 def test_a_watched_profile_says_the_same(watching: Path) -> None:
     """Keys of caches are made of the text and the values of sections."""
-    plain = load_profile("smoke", {"methods.dpo.steps": 7})
+    plain = load_profile("smoke", SWITCHES | {"methods.dpo.steps": 7})
     watched = reads.watched(plain)
     assert watched.flat() == plain.flat()
     assert isinstance(watched, Profile)
     for name, section in [*vars(plain).items(), *plain.methods.items()]:
         if dataclasses.is_dataclass(section):
             twin = getattr(watched, name, None) or watched.methods[name]
-            assert (repr(twin), vars(twin)) == (repr(section), vars(section))
+            assert repr(twin) == repr(section)
+            assert dataclasses.asdict(twin) == dataclasses.asdict(section)
+            assert vars(twin).keys() == vars(section).keys()
             assert isinstance(twin, type(section))
             with pytest.raises(dataclasses.FrozenInstanceError):
                 setattr(twin, next(iter(vars(section))), 3)
