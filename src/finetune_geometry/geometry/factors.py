@@ -6,13 +6,15 @@ from collections.abc import Sequence
 from itertools import combinations
 
 import numpy as np
-from scipy.linalg.lapack import dgeqrf, dorgqr
+from scipy.linalg.lapack import dgeqrf, dorgqr, dpocon, dpotrf
 
 from finetune_geometry.deltas.lowrank import Array, LowRankDelta
 
 # `gram_of_factors` leaves to the frame what would lose more than two digits of fp64.
 CANCELLING = 200.0  # (sum of |b_c| |a_c| over the columns)^2 / ||dW||^2; at most r if orthogonal
 CLOSE = 0.01  # ||dW_i - dW_j||^2 / (||dW_i||^2 + ||dW_j||^2)
+# `cholesky_frame` refuses what would lose more than five: 1 / condition of the table of products.
+DEPENDENT = 1e-5
 
 
 def equal(one: LowRankDelta, two: LowRankDelta) -> bool:
@@ -24,19 +26,28 @@ def equal(one: LowRankDelta, two: LowRankDelta) -> bool:
     return same and one.scale == two.scale
 
 
-def gram_of_factors(deltas: Sequence[LowRankDelta]) -> tuple[Array, Array] | None:
+def gram_of_factors(
+    deltas: Sequence[LowRankDelta], tables: tuple[Array, Array] | None = None
+) -> tuple[Array, Array] | None:
     """`ModuleCores.gram` from products of the factors, at a third of the cost of the frame.
 
     <dW_i, dW_j> is the sum over columns c of i and d of j of (b_c . b_d)(a_c . a_d). Rounding
     grows with how much the columns cancel, so None is returned where they do, or where two deltas
     are so close that their distance would be lost: the frame is exact there, too.
+
+    Args:
+        tables: `ModuleCores.tables`, if they are at hand.
     """
     changed = [i for i, delta in enumerate(deltas) if delta.r]
     inner, sizes = np.zeros((len(deltas),) * 2), np.zeros(len(deltas))
     if changed:
-        outer = np.vstack([deltas[i].scale * deltas[i].B.T for i in changed])
-        inside = np.vstack([deltas[i].A for i in changed])
-        products = (outer @ outer.T) * (inside @ inside.T)
+        if tables is None:
+            outer = np.vstack([deltas[i].scale * deltas[i].B.T for i in changed])
+            inside = np.vstack([deltas[i].A for i in changed])
+            products = (outer @ outer.T) * (inside @ inside.T)
+        else:
+            scales = np.concatenate([np.full(delta.r, delta.scale) for delta in deltas])
+            products = tables[0] * tables[1] * np.outer(scales, scales)
         starts = np.cumsum([0, *(deltas[i].r for i in changed)])[:-1]
         inner[np.ix_(changed, changed)] = block_sums(products, [deltas[i].r for i in changed])
         sizes[changed] = np.add.reduceat(np.sqrt(np.diagonal(products)), starts)
@@ -104,6 +115,22 @@ def _thin_qr(columns: Array) -> tuple[Array, Array]:
     factored, tau = dgeqrf(columns, lwork=64 * r)[:2]
     n = min(d, r)
     return dorgqr(factored[:, :n], tau, lwork=64 * n)[0], np.triu(factored[:n])
+
+
+def cholesky_frame(table: Array) -> Array | None:
+    """R, upper triangular, with R^T R = X^T X for columns X of which that table is given.
+
+    Its columns are those of X in an orthonormal basis of their span. None where the table, scaled
+    to columns of length 1, is so nearly singular that more than `LOST` of fp64 would be lost.
+    """
+    lengths = np.sqrt(np.diagonal(table))
+    if not lengths.size or not lengths.all():
+        return None
+    scaled = table / lengths / lengths[:, None]
+    factor, failed = dpotrf(scaled, clean=True)
+    if failed or dpocon(factor, np.abs(scaled).sum(axis=0).max())[0] < DEPENDENT:
+        return None
+    return np.asarray(factor * lengths)
 
 
 def r_factor(rows: Array) -> Array:
