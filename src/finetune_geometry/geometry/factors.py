@@ -13,7 +13,7 @@ from finetune_geometry.deltas.lowrank import Array, LowRankDelta
 # `gram_of_factors` leaves to the frame what would lose more than two digits of fp64.
 CANCELLING = 200.0  # (sum of |b_c| |a_c| over the columns)^2 / ||dW||^2; at most r if orthogonal
 CLOSE = 0.01  # ||dW_i - dW_j||^2 / (||dW_i||^2 + ||dW_j||^2)
-# `cholesky_frame` refuses what would lose more than five: 1 / condition of the table of products.
+# `cholesky_frame` refuses what would lose more than five: 1 / condition of the scaled table.
 DEPENDENT = 1e-5
 
 
@@ -118,17 +118,19 @@ def _thin_qr(columns: Array) -> tuple[Array, Array]:
 
 
 def cholesky_frame(table: Array) -> Array | None:
-    """R, upper triangular, with R^T R = X^T X for columns X of which that table is given.
+    """R, (n, n) and upper triangular, with R^T R = X^T X for n columns X of which this table is
+    given: the columns in an orthonormal basis of their span.
 
-    Its columns are those of X in an orthonormal basis of their span. None where the table, scaled
-    to columns of length 1, is so nearly singular that more than `LOST` of fp64 would be lost.
+    None where the columns, taken at length 1, are too nearly dependent (`DEPENDENT`), or where
+    one is 0 or its square underflows.
     """
-    lengths = np.sqrt(np.diagonal(table))
-    if not lengths.size or not lengths.all():
+    squares = np.diagonal(table)
+    if not squares.size or squares.min() < np.finfo(np.float64).tiny * 1e50:
         return None
+    lengths = np.sqrt(squares)
     scaled = table / lengths / lengths[:, None]
     factor, failed = dpotrf(scaled, clean=True)
-    if failed or dpocon(factor, np.abs(scaled).sum(axis=0).max())[0] < DEPENDENT:
+    if failed or dpocon(factor, np.linalg.norm(scaled, 1))[0] < DEPENDENT:
         return None
     return np.asarray(factor * lengths)
 
