@@ -138,7 +138,8 @@ def execute(source: Path, output: Path, *arguments: str, results: Path) -> str:
 
 @pytest.fixture(params=["joint", "own"])
 def frame(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Both ways to singular vectors, of few adapters and of many: one joint frame, and one each."""
+    """Both ways to singular vectors, of few adapters and of many: one QR of all columns; and the
+    table of their products or, where that would lose digits, a QR of each adapter's own."""
     if request.param == "own":
         monkeypatch.setattr("finetune_geometry.geometry.cores.JOINT", -1)
     return str(request.param)

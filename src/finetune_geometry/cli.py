@@ -9,6 +9,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -87,7 +88,9 @@ def compare(
     loaded = load_named(adapters, base_model)
     if out is not None:
         _check_out(out, [text.partition("=")[2] for text in adapters])
-    with _progress() as progress:
+    # The page's modules take a while to import, and measuring leaves Python's lock free.
+    with ThreadPoolExecutor(1) as beside, _progress() as progress:
+        write_report = None if out is None else beside.submit(_writer)
         result = measure(
             loaded,
             k=k,
@@ -100,8 +103,12 @@ def compare(
             progress=progress,
         )
     facts = summary(result)
-    if out is not None:
-        _write(result, out, facts)
+    if out is not None and write_report is not None:
+        try:
+            page = write_report.result()(result, out, facts)
+        except OSError as error:
+            raise UserError(f"cannot write the report: {out}: {error.strerror}") from None
+        print(f"report: {page}", file=sys.stderr)
     if as_json:
         print(json.dumps(facts, indent=2, allow_nan=False))
     else:
@@ -119,17 +126,13 @@ def _check_out(out: Path, sources: Sequence[str]) -> None:
             raise UserError(f"would replace the adapter {source}: {out}: choose another --out")
 
 
-def _write(result: Comparison, out: Path, facts: dict[str, Any]) -> None:
+def _writer() -> Callable[[Comparison, Path, dict[str, Any]], Path]:
     import matplotlib as mpl
 
     mpl.use("agg")
     from finetune_geometry.report.page import write_report
 
-    try:
-        page = write_report(result, out, facts)
-    except OSError as error:
-        raise UserError(f"cannot write the report: {out}: {error.strerror}") from None
-    print(f"report: {page}", file=sys.stderr)
+    return write_report
 
 
 @contextmanager
