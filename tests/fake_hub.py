@@ -21,6 +21,9 @@ from types import TracebackType
 from typing import Self
 from urllib.parse import parse_qs, unquote, urlsplit
 
+import pytest
+from huggingface_hub import constants
+
 LARGE = {".safetensors", ".parquet", ".bin", ".pth", ".gz", ".gguf"}
 KINDS = {"models": "model", "datasets": "dataset"}
 
@@ -81,6 +84,18 @@ class FakeHub:
         """The address, for HF_ENDPOINT."""
         assert self._server is not None, "the hub is not running"
         return f"http://127.0.0.1:{self._server.server_address[1]}"
+
+    def environment(self, cache: Path) -> dict[str, str]:
+        """What a process needs to ask this hub, with a cache of its own."""
+        return {"HF_ENDPOINT": self.url, "HF_HOME": str(cache), "HF_HUB_DISABLE_XET": "1"}
+
+    def put_in_place(self, patch: pytest.MonkeyPatch, cache: Path) -> None:
+        """Have the client of this process ask this hub: it reads its settings when imported."""
+        template = "{repo_id}/resolve/{revision}/{filename}"
+        patch.setattr(constants, "ENDPOINT", self.url)
+        patch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", f"{self.url}/{template}")
+        patch.setattr(constants, "HF_HUB_CACHE", str(cache))
+        patch.setattr(constants, "HF_HUB_OFFLINE", False)
 
     def __enter__(self) -> Self:
         handler = type("Handler", (_Handler,), {"hub": self})

@@ -51,11 +51,13 @@ class Job:
     def inputs(self, profile: Profile) -> list[str]:
         """The notebook, the modules it uses, the models of the profile, the outputs of others."""
         files = [self.source, *modules_of(self.source)]
-        patterns = list(self.files)
-        if "model" in self.settings:
-            patterns += [f"{profile.model.base}/*", f"{profile.model.teacher}/*"]
-        for pattern in patterns:  # a hub id matches no file
-            files += sorted(path for path in ROOT.glob(pattern) if path.is_file())
+        found = [ROOT.glob(pattern) for pattern in self.files]
+        if "model" in self.settings:  # a hub id matches no file
+            found += [
+                (ROOT / name).glob("*") for name in (profile.model.base, profile.model.teacher)
+            ]
+        for paths in found:
+            files += sorted(path for path in paths if path.is_file())
         return [*map(str, files), *self.reads]
 
     def parameters(self, profile: Profile) -> str:
