@@ -51,11 +51,13 @@ class Job:
     def inputs(self, profile: Profile) -> list[str]:
         """The notebook, the modules it uses, the models of the profile, the outputs of others."""
         files = [self.source, *modules_of(self.source)]
-        patterns = list(self.files)
-        if "model" in self.settings:
-            patterns += [f"{profile.model.base}/*", f"{profile.model.teacher}/*"]
-        for pattern in patterns:  # a hub id matches no file
-            files += sorted(path for path in ROOT.glob(pattern) if path.is_file())
+        found = [ROOT.glob(pattern) for pattern in self.files]
+        if "model" in self.settings:  # a hub id matches no file
+            found += [
+                (ROOT / name).glob("*") for name in (profile.model.base, profile.model.teacher)
+            ]
+        for paths in found:
+            files += sorted(path for path in paths if path.is_file())
         return [*map(str, files), *self.reads]
 
     def parameters(self, profile: Profile) -> str:
@@ -109,7 +111,7 @@ def imports_of(source: Path) -> frozenset[Path]:
 
 SECTIONS = (
     *("model", "prompt", "problems", "rollouts"),
-    *("lora", "training", "methods", "evaluation", "geometry"),
+    *("lora", "training", "methods", "evaluation", "geometry", "released"),
 )
 ROLLOUTS = ("rollouts/rollouts.parquet", "rollouts/card.json")
 ADAPTER_FILES = ("adapter_model.safetensors", "adapter_config.json", "card.json")
@@ -122,6 +124,7 @@ PREDICTIONS = (
     "evaluation/accuracy.csv",
     "evaluation/mcnemar.csv",
 )
+RELEASED = tuple(f"released/{name}.csv" for name in ("claims", "conditions", "printed", "pairs"))
 GEOMETRY = ("cosine", "principal_angles", "orthogonal_fraction", "mode_connectivity", "cka")
 CONTROLS = {
     "second_seed": ("cosine", "angles", "connectivity"),
@@ -241,6 +244,15 @@ JOBS = [
         for control, tables in CONTROLS.items()
     ),
     Job(
+        "evaluation/released_weights",
+        reads=(),
+        # Neither the weights nor the table of folders, which a person may edit: `make released`.
+        writes=RELEASED,
+        settings=("released",),
+        files=("book/claims.yaml", "book/released.yaml"),
+        priority=30,
+    ),
+    Job(
         "evaluation/verdict",
         reads=(
             *(*ROLLOUTS, *ADAPTERS, *RESHUFFLED, *PREDICTIONS),
@@ -250,12 +262,13 @@ JOBS = [
                 for name, tables in CONTROLS.items()
                 for table in tables
             ),
+            RELEASED[0],
         ),
         writes=(
             *("claims.csv", "evaluation/claims_rules.csv", "evaluation/claims_conditions.csv"),
         ),
         settings=SECTIONS,
-        files=("book/claims.yaml",),
+        files=("book/claims.yaml", "book/reference/claims/*.csv"),
     ),
     Job(
         "your_adapters",

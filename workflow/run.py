@@ -27,6 +27,7 @@ from finetune_geometry.runs.files import atomic_write
 from finetune_geometry.runs.records import Run
 from finetune_geometry.settings.errors import UserError, closest
 from finetune_geometry.settings.profiles import parse_overrides
+from finetune_geometry.settings.revisions import check_fetched
 
 HERE = Path(__file__).resolve().parent
 
@@ -134,6 +135,7 @@ def main() -> int:
     options = arguments()
     # A fault is told before anything starts.
     run = Run.open(options.profile, options.run, parse_overrides(options.set))
+    check_fetched(run.profile)
     folder = run.dir
     chosen = options.profile
     if chosen.endswith((".yaml", ".yml")):

@@ -115,6 +115,54 @@ def compare(
         print("\n".join(words(result, facts)))
 
 
+@app.command(name="prefetch")
+def prefetch_command(
+    profile: Annotated[str, typer.Option(help="Name or path of a profile")],
+    run: Annotated[str, typer.Option(help="The run's folder below results/ [the profile]")] = "",
+    changes: Annotated[
+        str, typer.Option("--set", help="key=value overrides of the profile, as for `make book`")
+    ] = "",
+    released: Annotated[
+        bool, typer.Option("--released", help="Fetch the released adapters instead, and no model")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would be fetched, and stop")
+    ] = False,
+) -> None:
+    """Fetch all models and data sets of a profile, at fixed commits. Afterwards runs are offline.
+
+    Says the sizes first, and goes on where it was. A gated repository asks for `hf auth login`.
+    """
+    from finetune_geometry.models.hub import Listed, gigabytes, prefetch
+    from finetune_geometry.runs.records import Run
+    from finetune_geometry.settings.profiles import parse_overrides
+    from finetune_geometry.settings.revisions import needed
+
+    opened = Run.open(profile, run, parse_overrides(changes))
+    items = needed(opened.profile, released)
+    if not items:
+        print(f"{opened.profile.name}: nothing to fetch, all of it is here or is made here")
+        return
+
+    def told(listed: list[Listed]) -> None:
+        for one in listed:
+            size = "here" if one.here else f"{gigabytes(one.missing)} to fetch"
+            print(
+                f"{one.item.repo}  {one.item.kind}  {one.item.revision[:12]}  "
+                f"{gigabytes(one.size)} in {one.files} files  {size}",
+                flush=True,
+            )
+        if dry_run:
+            raise typer.Exit
+        open_ones = [one.item for one, item in zip(listed, items, strict=True) if not item.revision]
+        opened.fix_revisions({item.repo: item.revision for item in open_ones})
+
+    with _progress("bytes") as progress:
+        prefetch(items, progress, told)
+    what = opened.profile.released.collection if released else opened.profile.name
+    print(f"all of {what} is here: runs of it need no network")
+
+
 def _check_out(out: Path, sources: Sequence[str]) -> None:
     """A report replaces its folder; refuse one that holds anything but a report."""
     if out.exists() and not out.is_dir():
@@ -136,16 +184,17 @@ def _writer() -> Callable[[Comparison, Path, dict[str, Any]], Path]:
 
 
 @contextmanager
-def _progress() -> Iterator[Callable[[int, int], None] | None]:
-    """What is told (done, all) of the modules: a line with the time left, on a terminal only."""
+def _progress(what: str = "modules") -> Iterator[Callable[[int, int], None] | None]:
+    """What is told (done, all) of `what`: a line with the time left, on a terminal only."""
     if not sys.stderr.isatty():
         yield None
         return
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+    from rich.progress import BarColumn, DownloadColumn, MofNCompleteColumn, Progress, TextColumn
     from rich.progress import TimeRemainingColumn as TimeLeft
 
-    columns = (TextColumn("modules"), BarColumn(), MofNCompleteColumn(), TimeLeft())
+    count = DownloadColumn() if what == "bytes" else MofNCompleteColumn()
+    columns = (TextColumn(what), BarColumn(), count, TimeLeft())
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("", total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)
@@ -167,7 +216,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     except TyperException as error:  # a misspelt or missing argument
         said = " ".join(error.format_message().split()).rstrip(".")
-        print(f"{PROGRAM}: {said}: see {PROGRAM} compare --help", file=sys.stderr)
+        command_name = given[0] if given and given[0] in ("compare", "prefetch") else "compare"
+        print(f"{PROGRAM}: {said}: see {PROGRAM} {command_name} --help", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         return 130

@@ -20,6 +20,7 @@ from finetune_geometry.runs.folders import project_root
 from finetune_geometry.runs.keys import answers_key
 from finetune_geometry.runs.records import Run
 from finetune_geometry.settings.errors import UserError
+from finetune_geometry.settings.hub import pinned
 from finetune_geometry.settings.profiles import Profile
 
 TEACHER = "teacher"
@@ -155,6 +156,6 @@ def _path(name: str) -> str:
 def _sources(run: Run, name: str) -> list[str]:
     """What holds the weights that answer as `name`: a model, and perhaps an adapter on it."""
     if name == TEACHER:
-        return [run.profile.model.teacher]
+        return [pinned(run.profile.model.teacher, run.profile.model.teacher_revision)]
     adapter = [] if name == BASE else [str(run.adapter_dir(name))]
-    return [run.profile.model.base, *adapter]
+    return [pinned(run.profile.model.base, run.profile.model.base_revision), *adapter]
