@@ -138,7 +138,7 @@ JOBS = [
         writes=(),
         settings=(
             *("model", "prompt", "problems"),
-            *("evaluation.max_new_tokens", "evaluation.batch_size"),
+            *("evaluation.max_new_tokens", "evaluation.batch_size", "rollouts.source"),
         ),
         shipped=True,
     ),
@@ -216,7 +216,10 @@ JOBS = [
         "evaluation/accuracy",
         reads=ADAPTERS,
         writes=PREDICTIONS,
-        settings=("model", "prompt", "problems", "evaluation", "training.threads"),
+        settings=(
+            *("model", "prompt", "problems", "evaluation", "training.threads"),
+            "rollouts.source",  # the teacher is asked where it is a model
+        ),
         files=("book/reference/answers/*",),  # of the models that ship
         priority=40,
     ),

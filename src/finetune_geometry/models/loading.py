@@ -59,6 +59,11 @@ def load_tokenizer(profile: Profile, role: str = "base") -> Any:
     return _tokenizer(str(_source(profile, role)))
 
 
+def teacher_is_here(profile: Profile) -> bool:
+    """Whether the teacher is a model that can be asked here, not a server or a data set."""
+    return profile.rollouts.source == "model"
+
+
 def _source(profile: Profile, role: str) -> Path:
     """Where the files of a model are: a folder of the project, or of the hub client's cache."""
     model = profile.model
