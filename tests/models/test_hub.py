@@ -63,7 +63,7 @@ AIME = json.dumps({"problem_idx": 1, "problem": "How many?", "answer": 70}) + "\
 @pytest.fixture
 def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeHub]:
     monkeypatch.setenv("FINETUNE_GEOMETRY_RESULTS", str(tmp_path / "results"))
-    monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "arrow"))
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", str(tmp_path / "arrow"))
     with FakeHub(tmp_path / "hub") as running:
         running.put_in_place(monkeypatch, tmp_path / "cache")
         yield running
