@@ -29,7 +29,7 @@ MADE_FROM := $(VENV)/.made-from
 WANTED := $(shell sed '/^\[tool.ruff\]/q' pyproject.toml | cat - constraints.txt | cksum) $(CURDIR)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup read offer book controls released light test models reference benchmark mutants clean
+.PHONY: help setup read offer book prefetch controls released light test models reference benchmark mutants clean
 
 help:  ## Show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -68,6 +68,9 @@ offer:
 
 book: offer setup  ## Execute the notebooks of PROFILE and render the book
 	@$(BIN)/python workflow/run.py --profile "$(PROFILE)" --run "$(RUN)" --set "$(SET)" --executor "$(EXECUTOR)"
+
+prefetch: setup  ## Fetch the models and data sets of PROFILE from the hub
+	@$(BIN)/finetune-geometry prefetch --profile "$(PROFILE)" --run "$(RUN)" --set "$(SET)"
 
 controls: setup  ## Execute what the book shows from the reference run: all of it, or ONLY="NAME ..."
 	@$(BIN)/python workflow/run.py --profile "$(PROFILE)" --run "$(RUN)" --set "$(SET)" --executor "$(EXECUTOR)" --execute "$(ONLY)"

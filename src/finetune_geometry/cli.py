@@ -133,7 +133,7 @@ def prefetch_command(
 
     Says the sizes first, and goes on where it was. A gated repository asks for `hf auth login`.
     """
-    from finetune_geometry.models.hub import Listed, gigabytes, prefetch
+    from finetune_geometry.models.hub import Listed, in_words, prefetch
     from finetune_geometry.runs.records import Run
     from finetune_geometry.settings.profiles import parse_overrides
     from finetune_geometry.settings.revisions import needed
@@ -146,10 +146,10 @@ def prefetch_command(
 
     def told(listed: list[Listed]) -> None:
         for one in listed:
-            size = "here" if one.here else f"{gigabytes(one.missing)} to fetch"
+            size = "here" if one.here else f"{in_words(one.missing)} to fetch"
             print(
                 f"{one.item.repo}  {one.item.kind}  {one.item.revision[:12]}  "
-                f"{gigabytes(one.size)} in {one.files} files  {size}",
+                f"{in_words(one.size)} in {one.files} files  {size}",
                 flush=True,
             )
         if dry_run:

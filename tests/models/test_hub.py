@@ -63,7 +63,7 @@ AIME = json.dumps({"problem_idx": 1, "problem": "How many?", "answer": 70}) + "\
 @pytest.fixture
 def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeHub]:
     monkeypatch.setenv("FINETUNE_GEOMETRY_RESULTS", str(tmp_path / "results"))
-    monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "arrow"))
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", str(tmp_path / "arrow"))
     with FakeHub(tmp_path / "hub") as running:
         running.put_in_place(monkeypatch, tmp_path / "cache")
         yield running
@@ -120,11 +120,11 @@ def test_all_of_a_profile_is_fetched_at_its_commits_and_read_without_the_hub(
     with pytest.raises(UserError, match=r"not fetched: contest/aime.*prefetch --profile tiny"):
         load_problems(profile, "aime")
     assert command(given, "--dry-run") == 0
-    assert "0.07 MB to fetch" in capsys.readouterr().out
+    assert "65.5 kB to fetch" in capsys.readouterr().out
     assert not any("GET /cdn/" in asked for asked in hub.requests)
     assert command(given) == 0
     said = capsys.readouterr().out
-    assert f"owner/model  model  {given['model.base_revision'][:12]}  0.07 MB in 2 files" in said
+    assert f"owner/model  model  {given['model.base_revision'][:12]}  65.5 kB in 2 files" in said
     assert "all of tiny is here" in said
     asked = len(hub.requests)
     assert command(given) == 0  # all is here: the hub is not asked again
@@ -273,7 +273,7 @@ def test_what_a_person_can_mend_is_one_line(
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr(shutil, "disk_usage", lambda folder: usage(10, 9, 1_000_030_000))
     said = refused(capsys, given)
-    assert "0.07 MB to fetch, 1.00 GB free" in said
+    assert "65.5 kB to fetch, 1.00 GB free" in said
     assert "HF_HOME" in said
 
 

@@ -16,7 +16,7 @@ from finetune_geometry.settings.errors import UserError
 from finetune_geometry.settings.hub import COMMIT, FILES, NOT_FETCHED, PINS, fetched
 from finetune_geometry.settings.revisions import Item, needed
 
-__all__ = ["Item", "Listed", "fetched", "gigabytes", "needed", "prefetch"]
+__all__ = ["Item", "Listed", "fetched", "in_words", "needed", "prefetch"]
 
 Progress = Callable[[int, int], None]
 SPARE = 1_000_000_000  # bytes that stay free on the disk
@@ -33,9 +33,12 @@ class Listed:
     here: bool = False  # all of it, under its commit
 
 
-def gigabytes(size: int) -> str:
-    """Bytes in words: 8.04 GB."""
-    return f"{size / 1e9:.2f} GB" if size >= 1e7 else f"{size / 1e6:.2f} MB"
+def in_words(size: int) -> str:
+    """Bytes in words: 8.04 GB, 1.20 MB, 65.5 kB."""
+    for unit, name in ((1e9, "GB"), (1e6, "MB")):
+        if size >= unit:
+            return f"{size / unit:.2f} {name}"
+    return f"{size / 1e3:.1f} kB"
 
 
 def prefetch(
@@ -151,7 +154,7 @@ def _check_disk(missing: int) -> None:
     free = shutil.disk_usage(folder).free
     if missing and missing + SPARE > free:
         raise UserError(
-            f"{gigabytes(missing)} to fetch, {gigabytes(free)} free: {constants.HF_HUB_CACHE}: "
+            f"{in_words(missing)} to fetch, {in_words(free)} free: {constants.HF_HUB_CACHE}: "
             "make room, or set HF_HOME to a folder on another disk"
         )
 
