@@ -59,8 +59,12 @@ class LogHandler(LogHandlerBase):
         event = getattr(record, "event", None)
         said = record.getMessage() if record.msg else ""
         now = time.monotonic()
-        if event == LogEvent.RESOURCES_INFO and getattr(record, "cores", None):
-            self.progress.cores = record.cores
+        if event == LogEvent.RESOURCES_INFO:
+            if getattr(record, "cores", None):
+                self.progress.cores = record.cores
+            # Nearly all time of such a run goes into steps that need one each.
+            if "gpu" in (getattr(record, "provided_resources", None) or {}):
+                self.progress.cores = record.provided_resources["gpu"].value
         elif event == LogEvent.RUN_INFO:
             rules = {k: n for k, n in record.stats.items() if k != "total"}
             self.progress.plan({rule: int(count) for rule, count in rules.items()})
