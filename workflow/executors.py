@@ -6,6 +6,7 @@ that the place's file leaves open, a plugin or a command that is missing, a GPU 
 
 from __future__ import annotations
 
+import getpass
 import importlib.util
 import os
 import shutil
@@ -65,12 +66,16 @@ def place(name: str, profile: Profile) -> Place:
         raise UserError(f"Snakemake lacks a plugin: EXECUTOR={name}: install {CLUSTER}")
     if command and shutil.which(command) is None:
         raise UserError(f"no {command} here: EXECUTOR={name}: start it where jobs are submitted")
-    if executor != "local":
-        passed = [variable for variable in PASSED_ON if variable in os.environ]
-        arguments = ["--envvars", *passed] if passed else []
-        return Place(path.parent, executor, arguments, {gpus.CLAIMABLE: ""})
-    arguments, environment = _gpus() if name == "gpu" else ([], {gpus.CLAIMABLE: ""})
-    return Place(path.parent, executor, arguments, environment)
+    if executor == "local":
+        arguments, environment = _gpus() if name == "gpu" else ([], {gpus.CLAIMABLE: ""})
+        return Place(path.parent, executor, arguments, environment)
+    if executor == "slurm":
+        _known_to_slurm(config.get("default-resources") or {}, path)
+    passed = [variable for variable in PASSED_ON if variable in os.environ]
+    environment = {gpus.CLAIMABLE: ""}
+    if (partitions := path.with_name("partitions.yaml")).is_file():
+        environment["SNAKEMAKE_SLURM_PARTITIONS"] = str(partitions)  # of Slurm's plugin
+    return Place(path.parent, executor, ["--envvars", *passed] if passed else [], environment)
 
 
 def open_values(config: Any, key: str = "") -> Iterator[str]:
@@ -83,6 +88,23 @@ def open_values(config: Any, key: str = "") -> Iterator[str]:
             yield from open_values(value, key)
     elif OPEN in str(config):
         yield key
+
+
+def _known_to_slurm(resources: dict[str, Any], path: Path) -> None:
+    """Refuse an account or a partition that the cluster does not have, as far as it tells."""
+    user = f"user={getpass.getuser()}"
+    for what, command in (
+        ("account", ["sacctmgr", "-nP", "show", "associations", user, "format=account"]),
+        ("partition", ["sinfo", "--noheader", "--format", "%R"]),
+    ):
+        try:
+            known = subprocess.run(command, capture_output=True, text=True, timeout=60).stdout
+        except (OSError, subprocess.TimeoutExpired):
+            continue
+        names = str(resources.get(f"slurm_{what}") or "").replace(",", " ").split()
+        for name in names if known.split() else []:
+            if name not in known.split():
+                raise UserError(f"no {what} {name!r}: {path}: {closest(name, known.split())}")
 
 
 def _gpus() -> tuple[list[str], dict[str, str]]:

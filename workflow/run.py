@@ -154,6 +154,8 @@ def main() -> int:
     ask_for(options.execute, folder)
     for ending in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(ending, stop)
+    if where.remote:  # a shell has its background jobs ignore it, and Snakemake would inherit that
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     os.set_inheritable(held.fileno(), True)
     command = [
         *(sys.executable, "-m", "snakemake", "--snakefile", str(HERE / "Snakefile")),
@@ -176,7 +178,7 @@ def main() -> int:
             process.wait()
         except KeyboardInterrupt:
             if where.remote:  # Snakemake takes its jobs back from the cluster
-                process.terminate()
+                process.send_signal(signal.SIGINT)
                 with contextlib.suppress(subprocess.TimeoutExpired, KeyboardInterrupt):
                     process.wait(timeout=120)
             end(process.pid)

@@ -111,7 +111,7 @@ class Project:
     def make(self, *arguments: str) -> str:
         """Run to the end; what was said."""
         process = self.start(*arguments)
-        said, _ = process.communicate(timeout=120)
+        said, _ = process.communicate(timeout=300)
         return said
 
     def executed(self, *arguments: str) -> set[str]:

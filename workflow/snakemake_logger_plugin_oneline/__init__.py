@@ -32,7 +32,11 @@ def reason(log: Path) -> str:
     except OSError:
         return "it ended before it wrote a log"
     if log.suffix == ".ipynb":
-        outputs = [o for cell in json.loads(said)["cells"] for o in cell.get("outputs", [])]
+        try:
+            cells = json.loads(said)["cells"]
+        except json.JSONDecodeError:  # stopped while it wrote
+            cells = []
+        outputs = [o for cell in cells for o in cell.get("outputs", [])]
         errors = [o for o in outputs if o["output_type"] == "error"]
         words = f"{errors[0]['ename']}: {errors[0]['evalue']}" if errors else ""
     else:
@@ -87,7 +91,8 @@ class LogHandler(LogHandlerBase):
         elif "Nothing to be done" in said:
             self.say("Nothing to do: everything is up to date.")
         elif record.levelno >= ERROR and not any(words in said for words in REPEATED):
-            self.say(said.strip())
+            # How Snakemake came to it is in its own log.
+            self.say(said.partition("Traceback (most recent call last)")[0].strip())
 
     def show(self, what: str, now: float) -> None:
         """A step has started."""
