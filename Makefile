@@ -8,8 +8,8 @@
 PROFILE ?= tiny
 RUN ?=
 SET ?=
-# A folder in workflow/profiles.
-EXECUTOR ?= local
+# A folder in workflow/profiles; empty: this machine, with its GPUs where the profile needs one.
+EXECUTOR ?=
 
 # 3.11 first: a CPU build of torch is offered for it alone.
 PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3.14 python3 python; do \

@@ -35,6 +35,7 @@ class Job:
     priority: int = 0  # what takes longest starts first
     # Need not be new in every run: shown from the reference run while its settings are those.
     shipped: bool = False
+    loads_model: bool = False  # on a GPU, where the profile needs one
 
     @property
     def stem(self) -> str:
@@ -141,6 +142,7 @@ JOBS = [
             *("evaluation.max_new_tokens", "evaluation.batch_size", "rollouts.source"),
         ),
         shipped=True,
+        loads_model=True,
     ),
     Job(
         "ingredients/rollouts",
@@ -156,6 +158,7 @@ JOBS = [
             *("training.seed", "methods.offline_grpo.seed", "methods.sft.variant"),
         ),
         priority=100,
+        loads_model=True,  # unless the rollouts come from elsewhere (demands.py)
     ),
     Job(
         "ingredients/lora_delta",
@@ -171,6 +174,7 @@ JOBS = [
             settings=("model", "prompt", "lora", "training", f"methods.{method}"),
             # DPO runs two models on two completions; the others take equally long.
             priority=90 if method == "dpo" else 50,
+            loads_model=True,
         )
         for method in METHODS
     ),
@@ -181,6 +185,7 @@ JOBS = [
         settings=("model", "prompt", "problems", "lora", "training", "methods.sft", "evaluation"),
         priority=45,
         shipped=True,
+        loads_model=True,
     ),
     *(
         Job(
@@ -206,6 +211,7 @@ JOBS = [
             writes=(f"geometry/{analysis}.csv",),
             settings=("model", "prompt", "geometry", "training.threads", *answers),
             priority=60 if analysis == "mode_connectivity" else 20,
+            loads_model=True,
         )
         for analysis, answers in (
             ("mode_connectivity", ("problems", "evaluation")),
@@ -222,6 +228,7 @@ JOBS = [
         ),
         files=("book/reference/answers/*",),  # of the models that ship
         priority=40,
+        loads_model=True,
     ),
     Job(
         "controls/reshuffled",
@@ -229,6 +236,7 @@ JOBS = [
         writes=RESHUFFLED,
         settings=("model", "prompt", "lora", "training", "methods.sft"),
         priority=50,
+        loads_model=True,
     ),
     *(
         Job(
@@ -243,6 +251,7 @@ JOBS = [
             ),
             priority=45 if control == "second_seed" else 35,
             shipped=True,
+            loads_model=True,
         )
         for control, tables in CONTROLS.items()
     ),
