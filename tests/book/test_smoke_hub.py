@@ -13,32 +13,44 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
 from bs4 import BeautifulSoup
 from conftest import ROOT
+from fake_endpoint import FakeEndpoint
 from fake_hub import FakeHub
 from smoke_hub import INSTRUCTION, fill
 
 from finetune_geometry.models.loading import load_tokenizer
 from finetune_geometry.rollouts.pool import load_rollouts
 from finetune_geometry.runs.records import Run
+from finetune_geometry.settings.profiles import parse_overrides
 
 pytestmark = pytest.mark.smoke
 
-#: Sources of rollouts, and what a person sets for each.
-SOURCES = {"model": "", "traces": "rollouts.source=traces"}
-MODELS = {"model": "example/teacher", "traces": "Qwen/QwQ-32B-Preview"}
+#: Who writes the rollouts of each source.
+WRITERS = {"model": "example/teacher", "traces": "Qwen/QwQ-32B-Preview", "endpoint": "served"}
 
 
 class Place:
     """Where everything of these tests lies, and the commands that a person types."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, endpoint: str) -> None:
+        address = f"rollouts.endpoint.base_url={endpoint} rollouts.endpoint.model=served"
+        self.changes = {  # what a person sets for each source
+            "model": "",
+            "traces": "rollouts.source=traces",
+            "endpoint": f"rollouts.source=endpoint {address}",
+        }
         self.results = root / "results"
         self.cache = root / "cache"
-        self.environment = {**os.environ, "FINETUNE_GEOMETRY_RESULTS": str(self.results)}
+        self.environment = {
+            **os.environ,
+            "FINETUNE_GEOMETRY_RESULTS": str(self.results),
+            "OPENAI_API_KEY": "of no use",
+        }
 
     def run(self, *words: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
@@ -51,36 +63,48 @@ class Place:
         )
 
     def prefetch(self, source: str) -> subprocess.CompletedProcess[str]:
-        chosen = ["--profile", "smoke-hub", "--run", source, "--set", SOURCES[source]]
-        return self.run("-m", "finetune_geometry", "prefetch", *chosen)
+        return self.run("-m", "finetune_geometry", "prefetch", *self.chosen(source))
 
     def make(self, source: str, *more: str) -> subprocess.CompletedProcess[str]:
-        chosen = ["--profile", "smoke-hub", "--run", source, "--set", SOURCES[source]]
-        return self.run("workflow/run.py", *chosen, *more)
+        return self.run("workflow/run.py", *self.chosen(source), *more)
+
+    def chosen(self, source: str) -> list[str]:
+        return ["--profile", "smoke-hub", "--run", source, "--set", self.changes[source]]
+
+
+def answer(body: dict[str, Any]) -> str:
+    """What the server writes: half of it is right."""
+    return f"It is \\boxed{{{1 + body['seed'] % 2}}}."
 
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     """All sources prefetched; the hub that served them has gone."""
     root = tmp_path_factory.mktemp("hub")
-    made = Place(root)
-    with FakeHub(root / "hub") as hub:
-        fill(hub, root / "models")
-        made.environment |= hub.environment(made.cache)
-        before = made.make("model")
-        assert before.returncode == 1
-        assert before.stderr.startswith("error: no commit is fixed: example/student")
-        assert "finetune-geometry prefetch --profile smoke-hub" in before.stderr
-        assert before.stderr.count("\n") == 1
-        for source in SOURCES:
-            done = made.prefetch(source)
-            assert done.returncode == 0, done.stderr
-            assert done.stderr == ""
-        asked = len(hub.requests)
-        assert made.prefetch("model").returncode == 0
-        assert len(hub.requests) == asked  # it was all there
-        assert not any("pytorch_model.bin" in request for request in hub.requests)
-    return made
+    with FakeEndpoint(answer, models=["served"]) as endpoint:
+        made = Place(root, endpoint.url)
+        with FakeHub(root / "hub") as hub:
+            fill(hub, root / "models")
+            made.environment |= hub.environment(made.cache)
+            prefetch_all(made, hub)
+        yield made
+
+
+def prefetch_all(made: Place, hub: FakeHub) -> None:
+    """Before it a run stops in one line; the second time the hub is not asked."""
+    before = made.make("model")
+    assert before.returncode == 1
+    assert before.stderr.startswith("error: no commit is fixed: example/student")
+    assert "finetune-geometry prefetch --profile smoke-hub" in before.stderr
+    assert before.stderr.count("\n") == 1
+    for source in made.changes:
+        done = made.prefetch(source)
+        assert done.returncode == 0, done.stderr
+        assert done.stderr == ""
+    asked = len(hub.requests)
+    assert made.prefetch("model").returncode == 0
+    assert len(hub.requests) == asked
+    assert not any("pytorch_model.bin" in request for request in hub.requests)
 
 
 @pytest.fixture(scope="module")
@@ -91,8 +115,8 @@ def opened(place: Place) -> Iterator[dict[str, Run]]:
         patch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(place.cache / "hub"))
         patch.setattr("datasets.config.HF_DATASETS_CACHE", str(place.cache / "datasets"))
         yield {
-            source: Run.open("smoke-hub", source, dict([change.split("=")] if change else []))
-            for source, change in SOURCES.items()
+            source: Run.open("smoke-hub", source, parse_overrides(changes))
+            for source, changes in place.changes.items()
         }
 
 
@@ -104,14 +128,14 @@ def book(place: Place, opened: dict[str, Run]) -> Path:
     return opened["model"].dir
 
 
-@pytest.mark.parametrize("source", ["traces"])
+@pytest.mark.parametrize("source", ["traces", "endpoint"])
 def test_rollouts_and_a_training_of_each_kind(
     place: Place, opened: dict[str, Run], source: str
 ) -> None:
     done = place.make(source, "--", "--until", "methods_sft", "methods_dpo")
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     assert opened[source].adapter_names() == ["sft", "dpo"]
-    check_pool(opened[source], MODELS[source])
+    check_pool(opened[source], WRITERS[source])
 
 
 def check_pool(run: Run, writer: str) -> None:
@@ -130,7 +154,7 @@ def check_pool(run: Run, writer: str) -> None:
 
 
 def test_the_pool_of_another_tokenizer_is_the_students(book: Path, opened: dict[str, Run]) -> None:
-    check_pool(opened["model"], "example/teacher")
+    check_pool(opened["model"], WRITERS["model"])
 
 
 def test_the_commits_are_those_that_were_noted(book: Path) -> None:
