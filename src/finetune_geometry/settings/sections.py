@@ -87,9 +87,10 @@ class Endpoint:
 class Traces:
     """A public data set of verified generations."""
 
-    dataset: str = ""  # one that `rollouts/trace_readers.py` knows, on the hub or in a folder
+    dataset: str = ""  # one that `settings/trace_sets.py` knows, on the hub or in a folder
     folder: str = ""  # read from here, where it is not fetched from the hub
     revision: str = ""
+    files: WholeOrNone = None  # its first so many; null: as many as should suffice
 
 
 @dataclass(frozen=True, config=KNOWN_KEYS)
