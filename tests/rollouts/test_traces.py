@@ -2,6 +2,8 @@
 
 import itertools
 import json
+import os
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -25,9 +27,11 @@ from trace_files import (
     write_openr1,
 )
 
+from finetune_geometry.models.tiny import build_tokenizer
 from finetune_geometry.problems.rewards import RIGHT, UNVERIFIABLE, WRONG, judge
 from finetune_geometry.problems.sources import load_problems
 from finetune_geometry.rollouts import trace_tables
+from finetune_geometry.rollouts.card_table import card_table, shorten
 from finetune_geometry.rollouts.pool import CARD, POOL, sample_rollouts
 from finetune_geometry.rollouts.sources import open_source
 from finetune_geometry.rollouts.traces import DISAGREEMENTS, TraceSource, first_of_each
@@ -35,6 +39,8 @@ from finetune_geometry.runs.records import Run
 from finetune_geometry.settings.errors import UserError
 from finetune_geometry.settings.profiles import load_profile
 from finetune_geometry.settings.trace_sets import TRACE_SETS, needed_files, trace_set
+
+DATA = os.environ.get("FINETUNE_GEOMETRY_DATA", "")
 
 
 @pytest.fixture(autouse=True)
@@ -518,3 +524,45 @@ def test_any_rows_of_a_file_come_in_their_order(tmp_path_factory, kind, texts, d
         some = list(trace_tables.rows(path, ["a"], (), np.array(sorted(chosen), dtype=np.int64)))
     assert found == [{"a": text} for text in texts]
     assert some == [{"a": texts[row]} for row in sorted(chosen)]
+
+
+# ----- What a person reads
+
+
+def test_the_table_of_a_card(folder):
+    rows = [row for n in (1, 2, 3) for row in both(n, (True, n != 2))]
+    write_numina(folder, [(9, boxed(9), True), *rows])
+    card, _ = pool_of(folder)
+    table = card_table(card)["value"]
+    assert table["rollouts to train on"] == "4"
+    assert table["held-out rollouts, never trained on"] == "2"
+    assert table["share of right rollouts"] == "75.0%"
+    assert table["mixed groups"] == "50.0%"
+    assert table["problems met in the data set"] == "4"
+    assert table["problems left out, fewer than K responses"] == 1
+    assert table["rollouts that the data set judges, too"] == "6"
+    assert table["its commit"] == "files of a folder"
+    plain = card_table({key: value for key, value in card.items() if key != "selection"})["value"]
+    assert set(table.index) - set(plain.index) == set(table.index[16:-1])
+    assert plain["pool (SHA-256)"] == table["pool (SHA-256)"] == card["pool_sha256"][:16]
+
+
+def test_a_long_rollout_is_shortened_in_its_middle():
+    assert shorten("x" * 3000) == "x" * 3000
+    assert shorten("abcdefghij", 6) == "abcd\n[... 4 characters ...]\nij"
+    assert shorten("abcdefghi" * 1000, 9).startswith("abcdef\n[... 8,991 characters")
+
+
+@pytest.mark.skipif(not DATA, reason="FINETUNE_GEOMETRY_DATA names no folder with GSM8K")
+def test_the_real_solutions_of_gsm8k(monkeypatch):
+    """Shares as counted by the data set's own verdicts, with which the verifier agrees."""
+    monkeypatch.setattr("finetune_geometry.rollouts.pool.load_tokenizer", lambda profile: plain)
+    plain = build_tokenizer()
+    folder = Path(DATA) / "gsm8k"
+    size = {"prompts": 1299, "heldout": 10, "model__max_length": 4096}
+    card, pool = pool_of(folder, GSM8K, k=4, **size)
+    assert card["selection"] == {"problems": 1319, "too_few": 0, "unfinished": 10, "no_answer": 0}
+    assert card["disagreement"]["judged"] == len(pool) == 4 * 1309
+    assert [n for key, n in card["disagreement"].items() if key != "judged"] == [0, 0, 0]
+    shares = [card[key] for key in ("all_right", "mixed", "all_wrong", "mean_reward")]
+    assert shares == pytest.approx([0.12, 0.55, 0.33, 0.38], abs=0.01)
