@@ -193,7 +193,7 @@ class TraceSource:
         Rows are counted through all files.
         """
         column, numbers = self.reader.problem, dict[Any, int]()
-        parts = []
+        self.sizes, parts = [], []
         for path in self.files:
             part = [numbers.setdefault(row[column], len(numbers)) for row in rows(path, [column])]
             self.sizes.append(len(part))
