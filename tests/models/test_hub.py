@@ -98,9 +98,14 @@ def test_what_a_profile_needs() -> None:
     hub |= {"problems.test_dataset": "openai/gsm8k", "problems.rollout_dataset": "openai/gsm8k"}
     profile = load_profile("tiny", hub)
     assert [item.key for item in needed(profile)] == ["model.teacher", "problems.rollout_dataset"]
-    traces = {"rollouts.source": "traces", "rollouts.traces.dataset": "owner/traces"}
-    keys = [item.key for item in needed(load_profile("tiny", hub | traces))]
-    assert keys == ["problems.rollout_dataset", "rollouts.traces.dataset"]
+    traces = {"rollouts.source": "traces", "rollouts.traces.dataset": "open-r1/OpenR1-Math-220k"}
+    problems, wanted = needed(load_profile("tiny", hub | traces | {"rollouts.k": 2}))
+    assert (problems.key, wanted.key) == ("problems.rollout_dataset", "rollouts.traces.dataset")
+    assert problems.files is None
+    assert wanted.files == ("data/train-00000-of-*.parquet",)  # one of ten
+    assert wanted.revision == "e4e141ec9dea9f8326f4d347be56105859b2bd68"  # a commit it is known by
+    pinned = {"rollouts.traces.revision": "a" * 40}
+    assert needed(load_profile("tiny", hub | traces | pinned))[1].revision == "a" * 40
     folder = {**hub, **traces, "rollouts.traces.folder": "/data"}
     assert [i.key for i in needed(load_profile("tiny", folder))] == ["problems.rollout_dataset"]
     endpoint = hub | {"rollouts.source": "endpoint"}

@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet
 import pytest
+from fake_hub import FakeHub
 from hypothesis import given
 from hypothesis import strategies as st
 from trace_files import (
@@ -27,6 +28,7 @@ from trace_files import (
     write_openr1,
 )
 
+from finetune_geometry.cli import main
 from finetune_geometry.models.tiny import build_tokenizer
 from finetune_geometry.problems.rewards import RIGHT, UNVERIFIABLE, WRONG, judge
 from finetune_geometry.problems.sources import load_problems
@@ -524,6 +526,38 @@ def test_any_rows_of_a_file_come_in_their_order(tmp_path_factory, kind, texts, d
         some = list(trace_tables.rows(path, ["a"], (), np.array(sorted(chosen), dtype=np.int64)))
     assert found == [{"a": text} for text in texts]
     assert some == [{"a": texts[row]} for row in sorted(chosen)]
+
+
+# ----- From the hub
+
+
+def test_of_a_large_data_set_the_files_that_suffice_are_fetched(folder, tmp_path, monkeypatch):
+    """Prefetched at the newest commit, of which the run makes a note, and read without the hub."""
+    for part in range(3):
+        write_numina(folder, [row for n in range(4) for row in both(1 + n + 4 * part)], part)
+    files = {str(path.relative_to(folder)): path for path in folder.rglob("*.parquet")}
+    settings = {"rollouts__traces__files": 2, "prompts": 4, "heldout": 2}
+    with FakeHub(tmp_path / "hub") as hub:
+        hub.put_in_place(monkeypatch, tmp_path / "cache")
+        commit = hub.add(NUMINA, files, "dataset")
+        with pytest.raises(UserError, match=r"no commit is fixed: .*finetune-geometry prefetch"):
+            pool_of("", **settings)
+        changes = (
+            f"rollouts.source=traces rollouts.traces.dataset={NUMINA} rollouts.traces.files=2 "
+            "rollouts.k=2 rollouts.prompts=4 rollouts.heldout_prompts=2"
+        )
+        command = ["prefetch", "--profile", "smoke", "--run", "traces", "--set", changes]
+        assert main(command) == 0
+        asked = " ".join(hub.requests)
+        assert "train-00000-of" in asked
+        assert "train-00001-of" in asked
+        assert "train-00002-of" not in asked
+    card, pool = pool_of("", **settings)  # the hub is gone
+    assert card["revision"] == commit
+    assert card["files"] == ["train-00000-of-00088.parquet", "train-00001-of-00088.parquet"]
+    assert list(groups_of(pool)) == [question(n) for n in range(1, 7)]
+    with pytest.raises(UserError, match=r"not fetched: Prime.*finetune-geometry prefetch"):
+        pool_of("", **settings | {"rollouts__traces__files": 3})
 
 
 # ----- What a person reads

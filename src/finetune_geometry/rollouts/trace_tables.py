@@ -19,7 +19,7 @@ import pyarrow.parquet
 from finetune_geometry.settings.errors import UserError
 
 ROWS = 1024  # of a Parquet file in memory at a time
-BLOCK = 1 << 24  # bytes of a CSV file at a time: far more than its longest row
+BLOCK = 1 << 22  # bytes of a CSV file at a time: far more than its longest row
 
 
 def rows(

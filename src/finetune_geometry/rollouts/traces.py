@@ -34,6 +34,7 @@ from finetune_geometry.rollouts.trace_tables import rows
 from finetune_geometry.runs.folders import project_root
 from finetune_geometry.runs.records import Run
 from finetune_geometry.settings.errors import UserError
+from finetune_geometry.settings.hub import fetched
 from finetune_geometry.settings.trace_sets import needed_files, trace_set
 
 VERSION = 1  # of the steps: another number makes other shards
@@ -134,8 +135,6 @@ class TraceSource:
         if folder:
             place = project_root() / folder  # an absolute path stays as it is
         else:
-            from finetune_geometry.settings.hub import fetched
-
             place = fetched(
                 self.set.name, self._revision(), "dataset", self.run.profile.name, patterns
             )

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 from finetune_geometry.settings.errors import UserError
 from finetune_geometry.settings.hub import PINS, fetched, is_path
 from finetune_geometry.settings.profiles import Profile
+from finetune_geometry.settings.trace_sets import needed_files, trace_set
 
 Section = TypeVar("Section")
 
@@ -52,6 +53,9 @@ def needed(profile: Profile) -> list[Item]:
         repo = values[key]
         if read[key] and repo and not is_path(repo):
             item = Item(repo, values[revision], kind, key)
+            if key == "rollouts.traces.dataset":  # some are large, and few of their files do
+                commit = item.revision or trace_set(repo).revision
+                item = dataclasses.replace(item, revision=commit, files=needed_files(profile))
             items.setdefault((repo, item.revision, kind), item)
     return list(items.values())
 
@@ -59,7 +63,7 @@ def needed(profile: Profile) -> list[Item]:
 def check_fetched(profile: Profile) -> None:
     """Raise UserError, naming the command to run first, unless all that is `needed` is here."""
     for item in needed(profile):
-        fetched(item.repo, item.revision, item.kind, profile.name)
+        fetched(item.repo, item.revision, item.kind, profile.name, item.files)
 
 
 def locked(profile: Profile, folder: Path) -> Profile:
