@@ -51,9 +51,9 @@ class FakeHub:
     """Serve repositories on localhost: `with FakeHub(folder) as hub`, then HF_ENDPOINT=hub.url.
 
     `gated` and `private` hold names of repositories that are refused to a person without a token
-    of `accepted`; `cut` names files ("owner/name/file") whose next download breaks off after so
-    many bytes; `requests` lists what was asked, as "GET /path?query", with the
-    range where one was ("bytes=10-").
+    of `accepted`; a token of `expired` is refused everything. `cut` names files
+    ("owner/name/file") whose next download breaks off after so many bytes. `requests` lists what
+    was asked, as "GET /path?query", with the range where one was ("bytes=10-").
     """
 
     def __init__(self, root: Path) -> None:
@@ -62,6 +62,7 @@ class FakeHub:
         self.gated: set[str] = set()
         self.private: set[str] = set()
         self.accepted: set[str] = set()
+        self.expired: set[str] = set()
         self.cut: dict[str, int] = {}
         self.requests: list[str] = []
         self._commits: dict[tuple[str, str], dict[str, dict[str, Blob]]] = {}  # oldest first
@@ -115,6 +116,8 @@ class FakeHub:
 
     def tree(self, kind: str, repo: str, revision: str, token: str) -> tuple[str, dict[str, Blob]]:
         """Commit and files of a revision ("main" or a commit's digits, or their beginning)."""
+        if token in self.expired:
+            raise Refusal(401, "", "Invalid credentials in Authorization header")
         hidden = repo in self.private and token not in self.accepted
         commits = self._commits.get((kind, repo))
         if commits is None or hidden:

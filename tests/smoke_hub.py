@@ -27,6 +27,9 @@ from transformers import (
     Qwen3ForCausalLM,
 )
 
+from finetune_geometry.models.prompts import completion_ids, prompt_ids
+from finetune_geometry.settings.sections import Prompt
+
 QWEN_TEMPLATE = """\
 {%- for message in messages %}
 {{- '<|im_start|>' + message.role + '\\n' }}
@@ -176,20 +179,16 @@ def _save(kind: Any, tokenizer: PreTrainedTokenizerFast, questions: list[str], t
     )  # fmt: skip
     model = kind(config)
     optimiser = torch.optim.AdamW(model.parameters(), lr=1e-2)
-    rows = []
-    for number, question in enumerate(questions):
-        turn = [
-            {"role": "user", "content": f"{question}\n\n{INSTRUCTION}"},
-            {"role": "assistant", "content": f"It is \\boxed{{{1 + number % 2}}}."},
-        ]
-        text = tokenizer.apply_chat_template(turn, tokenize=False, date_string="26 Jul 2024")
-        rows.append(tokenizer(text, add_special_tokens=False).input_ids)
-    width = max(map(len, rows))
-    ids = torch.tensor([row + [end] * (width - len(row)) for row in rows])
-    labels = ids.clone()
-    for line, row in enumerate(rows):
-        labels[line, : len(row) - 14] = -100  # the prompt; a few tokens more do no harm
-        labels[line, len(row) :] = -100
+    prompt = Prompt(INSTRUCTION, {"enable_thinking": False, "date_string": "26 Jul 2024"})
+    asked = [prompt_ids(tokenizer, question, prompt) for question in questions]
+    texts = [f"It is \\boxed{{{1 + number % 2}}}." for number in range(len(questions))]
+    written = completion_ids(tokenizer, texts, [True] * len(texts), prompt)
+    width = max(len(one) + len(two) for one, two in zip(asked, written, strict=True))
+    ids = torch.full((len(asked), width), end)
+    labels = torch.full_like(ids, -100)
+    for line, (one, two) in enumerate(zip(asked, written, strict=True)):
+        ids[line, : len(one) + len(two)] = torch.tensor([*one, *two])
+        labels[line, len(one) : len(one) + len(two)] = torch.tensor(two)
     for _ in range(60):
         optimiser.zero_grad()
         model(input_ids=ids, labels=labels).loss.backward()

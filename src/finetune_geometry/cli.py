@@ -6,6 +6,7 @@ Only what `--help` and a misspelt option need is imported here; a command import
 from __future__ import annotations
 
 import json
+import logging
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -138,6 +139,7 @@ def prefetch_command(
     from finetune_geometry.settings.profiles import parse_overrides
     from finetune_geometry.settings.revisions import needed
 
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # what matters is told here
     opened = Run.open(profile, run, parse_overrides(changes))
     items = needed(opened.profile, released)
     if not items:

@@ -273,7 +273,7 @@ def test_what_a_person_can_mend_is_one_line(
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr(shutil, "disk_usage", lambda folder: usage(10, 9, 1_000_030_000))
     said = refused(capsys, given)
-    assert "65.5 kB to fetch, 1.00 GB free" in said
+    assert "66.8 kB to fetch, 1.00 GB free" in said
     assert "HF_HOME" in said
 
 
@@ -310,5 +310,8 @@ def test_without_a_network_or_login_it_is_one_line(
     assert "HF_HUB_OFFLINE is set" in offline.stderr
     stranger = run(HF_TOKEN="hf_stranger")
     assert "gated: owner/model" in stranger.stderr
+    hub.expired.add("hf_expired")
+    expired = run(HF_TOKEN="hf_expired")
+    assert f"not let in (401): {hub.url}/owner/model: log in again" in expired.stderr
     member = run(HF_TOKEN="hf_accepted")
     assert (member.returncode, member.stderr) == (0, "")

@@ -36,6 +36,7 @@ from finetune_geometry.rollouts import trace_tables
 from finetune_geometry.rollouts.card_table import card_table, shorten
 from finetune_geometry.rollouts.pool import CARD, POOL, sample_rollouts
 from finetune_geometry.rollouts.sources import open_source
+from finetune_geometry.rollouts.trace_readers import READERS, reader
 from finetune_geometry.rollouts.traces import DISAGREEMENTS, TraceSource, first_of_each
 from finetune_geometry.runs.records import Run
 from finetune_geometry.settings.errors import UserError
@@ -235,6 +236,28 @@ def test_deepscaler_s_file_of_responses(folder):
     assert card["disagreement"]["judged"] == 0  # no verdicts there
 
 
+def test_answers_in_a_csv_file_are_text_though_all_look_like_numbers(folder):
+    answers = ["1.50", "007", "2e3"]
+    rows = [
+        {"problem": question(n), "ground_truth": answer, "response": "1.0"}
+        for n, answer in enumerate(answers)
+    ]
+    write_deepscaler(folder, rows)
+    _, pool = pool_of(folder, DEEPSCALER, k=1)
+    assert pool["answer"].tolist() == answers
+    assert set(pool["text"]) == {"1.0"}
+
+
+def test_a_cell_of_many_lines_may_lie_across_blocks(folder, monkeypatch):
+    monkeypatch.setattr(trace_tables, "BLOCK", 4096)
+    texts = [f"{n}\n" + f'line, "{n}"\n' * 50 for n in range(40)]
+    row = {"problem": "a", "ground_truth": "1"}
+    path = write_deepscaler(folder, [row | {"response": text} for text in texts])
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())  # as a spreadsheet begins a file
+    assert [row["problem"] for row in trace_tables.rows(path, ["problem"])] == ["a"] * 40
+    assert [row["response"] for row in trace_tables.rows(path, ["response"])] == texts
+
+
 @pytest.mark.parametrize(("written", "said"), [("True", 6), ("0", 6), ("maybe", 0)])
 def test_verdicts_in_a_csv_file(folder, written, said):
     row = {"ground_truth": "1", "response": boxed(1), "correct": written}
@@ -247,7 +270,8 @@ def test_verdicts_in_a_csv_file(folder, written, said):
 def test_of_openr1_the_solution_behind_the_thinking_is_kept(folder):
     thought = "<think>\nIt may be \\boxed{5}.\n</think>\n\n**Solution.** It is \\boxed{%d}."
     unwrapped = "**Solution.** It is \\boxed{%d}."
-    rows = [openr1_row(n, [thought % n, unwrapped % (n + 1), "never read"]) for n in (1, 2)]
+    third = {"finish_reasons": ["stop", "stop", "length"]}  # not among the first two
+    rows = [openr1_row(n, [thought % n, unwrapped % (n + 1), "cut"], **third) for n in (1, 2)]
     cut = [
         openr1_row(3, [thought % 3] * 2, finish_reasons=["stop", "length"]),
         openr1_row(4, ["<think>\nIt may be \\boxed{4}.", thought % 4]),
@@ -304,6 +328,19 @@ def test_a_gold_answer_loses_the_commas_of_its_thousands(folder):
     _, pool = pool_of(folder, GSM8K, k=4)
     assert set(pool["answer"]) == {"12000"}
     assert set(pool["verdict"]) == {RIGHT}
+
+
+@pytest.mark.parametrize(("dataset", "budget"), [(NUMINA, 8_192), (DEEPSCALER, 4_096)])
+def test_a_response_without_an_answer_that_may_have_spent_its_tokens_was_cut_off(dataset, budget):
+    row = {"prompt": "a", "problem": "a", "ground_truth": "1", "correct": False}
+
+    def ended(text):
+        return [trace.finished for trace in reader(dataset).traces({**row, "response": text})]
+
+    assert ended("x" * (budget - 1)) == [True]
+    assert ended("x" * budget) == [False]
+    assert ended("x" * budget + boxed(1)) == [True]
+    assert ended("x" * budget + "\\boxed{1") == [False]
 
 
 # ----- The card and the table
@@ -431,8 +468,6 @@ def test_an_unknown_data_set_is_told_the_known_ones(folder):
 
 
 def test_every_data_set_has_its_licence_and_a_reader():
-    from finetune_geometry.rollouts.trace_readers import READERS
-
     assert READERS.keys() == TRACE_SETS.keys()
     licences = {name: trace_set(name).licence for name in TRACE_SETS}
     assert licences == {NUMINA: "MIT", DEEPSCALER: "MIT", OPENR1: "Apache-2.0", GSM8K: "MIT"}
@@ -472,6 +507,7 @@ def test_a_missing_column_is_named_with_those_that_are_there(folder, kind):
     [
         *itertools.product((NUMINA, DEEPSCALER, OPENR1, GSM8K), ("cut", "text", "list")),
         *[(OPENR1, "row"), (GSM8K, "row")],  # those that hold more than text
+        (GSM8K, "inside"),
     ],
 )
 def test_a_broken_file_is_one_line(folder, dataset, fault):
@@ -489,6 +525,10 @@ def test_a_broken_file_is_one_line(folder, dataset, fault):
     if fault == "cut":
         content = path.read_bytes()
         path.write_bytes(content[: len(content) // 2] + (b'"' if dataset == DEEPSCALER else b""))
+    elif fault == "inside":  # of a compressed file
+        content = bytearray(path.read_bytes())
+        content[20:60] = b"\xff" * 40
+        path.write_bytes(content)
     elif fault == "text":
         path.write_bytes(b"\xff\xfe{")
     elif fault == "list":
@@ -576,6 +616,10 @@ def test_the_table_of_a_card(folder):
     assert table["problems left out, fewer than K responses"] == 1
     assert table["rollouts that the data set judges, too"] == "6"
     assert table["its commit"] == "files of a folder"
+    assert table["written by"] == "Qwen/QwQ-32B-Preview"
+    four = card_table(card | {"teacher": "a, b, c, d"})["value"]
+    assert four["written by"] == "a, b and others"
+    assert all(len(str(value)) <= 50 for value in table)  # or pandas cuts it short
     plain = card_table({key: value for key, value in card.items() if key != "selection"})["value"]
     assert set(table.index) - set(plain.index) == set(table.index[16:-1])
     assert plain["pool (SHA-256)"] == table["pool (SHA-256)"] == card["pool_sha256"][:16]

@@ -198,6 +198,11 @@ def explained(error: BaseException, item: Item) -> UserError:
             )
         if isinstance(cause, errors.HfHubHTTPError):
             status = cause.response.status_code
+            if status in (401, 403):
+                return UserError(
+                    f"not let in ({status}): {page}: log in again with `hf auth login`, or mend "
+                    "HF_TOKEN"
+                )
             return UserError(
                 f"the hub answers {status}: {page}: try again later; what is here is kept"
             )

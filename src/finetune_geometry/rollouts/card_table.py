@@ -38,6 +38,7 @@ def card_table(card: Mapping[str, Any]) -> pd.DataFrame:
 def _of_a_data_set(card: Mapping[str, Any]) -> dict[str, Any]:
     """What the source "traces" tells beyond that."""
     selection, disagreement = card["selection"], card["disagreement"]
+    writers = card["teacher"].split(", ")
     return {
         "problems met in the data set": f"{selection['problems']:,}",
         "problems left out, fewer than K responses": selection["too_few"],
@@ -50,7 +51,7 @@ def _of_a_data_set(card: Mapping[str, Any]) -> dict[str, Any]:
         "data set": card["data_set"],
         "its licence": card["licence"],
         "its commit": card["revision"] or "files of a folder",
-        "written by": card["teacher"],
+        "written by": ", ".join(writers[:2]) + (" and others" if writers[2:] else ""),
         "kept of a response": card["text"],
     }
 

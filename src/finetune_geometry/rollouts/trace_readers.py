@@ -180,7 +180,7 @@ READERS = {
         problem="answer",
         whole=True,
         traces=_openr1,
-        text="what follows </think>: the solution written down after the thinking",
+        text="the solution that follows </think>",
         optional=("finish_reasons", "is_reasoning_complete"),
     ),
     "openai/grade-school-math": Reader(
@@ -188,6 +188,6 @@ READERS = {
         problem="question",
         whole=True,
         traces=_gsm8k,
-        text="without calculator marks, and with a boxed answer for the last line",
+        text="all but calculator marks; its last line boxed",
     ),
 }
