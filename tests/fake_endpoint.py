@@ -258,8 +258,11 @@ class ServedModel:
         future: Future[Said] = Future()
         with self.lock:
             self.waiting.append((body, future))
-        time.sleep(0.02)  # those who come together
         with self.sampling:
+            before = 0
+            while before < len(self.waiting):  # those who come together
+                before = len(self.waiting)
+                time.sleep(0.1)
             with self.lock:
                 batch, self.waiting = self.waiting, []
             if batch:
