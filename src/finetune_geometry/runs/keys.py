@@ -12,7 +12,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -86,6 +86,25 @@ def rollouts_key(profile: Profile, problems: Sequence[Problem], shard_prompts: i
     asked = [(problem.id, problem.question, problem.answer, problem.steps) for problem in problems]
     teacher = content_sha256(profile.model.teacher, profile.model.teacher_revision)
     return _sha256([teacher, _loading(profile), settings, shard_prompts, asked])[:12]
+
+
+def request_key(body: Mapping[str, Any], sample: int) -> str:
+    """Key of one request to a server, 24 hexadecimal digits.
+
+    body: all that is sent, the model's name and the prompt among it.  Not where it is sent to: a
+    server's address is no pin, and may change between two starts of a run.
+    sample: which of the prompt's K, as a seed may be left out of the body.
+    """
+    return _sha256([dict(body), sample])[:24]
+
+
+def asked_key(problems: Sequence[Problem], requests: Sequence[str], shard_prompts: int) -> str:
+    """Key of the shards of a pool that a server wrote, 12 hexadecimal digits.
+
+    requests: the keys of all requests, those of a problem side by side.
+    """
+    asked = [(problem.id, problem.question, problem.answer, problem.steps) for problem in problems]
+    return _sha256([list(requests), shard_prompts, asked])[:12]
 
 
 def answers_key(profile: Profile, sources: Sequence[str], problems: Sequence[Problem]) -> str:
