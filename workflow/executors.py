@@ -54,8 +54,6 @@ def place(name: str, profile: Profile) -> Place:
     known = sorted(path.parent.name for path in PROFILES.glob("*/config.yaml"))
     if name not in known:
         raise UserError(f"no executor {name!r}: EXECUTOR: {closest(name, known)}")
-    if name == "local" and profile.model.needs_gpu:
-        raise UserError("this profile needs a GPU: EXECUTOR=local: leave it out, or take gpu")
     path = PROFILES / name / "config.yaml"
     config = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
     for key in open_values(config):
@@ -67,7 +65,8 @@ def place(name: str, profile: Profile) -> Place:
     if command and shutil.which(command) is None:
         raise UserError(f"no {command} here: EXECUTOR={name}: start it where jobs are submitted")
     if executor == "local":
-        arguments, environment = _gpus() if name == "gpu" else ([], {gpus.CLAIMABLE: ""})
+        needs_gpu = profile.model.needs_gpu
+        arguments, environment = _gpus() if needs_gpu else ([], {gpus.CLAIMABLE: ""})
         return Place(path.parent, executor, arguments, environment)
     if executor == "slurm":
         _known_to_slurm(config.get("default-resources") or {}, path)
