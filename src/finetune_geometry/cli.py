@@ -201,6 +201,52 @@ def _progress(what: str = "modules") -> Iterator[Callable[[int, int], None] | No
         task = bar.add_task("", total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)
 
+Profile = Annotated[str, typer.Option(metavar="NAME|FILE", help="Profile, by name or as a file")]
+Changes = Annotated[
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="A changed setting")
+]
+
+
+@app.command()
+def estimate(
+    profile: Profile = "tiny",
+    changes: Changes = None,
+    gpu: Annotated[
+        str, typer.Option(help="Estimate for another device: h100, 4090, cpu, ... [what is here]")
+    ] = "",
+    run: Annotated[str, typer.Option(help="Run whose rollouts tell how long texts are")] = "",
+    gpu_hour_price: Annotated[float, typer.Option(help="Price of an hour of the GPU")] = 0.0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON")] = False,
+) -> None:
+    """Hours, memory, disk, downloads and money of a profile by stage, before anything is run."""
+    from finetune_geometry.estimates import estimate as estimates
+    from finetune_geometry.estimates import shown
+    from finetune_geometry.settings.profiles import load_profile, parse_overrides
+
+    chosen = load_profile(profile, parse_overrides(" ".join(changes or [])))
+    found = estimates.estimate(chosen, gpu, run, gpu_hour_price)
+    if as_json:
+        print(json.dumps(shown.as_json(found), indent=2, allow_nan=False))
+    else:
+        shown.show(found)
+
+
+@app.command()
+def calibrate(profile: Profile = "tiny", changes: Changes = None) -> None:
+    """Measure this machine at a profile's shapes, in two minutes at most, for `estimate`."""
+    from finetune_geometry.estimates.machines import keep_measured
+    from finetune_geometry.settings.profiles import load_profile, parse_overrides
+
+    chosen = load_profile(profile, parse_overrides(" ".join(changes or [])))
+    try:
+        from finetune_geometry.methods.calibration import calibrate as measure
+    except ModuleNotFoundError as error:
+        raise UserError(
+            f"calibrate needs {error.name}: install the experiment: pip install '.[experiment]'"
+        ) from None
+    path = keep_measured(measure(chosen, lambda text: print(text, file=sys.stderr, flush=True)))
+    print(f"kept for estimates: {path}")
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point; one line on standard error for whatever the person can mend."""
