@@ -39,7 +39,7 @@ this_run.path("begun_{name}").touch()
 deadline = begun + 60
 while {wait} and len(list(this_run.dir.glob("begun_train_*"))) < 2 and time.time() < deadline:
     time.sleep(0.05)
-time.sleep(0.3)
+time.sleep({seconds})
 said = [os.environ.get("CUDA_VISIBLE_DEVICES"), begun, time.time()]
 this_run.path("{name}").write_text(json.dumps(said))
 this_run.path("claims.csv").touch()  # of some notebook the book wants it
@@ -57,9 +57,11 @@ def lock_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-def project(root: Path, wait: bool = False) -> Project:
-    names = (*TRAIN, "measure")
-    bodies = {name: BODY.format(name=name, wait=wait and name in TRAIN[:2]) for name in names}
+def project(root: Path, wait: bool = False, seconds: float = 0.3) -> Project:
+    bodies = {
+        name: BODY.format(name=name, wait=wait and name in TRAIN[:2], seconds=seconds)
+        for name in (*TRAIN, "measure")
+    }
     return Project(root, TABLE, bodies)
 
 
@@ -104,7 +106,7 @@ def test_two_runs_beside_each_other_do_not_share_a_gpu(
     tmp_path: Path, lock_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
-    made = project(tmp_path / "checkout")
+    made = project(tmp_path / "checkout", seconds=4)  # as long as what is around it
     runs = [made.start("--run", name, *NEEDS_GPU) for name in ("one", "two")]
     said = [run.communicate(timeout=240)[0] for run in runs]
     seen = [given(made.root / "results" / name) for name in ("one", "two")]
