@@ -35,8 +35,9 @@ class FakeEndpoint:
     """The server; `answer` says what to write to a request.
 
     faults: how the next requests to come fail, in this order; "" is none.  A number is a status,
-    "429 2" a status with a Retry-After; "stall", "drop" (the connection), "cut" (the body),
-    "garbage" (no JSON), "page" (HTML); a mapping is the body of a 400.
+    "429 2" a status with a Retry-After; "stall" says nothing, "trickle" never ends; "drop" (the
+    connection), "cut" (the body), "garbage" (no completion), "page" (HTML); a mapping is the body
+    of a 400.
     """
 
     def __init__(
@@ -146,6 +147,7 @@ def _handler(fake: FakeEndpoint) -> type[BaseHTTPRequestHandler]:
             value: Any,
             headers: Mapping[str, str] | None = None,
             cut: bool = False,
+            pause: float = 0.0,
         ) -> None:
             data = value if isinstance(value, bytes) else json.dumps(value).encode()
             self.send_response(status)
@@ -154,7 +156,11 @@ def _handler(fake: FakeEndpoint) -> type[BaseHTTPRequestHandler]:
             for name, text in sent.items():
                 self.send_header(name, text)
             self.end_headers()
-            self.wfile.write(data[: len(data) // 2] if cut else data)
+            sending = data[: len(data) // 2] if cut else data
+            step = 1 if pause else len(sending)
+            for begin in range(0, len(sending), step):
+                self.wfile.write(sending[begin : begin + step])
+                fake.stopping.wait(pause)
             if cut:
                 self.wfile.flush()
                 self.drop()
@@ -202,6 +208,8 @@ def _handler(fake: FakeEndpoint) -> type[BaseHTTPRequestHandler]:
             elif fault == "stall":
                 fake.stopping.wait(30)
                 self.drop()
+            elif fault == "trickle":
+                self.reply(200, b"{" + b" " * 1000, cut=True, pause=0.1)
             elif fault == "drop":
                 self.drop()
             elif fault in ("garbage", "page"):

@@ -49,10 +49,8 @@ class Request:
 class Asker:
     """Asks for what is missing and keeps each answer as it comes."""
 
-    def __init__(
-        self, settings: Endpoint, files: AnswerFiles, first_wait: float = FIRST_WAIT
-    ) -> None:
-        self.settings, self.files, self.first_wait = settings, files, first_wait
+    def __init__(self, settings: Endpoint, files: AnswerFiles) -> None:
+        self.settings, self.files = settings, files
         self.heard = False  # the server has answered anything in this process
         self.too_long: set[str] = set()  # problems that the server has no room for
         self._answers, self._useful = 0, 0
@@ -209,7 +207,7 @@ class Asker:
         """Wait before another attempt, each time longer; less if everything stops."""
         async with self._room:
             self._room.notify_all()  # what the last attempt had reserved
-        longer = min(self.first_wait * 2 ** (attempt - 1), MOST_WAIT)
+        longer = min(FIRST_WAIT * 2 ** (attempt - 1), MOST_WAIT)
         # Jitter on top, lest all that were refused together come back together.
         seconds = max(longer, wait) + random.uniform(0, longer)
         try:

@@ -17,7 +17,7 @@ from finetune_geometry.models.prompts import messages
 from finetune_geometry.problems.problem import Problem
 from finetune_geometry.problems.sources import load_problems
 from finetune_geometry.rollouts.answer_files import AnswerFiles
-from finetune_geometry.rollouts.asking import FIRST_WAIT, Asker, Request, cost
+from finetune_geometry.rollouts.asking import Asker, Request, cost
 from finetune_geometry.rollouts.endpoint_replies import host
 from finetune_geometry.rollouts.sources import LENGTH, STOP, Rollout
 from finetune_geometry.runs.keys import asked_key, request_key
@@ -34,11 +34,11 @@ LIMITS = ("max_tokens", "max_completion_tokens")  # two names for the same
 class EndpointSource:
     """A model on a server; its answers lie in the run's folder, one file a shard of the pool."""
 
-    def __init__(self, run: Run, first_wait: float = FIRST_WAIT) -> None:
+    def __init__(self, run: Run) -> None:
         self.profile, self.settings = run.profile, run.profile.rollouts.endpoint
         self.extra = checked(self.settings)
         self.files = AnswerFiles(run.dir / ANSWERS)
-        self.asker = Asker(self.settings, self.files, first_wait)
+        self.asker = Asker(self.settings, self.files)
         self.wanted: list[str] = []  # keys of the pool's requests
 
     def problems(self) -> list[Problem]:
