@@ -124,6 +124,7 @@ PREDICTIONS = (
     "evaluation/accuracy.csv",
     "evaluation/mcnemar.csv",
 )
+RELEASED = tuple(f"released/{name}.csv" for name in ("claims", "conditions", "printed", "pairs"))
 GEOMETRY = ("cosine", "principal_angles", "orthogonal_fraction", "mode_connectivity", "cka")
 CONTROLS = {
     "second_seed": ("cosine", "angles", "connectivity"),
@@ -246,6 +247,15 @@ JOBS = [
         for control, tables in CONTROLS.items()
     ),
     Job(
+        "evaluation/released_weights",
+        reads=(),
+        # Neither the weights nor the table of folders, which a person may edit: `make released`.
+        writes=RELEASED,
+        settings=("released",),
+        files=("book/claims.yaml", "book/released.yaml"),
+        priority=30,
+    ),
+    Job(
         "evaluation/verdict",
         reads=(
             *(*ROLLOUTS, *ADAPTERS, *RESHUFFLED, *PREDICTIONS),
@@ -255,12 +265,13 @@ JOBS = [
                 for name, tables in CONTROLS.items()
                 for table in tables
             ),
+            RELEASED[0],
         ),
         writes=(
             *("claims.csv", "evaluation/claims_rules.csv", "evaluation/claims_conditions.csv"),
         ),
         settings=SECTIONS,
-        files=("book/claims.yaml",),
+        files=("book/claims.yaml", "book/reference/claims/*.csv"),
     ),
     Job(
         "your_adapters",

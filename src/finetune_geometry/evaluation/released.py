@@ -76,6 +76,7 @@ class Printed:
     measure: Measure
     over: Measure | None = None
     about: Flag = False
+    kind: str = ""  # of a pair's cosine: what sets the two apart
 
     @property
     def half(self) -> float:
@@ -191,3 +192,15 @@ def yardstick_words(
         f"{what}: {'not measured' if n is None else format(n.value, '.3g')}"
         for what, n in found.items()
     )
+
+
+def printed_ranges(released: Released) -> dict[str, tuple[float, float]]:
+    """Kind of pair (`parts.kinds_of_pairs`) -> least and largest cosine that the paper prints."""
+    found: dict[str, tuple[float, float]] = {}
+    for printed in released.printed:
+        kind = printed.kind
+        if kind:
+            value = float(printed.value)
+            low, high = found.get(kind, (value, value))
+            found[kind] = (min(low, value), max(high, value))
+    return found

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from finetune_geometry.deltas.adapters import BASE, Adapter, zero_adapter
-from finetune_geometry.geometry.cores import ModuleCores, compress, map_modules
+from finetune_geometry.geometry.cores import ModuleCores, map_modules
 from finetune_geometry.geometry.intervals import add_intervals
 from finetune_geometry.geometry.pairs import (
     CHANCE_OF,
@@ -103,9 +103,7 @@ def collection_tables(
         ]
         if not wanted:
             return _Module(every, ranks, None, None, None)
-        of = dict(zip(cores.names, cores.deltas, strict=True))
-        names = [BASE, *wanted]
-        few = compress(cores.module, names, [of[name] for name in names], cores.layer)
+        few = cores.among([BASE, *wanted])
         rest = orthogonal_parts(few, REFERENCE, ()) if REFERENCE in wanted else None
         return _Module(every, ranks, inner_products(few), module_angles(few, [1, k]), rest)
 

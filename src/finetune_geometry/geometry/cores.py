@@ -171,6 +171,18 @@ class ModuleCores:
                 off[i] = (self.deltas[i] - float(along[i]) * self.deltas[reference]).norm() ** 2
         return along, off
 
+    def among(self, names: Sequence[str]) -> ModuleCores:
+        """The cores of some of the adapters, with what has been worked out for all of them."""
+        picked = [self.names.index(name) for name in names]
+        deltas = tuple(self.deltas[i] for i in picked)
+        few = ModuleCores(self.module, self.layer, tuple(names), deltas)
+        known = vars(self)
+        if "gram" in known:
+            vars(few)["gram"] = tuple(part[np.ix_(picked, picked)] for part in known["gram"])
+        if "_frame" in known and few.joint == self.joint:
+            vars(few)["_frame"] = tuple(tuple(part[i] for i in picked) for part in known["_frame"])
+        return few
+
     @once
     def ranks(self) -> tuple[int, ...]:
         """Numerical ranks: singular values above max(d_out, d_in) * eps * the largest."""

@@ -32,6 +32,7 @@ from finetune_geometry.settings.sections import (
     Model,
     Problems,
     Prompt,
+    Released,
     Rollouts,
     Training,
 )
@@ -55,6 +56,7 @@ class Profile:
     evaluation: Evaluation
     geometry: Geometry
     prompt: Prompt = dataclasses.field(default_factory=Prompt)
+    released: Released = dataclasses.field(default_factory=Released)
 
     def training_of(self, method: str) -> Training:
         """`training` with the values that `methods.<method>` replaces."""

@@ -210,3 +210,13 @@ class Geometry:
     cka_rows: Whole = 100
     cka_tokens: Whole = 1000
     seed: Whole = 0
+
+
+@dataclass(frozen=True, config=KNOWN_KEYS)
+class Released:
+    """A collection of adapters that others trained, one folder each, held against the ledger."""
+
+    collection: str = "AlexWortega/capabilityvectors-qwen3-4b"  # a folder or a hub id
+    revision: str = ""  # a commit on the hub; empty: the newest one when it is fetched
+    protocol: str = "qwen3-4b"  # the profile whose seeds, rates, steps and k they should have
+    blanks: str = "unknown"  # empty cells of its table; "paper": as in the protocol
