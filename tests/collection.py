@@ -109,9 +109,9 @@ def _module(
         other -= np.sum(other * b) * b
         return cosine * b + np.sqrt(1 - cosine**2) * other / np.linalg.norm(other)
 
-    start = {s: np.linalg.qr(rng.standard_normal((into, r)))[0].T for s in (42, 123, 0)}
+    start = {s: np.linalg.qr(rng.standard_normal((into, r)))[0].T for s in (42, 123)}
     sft = direction(METHODS["sft"][2])
-    u, s, vt = np.linalg.svd(sft, full_matrices=False)
+    u, _, vt = np.linalg.svd(sft, full_matrices=False)
     own = {}
     for method, (cosine, _, decay) in METHODS.items():
         if method == "offline_grpo":

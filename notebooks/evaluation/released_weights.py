@@ -45,11 +45,9 @@ from finetune_geometry.evaluation.judging import VERDICTS
 from finetune_geometry.evaluation.released import load_released, printed_ranges
 from finetune_geometry.figures.palette import label, set_style
 from finetune_geometry.figures.released_plots import KINDS, likeness_by_kind, printed_and_measured
-from finetune_geometry.models.hub import fetched
 from finetune_geometry.report.notebook_tables import show_table
-from finetune_geometry.report.released import hold_against, result_table
+from finetune_geometry.report.released import here, hold_against, result_table
 from finetune_geometry.runs.records import Run
-from finetune_geometry.settings.errors import UserError
 from finetune_geometry.settings.parameters import check_parameters
 from finetune_geometry.settings.profiles import load_profile
 
@@ -89,12 +87,8 @@ show_table(
 # ```
 
 # %% tags=["hide-input"]
-root = None
-try:
-    root = fetched(chosen.collection, chosen.revision, "model")
-    print(f"{chosen.collection} is here.")
-except UserError as error:
-    print(f"Nothing is measured on this page. {error}")
+root, where = here(chosen, this_run.profile.name)
+print(f"Measured: {where}." if root else f"Nothing is measured on this page. {where}.")
 
 # %% [markdown]
 # ## Which folder is what?

@@ -106,8 +106,9 @@ def propose(members: Sequence[Member], grid: Grid) -> list[Row]:
 def _form(adapter: Adapter) -> tuple[Any, ...]:
     """What adapters must share to be compared: modules, shapes, and the base's name as far as it
     does not depend on where it lay."""
-    base = re.split(r"[/\\]", adapter.base_model)[-1].lower()
-    return base, tuple(adapter.shapes.items())
+    cached = re.search(r"models--[^/\\]+--([^/\\]+)", adapter.base_model)  # of the hub client's
+    base = cached[1] if cached else re.split(r"[/\\]", adapter.base_model.rstrip("/\\"))[-1]
+    return base.lower(), tuple(adapter.shapes.items())
 
 
 def kept(path: Path, proposed: Sequence[Row]) -> list[Row]:

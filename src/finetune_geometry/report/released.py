@@ -21,8 +21,12 @@ from finetune_geometry.evaluation.released import (
     yardstick_words,
 )
 from finetune_geometry.geometry.collection_tables import PAIR_COLUMNS, collection_tables
+from finetune_geometry.runs.folders import project_root
 from finetune_geometry.settings.errors import UserError
+from finetune_geometry.settings.hub import fetched
 from finetune_geometry.settings.profiles import Profile
+from finetune_geometry.settings.revisions import RELEASED_FILES
+from finetune_geometry.settings.sections import Released as Chosen
 
 FOLDER_COLUMNS = [
     *("folder", "part", "name", "method", "variant", "seed", "learning_rate", "step", "norm"),
@@ -57,6 +61,21 @@ class Findings:
     )
     cast: Cast = field(default_factory=lambda: Cast({}, {}, {}))
     modules: int = 0
+
+
+def here(chosen: Chosen, profile: str) -> tuple[Path | None, str]:
+    """The local folder of a collection, and words on where it is; None: it has to be fetched first.
+
+    A folder stands for itself, relative to the checkout.
+    """
+    folder = project_root() / Path(chosen.collection).expanduser()
+    if folder.is_dir():
+        return folder, f"{chosen.collection}, a folder"
+    try:
+        at = fetched(chosen.collection, chosen.revision, "model", profile, RELEASED_FILES)
+    except UserError:
+        return None, f"{chosen.collection} is not here: `make released` fetches it"
+    return at, f"{chosen.collection} at {chosen.revision[:12]}"
 
 
 def hold_against(
