@@ -29,7 +29,7 @@ MADE_FROM := $(VENV)/.made-from
 WANTED := $(shell sed '/^\[tool.ruff\]/q' pyproject.toml | cat - constraints.txt | cksum) $(CURDIR)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup read offer book prefetch controls light test models reference benchmark mutants clean
+.PHONY: help setup read offer book prefetch controls released light test models reference benchmark mutants clean
 
 help:  ## Show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -74,6 +74,13 @@ prefetch: setup  ## Fetch the models and data sets of PROFILE from the hub
 
 controls: setup  ## Execute what the book shows from the reference run: all of it, or ONLY="NAME ..."
 	@$(BIN)/python workflow/run.py --profile "$(PROFILE)" --run "$(RUN)" --set "$(SET)" --executor "$(EXECUTOR)" --execute "$(ONLY)"
+
+# Executed anew each time: the table of folders may have been corrected.
+released: setup  ## Fetch the paper's own adapters once, and hold them against the ledger
+	@$(BIN)/finetune-geometry prefetch --profile "$(PROFILE)" --run "$(RUN)" --set "$(SET)" --released
+	@$(BIN)/python workflow/run.py --profile "$(PROFILE)" --run "$(RUN)" --set "$(SET)" --executor "$(EXECUTOR)" \
+		--until evaluation_released_weights -- --forcerun evaluation_released_weights
+	@$(BIN)/python workflow/show_released.py "$(or $(RUN),$(PROFILE))"
 
 light:  ## Try the light install: two adapters compared in a new environment, and its size
 	@PYTHON="$(PYTHON)" workflow/try_light_install.sh

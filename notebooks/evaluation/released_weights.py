@@ -79,14 +79,14 @@ show_table(
 # %% [markdown]
 # ## Get the weights
 #
-# `make released` fetches the collection once (about 2.5 GB if the factors are saved in fp32), with progress, notes the commit in `revisions.json` of the run, and makes this page and the ledger again. Without it this page stays as it is: what is expected, what is printed, and nothing measured. By hand:
+# `make released` fetches the collection once, with its size and progress, notes the commit in `revisions.json` of the run, and executes this page; `make book` then renders it, and the ledger gets [its column](verdict). 28 adapters of this size take about 2.5 GB if they are saved in fp32. Without it this page stays as it is: what is expected, what is printed, and nothing measured. By hand:
 #
 # ```
-# finetune-geometry prefetch --released
+# finetune-geometry prefetch --profile tiny --released
 # papermill notebooks/evaluation/released_weights.ipynb out.ipynb
 # ```
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input", "remove-stderr"]
 root, where = here(chosen, this_run.profile.name)
 print(f"Measured: {where}." if root else f"Nothing is measured on this page. {where}.")
 

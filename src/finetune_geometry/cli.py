@@ -116,6 +116,9 @@ def prefetch_command(
     changes: Annotated[
         str, typer.Option("--set", help="key=value overrides of the profile, as for `make book`")
     ] = "",
+    released: Annotated[
+        bool, typer.Option("--released", help="Fetch the released adapters instead, and no model")
+    ] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what would be fetched, and stop")
     ] = False,
@@ -131,7 +134,7 @@ def prefetch_command(
 
     logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # what matters is told here
     opened = Run.open(profile, run, parse_overrides(changes))
-    items = needed(opened.profile)
+    items = needed(opened.profile, released)
     if not items:
         print(f"{opened.profile.name}: nothing to fetch, all of it is here or is made here")
         return
@@ -151,7 +154,8 @@ def prefetch_command(
 
     with _progress("bytes") as progress:
         prefetch(items, progress, told)
-    print(f"all of {opened.profile.name} is here: runs of it need no network")
+    what = opened.profile.released.collection if released else opened.profile.name
+    print(f"all of {what} is here: runs of it need no network")
 
 
 def _check_out(out: Path, sources: Sequence[str]) -> None:

@@ -35,8 +35,8 @@ _STEP = re.compile(rf"{_START}(?:checkpoint|ckpt|global_step|steps?)[_=]?(\d+)(k
 _STEP_AFTER = re.compile(rf"{_START}(\d+)(k?)_?steps?{_END}")
 _BARE_SEED = re.compile(rf"{_START}s?(\d+){_END}")
 _BARE_RATE = re.compile(rf"{_START}(\d+(?:\.\d+)?e_\d+){_END}")
-#: Words that say nothing about the training: of places, of what is compared ("seed", "lr": the value
-#: is in the files), and of the base model and the rank, which the configuration states.
+#: Words that say nothing about the training: of places, of what is compared ("seed", "lr": the
+#: value is in the files), and of the base model and the rank, which the configuration states.
 _EMPTY = frozenset(
     """adapter adapters lora peft model models checkpoint checkpoints run runs results main grid
     sweep sensitivity seed seeds lr rate rates step steps offline qwen qwen3 4b instruct 2507 r32

@@ -23,9 +23,8 @@ from finetune_geometry.evaluation.released import (
 from finetune_geometry.geometry.collection_tables import PAIR_COLUMNS, collection_tables
 from finetune_geometry.runs.folders import project_root
 from finetune_geometry.settings.errors import UserError
-from finetune_geometry.settings.hub import fetched
+from finetune_geometry.settings.hub import RELEASED_FILES, fetched
 from finetune_geometry.settings.profiles import Profile
-from finetune_geometry.settings.revisions import RELEASED_FILES
 from finetune_geometry.settings.sections import Released as Chosen
 
 FOLDER_COLUMNS = [

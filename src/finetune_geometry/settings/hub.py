@@ -19,6 +19,8 @@ FILES = {
 }
 #: Copies of the weights for other programs.
 NOT_FETCHED = {"model": ("*/*.safetensors", "original/*", "onnx/*"), "dataset": ()}
+#: ... and of a collection of adapters, one folder each, whose names and cards say what they are.
+RELEASED_FILES = ("*.safetensors", "*.json", "*README.md")
 COMMIT = re.compile(r"[0-9a-f]{40}")
 #: The values of a profile that name a repository, those that pin it, and its kind.
 PINS = {
@@ -28,6 +30,7 @@ PINS = {
     "problems.test_dataset": ("problems.test_revision", "dataset"),
     "problems.aime_dataset": ("problems.aime_revision", "dataset"),
     "rollouts.traces.dataset": ("rollouts.traces.revision", "dataset"),
+    "released.collection": ("released.revision", "model"),
 }
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from finetune_geometry.settings.errors import UserError
-from finetune_geometry.settings.hub import PINS, fetched, is_path
+from finetune_geometry.settings.hub import PINS, RELEASED_FILES, fetched, is_path
 from finetune_geometry.settings.profiles import Profile
 
 Section = TypeVar("Section")
@@ -31,14 +31,17 @@ class Item:
     files: tuple[str, ...] | None = None  # patterns; None: those of `hub.FILES`
 
 
-def needed(profile: Profile) -> list[Item]:
+def needed(profile: Profile, released: bool = False) -> list[Item]:
     """What a run of the profile reads from the hub, each repository once; folders are not listed.
+
+    released: instead, the collection of released adapters, which no run needs.
 
     The teacher only where it is sampled here, the traces only where they are the source and are
     not in a folder, problems only where they are not generated.
     """
     source, hub = profile.rollouts.source, profile.problems.source == "hub"
     read = {
+        "released.collection": False,
         "model.base": True,
         "model.teacher": source == "model",
         "problems.rollout_dataset": hub,
@@ -46,12 +49,15 @@ def needed(profile: Profile) -> list[Item]:
         "problems.aime_dataset": True,
         "rollouts.traces.dataset": source == "traces" and not profile.rollouts.traces.folder,
     }
+    if released:
+        read = {**dict.fromkeys(read, False), "released.collection": True}
     values = profile.flat()
     items: dict[tuple[str, str, str], Item] = {}
     for key, (revision, kind) in PINS.items():
         repo = values[key]
         if read[key] and repo and not is_path(repo):
-            item = Item(repo, values[revision], kind, key)
+            files = RELEASED_FILES if released else None
+            item = Item(repo, values[revision], kind, key, files)
             items.setdefault((repo, item.revision, kind), item)
     return list(items.values())
 
