@@ -111,7 +111,7 @@ def imports_of(source: Path) -> frozenset[Path]:
 
 SECTIONS = (
     *("model", "prompt", "problems", "rollouts"),
-    *("lora", "training", "methods", "evaluation", "geometry"),
+    *("lora", "training", "methods", "evaluation", "geometry", "released"),
 )
 ROLLOUTS = ("rollouts/rollouts.parquet", "rollouts/card.json")
 ADAPTER_FILES = ("adapter_model.safetensors", "adapter_config.json", "card.json")

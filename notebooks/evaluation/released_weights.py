@@ -23,7 +23,7 @@
 #
 # Two comparisons are made, and they ask different things:
 #
-# - **the ledger's rules** ([](verdict)) ask whether the claim holds of these adapters;
+# - **the ledger's rules** ([](../evaluation/verdict)) ask whether the claim holds of these adapters;
 # - **the printed numbers** ask whether we measure the same thing on the same weights.
 #
 # Beside each claim stands a yardstick: how far *one* loss is from itself when only its seed, or only its learning rate, is another.
@@ -46,7 +46,7 @@ from finetune_geometry.evaluation.released import load_released, printed_ranges
 from finetune_geometry.figures.palette import label, set_style
 from finetune_geometry.figures.released_plots import KINDS, likeness_by_kind, printed_and_measured
 from finetune_geometry.report.notebook_tables import show_table
-from finetune_geometry.report.released import here, hold_against, result_table
+from finetune_geometry.report.released import folder_table, here, hold_against, result_table
 from finetune_geometry.runs.records import Run
 from finetune_geometry.settings.parameters import check_parameters
 from finetune_geometry.settings.profiles import load_profile
@@ -79,7 +79,7 @@ show_table(
 # %% [markdown]
 # ## Get the weights
 #
-# `make released` fetches the collection once, with its size and progress, notes the commit in `revisions.json` of the run, and executes this page; `make book` then renders it, and the ledger gets [its column](verdict). 28 adapters of this size take about 2.5 GB if they are saved in fp32. Without it this page stays as it is: what is expected, what is printed, and nothing measured. By hand:
+# `make released` fetches the collection once, with its size and progress, notes the commit in `revisions.json` of the run, and executes this page; `make book` then renders it, and the ledger gets [its column](../evaluation/verdict). 28 adapters of this size take about 2.5 GB if they are saved in fp32. Without it this page stays as it is: what is expected, what is printed, and nothing measured. By hand:
 #
 # ```
 # finetune-geometry prefetch --profile tiny --released
@@ -106,15 +106,14 @@ found = hold_against(
     this_run.path("released/folders.csv"),
     blanks=chosen.blanks,
 )
-show_table(
-    found.folders.fillna("").drop(columns=["name"]),
-    {"learning_rate": str, "norm": lambda n: n if n == "" else f"{n:.3g}",
-     "entropy_rank": lambda n: n if n == "" else f"{n:.1f}"},
-)  # fmt: skip
+show_table(folder_table(found), {})
 
 # %%
-print(f"{len(found.cast.names)} adapters are compared, in {found.modules} modules.")
-print("\n".join(f"No {label(part)}: {why}." for part, why in found.cast.open.items()))
+if root:
+    print(f"{len(found.cast.names)} adapters are compared, in {found.modules} modules.")
+    print("\n".join(f"No {label(part)}: {why}." for part, why in found.cast.open.items()))
+else:
+    print("No folder is here to be read.")
 
 # %% [markdown]
 # ## The verdicts
@@ -189,7 +188,7 @@ show_table(
 #
 # ## One thing to vary
 #
-# Point the page at another collection. The adapters of your own run are one: `collection` = `results/tiny/adapters` with `protocol` = `tiny` judges them by what their cards and names say, and must find the verdicts of [](verdict). Any other hub repository with one folder an adapter will do as well.
+# Point the page at another collection. The adapters of your own run are one: `collection` = `results/tiny/adapters` with `protocol` = `tiny` judges them by what their cards and names say, and must find the verdicts of [](../evaluation/verdict). Any other hub repository with one folder an adapter will do as well.
 #
 # ## Exercise
 #

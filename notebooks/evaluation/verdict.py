@@ -123,7 +123,7 @@ verdicts(table)
 # %% [markdown]
 # ### Beside other runs
 #
-# One column a run: this one, and every other whose ledger is at hand. Those are the reference run where this one has another profile, the runs on other base models that ship with the book, [the paper's released weights](released_weights) where they were fetched, and the runs named in the parameter `beside`. Each is judged by the rules of this book, on its own numbers. An empty cell: that run was not asked.
+# One column a run: this one, and every other whose ledger is at hand. Those are the reference run where this one has another profile, the runs on other base models that ship with the book, [the paper's released weights](../evaluation/released_weights) where they were fetched, and the runs named in the parameter `beside`. Each is judged by the rules of this book, on its own numbers. An empty cell: that run was not asked.
 
 # %% tags=["hide-input"]
 others = other_ledgers(this_run, [name.strip() for name in beside.split(",") if name.strip()])

@@ -86,6 +86,14 @@ def test_files_beside_the_weights_say_more(tmp_path):
     assert facts_of_files(tmp_path) == Facts("offline_grpo", "", 42, 5e-6, 1000)
 
 
+def test_steps_are_a_plan_but_in_the_card_of_a_training_of_this_book(tmp_path):
+    (tmp_path / "plan.json").write_text(json.dumps({"steps": 1500}))
+    assert facts_of_files(tmp_path) == Facts()
+    card = {"objective": "rft", "variant": "paper", "seed": 43, "learning_rate": 1e-3, "steps": 100}
+    (tmp_path / "card.json").write_text(json.dumps(card))
+    assert facts_of_files(tmp_path) == Facts("rft", "", 43, 1e-3, 100)
+
+
 def test_files_that_differ_and_values_of_another_kind_say_nothing(tmp_path):
     (tmp_path / "a.json").write_text(json.dumps({"seed": 1, "step": "many", "method": "kto"}))
     (tmp_path / "b.json").write_text(json.dumps({"seed": 2, "lr": True, "variant": "paper"}))

@@ -42,7 +42,8 @@ _EMPTY = frozenset(
     sweep sensitivity seed seeds lr rate rates step steps offline qwen qwen3 4b instruct 2507 r32
     """.split()
 )
-#: Keys of a JSON file beside the weights, by what they tell. Planned lengths are no step.
+#: Keys of a JSON file beside the weights, by what they tell. "steps" is mostly a planned length, but
+#: not in the card of a training of this book.
 _KEYS = {
     "method": ("method", "objective"),
     "variant": ("variant",),
@@ -175,9 +176,8 @@ def _in_json(path: Path) -> list[tuple[str, Any]]:
         return []
     if not isinstance(tree, Mapping):
         return []
-    found = [
-        (name, _as(name, tree[key])) for name, keys in _KEYS.items() for key in keys if key in tree
-    ]
+    keys = _KEYS | ({"step": ("steps",)} if path.name == "card.json" else {})
+    found = [(name, _as(name, tree[key])) for name, of in keys.items() for key in of if key in tree]
     return [(name, value) for name, value in found if value is not None]
 
 

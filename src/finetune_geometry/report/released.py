@@ -179,3 +179,18 @@ def _measured(row: Mapping[Any, Any]) -> str:
         return f"not measured ({row['detail']})" if row["detail"] else "not measured"
     ends = f" ({row['low']:.3g} to {row['high']:.3g})" if pd.notna(row["low"]) else ""
     return f"{row['measure']}: {row['value']:.4g}{ends}; line {row['line']}"
+
+
+def folder_table(found: Findings) -> pd.DataFrame:
+    """The folders as text: what each is taken for, and what was measured of it."""
+
+    def shown(value: Any, form: str) -> str:
+        return "" if value is None or pd.isna(value) else format(value, form)
+
+    forms = {"seed": ".0f", "learning_rate": "g", "step": ".0f", "norm": ".3g"}
+    forms |= {"entropy_rank": ".1f"}
+    table = found.folders.drop(columns=["name"])
+    texts = {
+        name: [shown(value, forms.get(name, "")) for value in table[name]] for name in table.columns
+    }
+    return pd.DataFrame(texts).rename(columns=lambda name: name.replace("_", " "))
