@@ -42,8 +42,8 @@ _EMPTY = frozenset(
     sweep sensitivity seed seeds lr rate rates step steps offline qwen qwen3 4b instruct 2507 r32
     """.split()
 )
-#: Keys of a JSON file beside the weights, by what they tell. "steps" is mostly a planned length, but
-#: not in the card of a training of this book.
+#: Keys of a JSON file beside the weights, by what they tell. "steps" is mostly a plan, but not in
+#: the card of a training of this book.
 _KEYS = {
     "method": ("method", "objective"),
     "variant": ("variant",),
@@ -112,7 +112,7 @@ def _facts_of_name(folder: str, shared: set[str], grid: Grid) -> Facts:
     def only(name: str, found: Iterable[Any]) -> Any:
         values = sorted(set(found))
         if len(values) > 1:
-            doubts.append(f"{name}: {' or '.join(map(str, values))} in the name")
+            doubts.append(f"{name}: {_or(values)} in the name")
         return values[0] if len(values) == 1 else None
 
     # A rate of 1 or more is one whose sign was lost ("lr5e6"), and nobody's statement.
@@ -146,6 +146,10 @@ def _rate(text: str) -> float:
     return float(text.replace("e_", "e-"))
 
 
+def _or(values: Iterable[Any]) -> str:
+    return " or ".join(f"{v:g}" if isinstance(v, float) else str(v) for v in values)
+
+
 def facts_of_files(folder: Path) -> Facts:
     """What the folder's own JSON files and its model card say, on their top level."""
     said: dict[str, set[Any]] = {name: set() for name in _KEYS}
@@ -159,7 +163,7 @@ def facts_of_files(folder: Path) -> Facts:
         for name, pattern in _CARD.items():
             said[name] |= {_as(name, value) for value in pattern.findall(text)} - {None}
     doubts = tuple(
-        f"{name}: {' or '.join(sorted(map(str, values)))} in the files"
+        f"{name}: {_or(sorted(values))} in the files"
         for name, values in said.items()
         if len(values) > 1
     )
@@ -205,6 +209,6 @@ def together(name: Facts, files: Facts) -> Facts:
         known[field] = one if two in (None, "") else two
         if one not in (None, "") and two not in (None, "") and one != two:
             known[field] = "" if field == "method" else None
-            doubts.append(f"{field}: {one} in the name, {two} in the files")
+            doubts.append(f"{field}: {_or([one])} in the name, {_or([two])} in the files")
     variants = list(dict.fromkeys(v for v in (files.variant, name.variant) if v))
     return replace(Facts(**known), variant="-".join(variants), doubts=tuple(doubts))

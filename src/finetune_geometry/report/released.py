@@ -178,7 +178,10 @@ def _measured(row: Mapping[Any, Any]) -> str:
     if pd.isna(row["value"]):
         return f"not measured ({row['detail']})" if row["detail"] else "not measured"
     ends = f" ({row['low']:.3g} to {row['high']:.3g})" if pd.notna(row["low"]) else ""
-    return f"{row['measure']}: {row['value']:.4g}{ends}; line {row['line']}"
+    line = str(row["line"])  # no sign that a page could take for a tag
+    for sign, words in ((">=", "at least"), ("<=", "at most"), (">", "above"), ("<", "below")):
+        line = line.replace(sign, words)
+    return f"{row['measure']}: {row['value']:.4g}{ends}; asked for {line}"
 
 
 def folder_table(found: Findings) -> pd.DataFrame:
