@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import save_file
 from synthetic import module_name
+from threadpoolctl import threadpool_limits
 
 SHAPES = {"q_proj": (4096, 2560), "k_proj": (1024, 2560), "v_proj": (1024, 2560)} | {
     "o_proj": (2560, 4096)
@@ -67,9 +68,7 @@ RELEASE = (
 )
 
 
-def write_collection(
-    root: Path, *, layers: int, width: float, r: int, seed: int = 0, odd: bool = True
-) -> Path:
+def write_collection(root: Path, *, layers: int, width: float, r: int, seed: int = 0) -> Path:
     """Write the release: `layers` blocks of Qwen3-4B's attention at a share of its width."""
     rng = np.random.default_rng(seed)
     shapes = {k: (round(width * out), round(width * into)) for k, (out, into) in SHAPES.items()}
@@ -77,13 +76,15 @@ def write_collection(
     for layer in range(layers):
         late = (layer + 0.5) / layers >= LATE
         for kind, (out, into) in shapes.items():
-            for folder, (b, a) in _module(rng, out, into, r, late).items():
+            with threadpool_limits(1):
+                made = _module(rng, out, into, r, late)
+            for folder, (b, a) in made.items():
                 stem = f"base_model.model.{module_name(layer, kind)}"
                 share = 1 / np.sqrt(layers * len(shapes))  # of the whole length
                 tensors[folder][f"{stem}.lora_B.weight"] = (b * share / 2).astype(np.float32)
                 tensors[folder][f"{stem}.lora_A.weight"] = a.astype(np.float32)
     for adapter in RELEASE:
-        _save(root / adapter.folder, tensors[adapter.folder], r, shapes, adapter.fault)
+        _save(root / adapter.folder, tensors[adapter.folder], r, adapter.fault)
     (root / "README.md").write_text("# A release\n", encoding="utf-8")
     return root
 
@@ -133,9 +134,7 @@ def _module(
     return found
 
 
-def _save(
-    folder: Path, tensors: dict[str, NDArray[np.float32]], r: int, kinds: object, fault: str
-) -> None:
+def _save(folder: Path, tensors: dict[str, NDArray[np.float32]], r: int, fault: str) -> None:
     folder.mkdir(parents=True)
     settings = {
         "peft_type": "LORA",

@@ -95,7 +95,7 @@ print(f"Measured: {where}." if root else f"Nothing is measured on this page. {wh
 #
 # The ledger speaks of SFT, of SFT with another seed, and so on; a repository has folders. The first time, their names and files are read for what they say *for certain*: "sft" or "dpo" as a word of its own, "seed42", "lr5e-6", "checkpoint-1000", a model card's line, the JSON of a trainer. "grpo" alone is not certain (online or offline?), nor is a name with two methods. What is left of a name goes into the column `variant`, and an adapter with a variant is not taken for the paper's.
 #
-# The result is a table that you can correct, `released/folders.csv` in the run's folder: write what you know, `no` under `use` for what should stay out, and run this page again. Nothing is overwritten. A part is played by the one folder that is known to be it; where a cell is empty or two folders would do, nobody plays it, and the list says what is missing. If every empty cell means "as in the paper", say so once: `SET="released.blanks=paper"`.
+# The result is a table that you can correct, `released/folders.csv` in the run's folder: write what you know, `no` under `use` for what should stay out, and run this page again. Nothing is overwritten. A part is played by the one folder that is known to be it; where a cell is empty or two folders would do, nobody plays it, and the list says what is missing. If every empty cell means "as in the paper", say so with `SET="released.blanks=paper"`, to `make released` and to `make book`.
 
 # %% tags=["hide-input"]
 found = hold_against(

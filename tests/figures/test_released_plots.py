@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 
 from finetune_geometry.evaluation.released import PRINTED_COLUMNS
+from finetune_geometry.figures.palette import label
 from finetune_geometry.figures.released_plots import (
     AGREES,
     KINDS,
@@ -23,6 +24,10 @@ def printed(values: list[float]) -> pd.DataFrame:
         for n, value in enumerate(values)
     ]  # fmt: skip
     return pd.DataFrame(rows, columns=PRINTED_COLUMNS)
+
+
+def test_online_methods_have_names_of_their_own():
+    assert [label(name) for name in ("online_grpo", "online_dapo")] == ["Online GRPO", "DAPO"]
 
 
 def dots(ax) -> list[tuple[float, float]]:

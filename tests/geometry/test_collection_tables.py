@@ -107,12 +107,6 @@ def test_without_sft_nothing_is_off_sft(adapters):
     assert len(ledger["seed_cosine"]) == 1
 
 
-def test_progress_is_told(adapters):
-    told = []
-    collection_tables(adapters, PARTS, **OPTIONS, progress=lambda *at: told.append(at))
-    assert told == [(n, 6) for n in range(1, 7)]
-
-
 def test_some_of_the_cores_keep_what_was_worked_out_for_all(adapters, frame):
     module = module_name(0)
     names = [adapter.name for adapter in adapters]

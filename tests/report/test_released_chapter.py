@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import show_released
 from collection import METHODS, RELEASE, write_collection
 from conftest import ROOT, execute
 from fake_hub import FakeHub
@@ -146,7 +147,11 @@ def hub(tmp_path: Path) -> Iterator[FakeHub]:
 
 
 def test_from_the_hub_to_the_page(
-    hub: FakeHub, release: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    hub: FakeHub,
+    release: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     files = {p.relative_to(release).as_posix(): p for p in release.rglob("*") if p.is_file()}
     commit = hub.add("owner/adapters", files | {"training_args.bin": b"pickle"})
@@ -187,6 +192,11 @@ def test_from_the_hub_to_the_page(
     numbers = json.loads((run / "numbers" / "released_weights.json").read_text())
     assert numbers["folders"] == len(RELEASE)
     assert numbers["unreadable"] == 2
+    monkeypatch.setenv("FINETUNE_GEOMETRY_RESULTS", str(results))
+    assert show_released.main("smoke") == 0
+    said = capsys.readouterr().out
+    assert f"C5     {VERDICTS['C5']}" in said
+    assert str(run / "released" / "folders.csv") in said
     for cell in json.loads(text)["cells"]:
         for output in cell.get("outputs", []):
             assert output["output_type"] != "error"

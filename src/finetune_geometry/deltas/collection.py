@@ -52,7 +52,7 @@ class Row:
     note: str = ""  # of the program's; not read back
 
 
-def open_collection(root: Path, progress: Callable[[int, int], None] | None = None) -> list[Member]:
+def open_collection(root: Path) -> list[Member]:
     """Every folder below `root` with an adapter's configuration or weights, by name.
 
     Only the headers of the files are read. A folder that is no whole adapter has a `problem`.
@@ -60,7 +60,7 @@ def open_collection(root: Path, progress: Callable[[int, int], None] | None = No
     patterns = (CONFIG, *_WEIGHTS)
     folders = {path.parent for pattern in patterns for path in root.rglob(pattern)}
     found = []
-    for n, path in enumerate(sorted(folders), start=1):
+    for path in sorted(folders):
         folder = path.relative_to(root).as_posix()
         if any(part.startswith(".") for part in path.relative_to(root).parts):
             continue  # a cache of the hub client's
@@ -69,8 +69,6 @@ def open_collection(root: Path, progress: Callable[[int, int], None] | None = No
         except UserError as error:
             reason = str(error).replace(f"{path}/", "").replace(f": {path}", "")
             found.append(Member(folder, path, None, reason))
-        if progress is not None:
-            progress(n, len(folders))
     if not found:
         raise UserError(f"no adapters: {root}: a collection has one folder for each adapter")
     return found

@@ -6,7 +6,7 @@ everything that the ledger asks of weights is measured at once, with the same fu
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
@@ -80,7 +80,6 @@ def collection_tables(
     k: int,
     confidence: float,
     seed: int,
-    progress: Callable[[int, int], None] | None = None,
 ) -> CollectionTables:
     """Measure a collection: all of it by pairs, and those with a part as the ledger asks.
 
@@ -107,7 +106,7 @@ def collection_tables(
         rest = orthogonal_parts(few, REFERENCE, ()) if REFERENCE in wanted else None
         return _Module(every, ranks, inner_products(few), module_angles(few, [1, k]), rest)
 
-    found = map_modules(measure, measured, any_base=True, progress=progress)
+    found = map_modules(measure, measured, any_base=True)
     ranks = with_averages(
         pd.DataFrame([row for part in found for row in part.ranks], columns=TIDY_COLUMNS)
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -85,7 +85,6 @@ def hold_against(
     table: Path,
     *,
     blanks: str = "unknown",
-    progress: Callable[[int, int], None] | None = None,
 ) -> Findings:
     """Measure the collection below `root` and judge it; None: nothing is there, nothing is said.
 
@@ -121,7 +120,6 @@ def hold_against(
             k=protocol.geometry.k,
             confidence=protocol.evaluation.confidence,
             seed=protocol.geometry.seed,
-            progress=progress,
         )
     except UserError as error:
         raise UserError(f"{error} (to leave a folder out: no under use in {table})") from None
