@@ -201,6 +201,7 @@ def _progress(what: str = "modules") -> Iterator[Callable[[int, int], None] | No
         task = bar.add_task("", total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)
 
+
 Profile = Annotated[str, typer.Option(metavar="NAME|FILE", help="Profile, by name or as a file")]
 Changes = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="A changed setting")

@@ -8,15 +8,15 @@ from dataclasses import dataclass, replace
 from finetune_geometry.estimates import flops, memory
 from finetune_geometry.estimates.architecture import BYTES, Architecture, architecture_of
 from finetune_geometry.estimates.downloads import downloads
-from finetune_geometry.estimates.lengths import SPREAD, Lengths, lengths_of
+from finetune_geometry.estimates.lengths import Lengths, lengths_of
 from finetune_geometry.estimates.machines import GIB, Machine, machine_for
 from finetune_geometry.estimates.work import (
     Asked,
-    Host,
     Item,
     Read,
     Trained,
     Written,
+    held_tokens,
     is_reference,
     steps_of,
     work,
@@ -178,11 +178,11 @@ class _Cost:
         arithmetic = machine["matrix_rate"] * machine["writing_share"]
         known = ["matrix_rate", "reading_share", "writing_share", "layer_seconds"]
         paged = machine.gpu_gib > 0 and item.continuous
-        # A few answers are cut off at their limit; what counts is how far the many go.
-        dtype, longest = self._dtype(), item.prompt + min(item.longest, SPREAD * item.new)
+        dtype, held = self._dtype(), held_tokens(item)
         rows = float(min(item.batch, item.answers))
         if paged:
-            rows = memory.rows_at_once(shape, dtype, longest, item.answers, machine.gpu_gib)
+            held = item.prompt + item.new  # others are at their beginning
+            rows = memory.rows_at_once(shape, dtype, held, item.answers, machine.gpu_gib)
             steps = item.answers * item.new / max(rows, 1.0)
             moved = shape.parameters * BYTES[dtype] + rows * context * shape.cache_bytes(dtype)
             moving = moved / (machine["bandwidth"] * machine["bandwidth_share"])
@@ -199,7 +199,7 @@ class _Cost:
             "",
             seconds=seconds,
             flops=read + wrote,
-            gpu_gib=memory.writing_gib(shape, dtype, longest, max(rows, memory.LEAST_ROWS))
+            gpu_gib=memory.writing_gib(shape, dtype, held, max(rows, memory.LEAST_ROWS))
             if machine.gpu_gib
             else 0.0,
             host_gib=0.0 if machine.gpu_gib else self._cpu_writing_gib(shape, item),
@@ -260,7 +260,7 @@ class _Cost:
 
     def _cpu_writing_gib(self, shape: Architecture, item: Written) -> float:
         rows = min(item.batch, item.answers)
-        held = rows * (item.prompt + item.longest) * shape.cache_bytes("float32")
+        held = rows * held_tokens(item) * shape.cache_bytes("float32")
         return (shape.parameters * 8 + held) / GIB  # the weights, and packed ones
 
 

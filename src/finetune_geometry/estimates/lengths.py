@@ -16,6 +16,7 @@ TRACES = {
     "open-r1/OpenR1-Math-220k": 4700.0,
     "lime-nlp/DeepScaleR_Difficulty": 700.0,
 }
+CUT, FITTING = 0.6, 0.35  # of the room, at most: assumed
 AIME_ANSWER = 2500.0  # assumed: tokens; one problem is long
 PADDING = 0.19  # of the positions a step computes, measured: the reference run's trainings
 #: A pair's rollouts are of mixed groups, whose problems are harder: measured in the reference run.
@@ -48,7 +49,8 @@ def lengths_of(profile: Profile, run: str = "") -> Lengths:
     room = profile.model.max_length - prompt
     if rollouts.source != "traces":
         room = min(room, float(rollouts.max_new_tokens))
-    completion = min(completion, 0.6 * room)  # what is longer is cut off, or left out
+    # What is longer is cut off; of traces whole groups are left out, and those that stay are short.
+    completion = min(completion, (FITTING if rollouts.source == "traces" else CUT) * room)
     longest, measured = prompt * 1.9 + room, False
     card = results_root() / (run or profile.name) / "rollouts" / "card.json"
     if card.is_file():

@@ -107,7 +107,7 @@ class Machine:
 
     name: str
     gpu_gib: float  # 0: a CPU
-    host_gib: float
+    host_gib: float  # 0: not known, for the device is not this machine's
     constants: Mapping[str, Constant]
     assumed_device: bool = False  # it is not this machine's
 
@@ -141,11 +141,10 @@ def machine_for(
     if name and name != CPU and name not in GPUS:
         raise UserError(f"unknown device {gpu!r}: --gpu: {closest(name, [*GPUS, CPU])}")
     here = gpu_here() if name != CPU else None
-    host = host_gib()
     if not name and here is None and needs_gpu:
         name = "h100"
     if name == CPU or (not name and here is None):
-        return _with_measured(Machine(CPU, 0.0, host, _cpu(threads)), CPU, shape, threads)
+        return _with_measured(Machine(CPU, 0.0, host_gib(), _cpu(threads)), CPU, shape, threads)
     listed = name or (here[2] if here else "")
     memory, rate, bandwidth = GPUS.get(listed, GPUS["l4"])
     if here and not name:
@@ -156,7 +155,11 @@ def machine_for(
     }
     own = here is not None and listed == here[2]
     machine = Machine(
-        here[0] if here and own else listed, memory, host, constants, assumed_device=not own
+        here[0] if here and own else listed,
+        memory,
+        host_gib() if own else 0.0,
+        constants,
+        assumed_device=not own,
     )
     return _with_measured(machine, "gpu", shape, threads) if own else machine
 

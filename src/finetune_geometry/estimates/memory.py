@@ -63,7 +63,7 @@ def rows_at_once(
     shape: Architecture, dtype: str, context: float, rows: float, gpu_gib: float
 ) -> float:
     """Answers that continuous batching keeps going: as many as there are, fit, and are of use."""
-    free = gpu_gib * 0.9 - writing_gib(shape, dtype, context, 0)
+    free = gpu_gib * 0.85 - writing_gib(shape, dtype, context, 0)
     room = free * GIB / (shape.cache_bytes(dtype) * context + shape.vocabulary * LOGIT)
     return max(1.0, min(rows, PAGED_ROWS, room))
 
@@ -75,9 +75,7 @@ def writing_gib(shape: Architecture, dtype: str, context: float, rows: float) ->
     return CONTEXT + SLACK * (weights + held) / GIB
 
 
-def reading_gib(
-    shape: Architecture, dtype: str, length: float, scored: float, kept: bool
-) -> float:
+def reading_gib(shape: Architecture, dtype: str, length: float, scored: float, kept: bool) -> float:
     """GPU memory of reading texts of `length` tokens; kept: the hidden states of every layer."""
     weights = shape.parameters * BYTES[dtype]
     tokens = max(length, KEPT_TOKENS if kept else READ_TOKENS)

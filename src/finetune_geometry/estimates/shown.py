@@ -10,12 +10,13 @@ from finetune_geometry.estimates.lengths import PADDING
 from finetune_geometry.estimates.machines import MEANINGS
 from finetune_geometry.estimates.verdict import verdict
 
+WIDTH = 90  # characters that the table takes
 #: Columns of memory, disk and money: attribute, heading.
 COLUMNS = {
-    "gpu_gib": "GPU GiB",
-    "host_gib": "host GiB",
-    "disk_gib": "disk GiB",
-    "download_gib": "fetched GiB",
+    "gpu_gib": "GPU",
+    "host_gib": "host",
+    "disk_gib": "disk",
+    "download_gib": "fetched",
     "money": "money",
 }
 
@@ -62,32 +63,39 @@ def _hours(stage: Stage) -> dict[str, Any]:
 
 def show(found: Estimate) -> None:
     """Print the table of stages, what it rests on, and the verdict."""
-    from rich.console import Console  # kept here: the workflow asks for numbers alone
+    # Kept here: the workflow asks for numbers alone.
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
     from rich.table import Table
 
-    console, machine = Console(highlight=False), found.machine
-    table = Table(title=f"{found.profile.name} on {machine.name}", title_justify="left")
-    table.add_column("stage")
-    for heading in ("time", "from", "to", *COLUMNS.values()):
-        table.add_column(heading, justify="right")
-    table.add_column("speed")
+    machine = found.machine
+    console = Console(highlight=False, soft_wrap=True)
+    console.width = max(console.width, WIDTH)
+    title = f"{found.profile.name} on {machine.name} (memory, disk, what is fetched: GiB)"
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+    table.add_column("stage", no_wrap=True)
+    table.add_column("time", justify="right", no_wrap=True)
+    table.add_column("from, to", no_wrap=True)
+    used = [name for name in COLUMNS if any(getattr(stage, name) for stage in found.stages)]
+    for name in used:
+        table.add_column(COLUMNS[name], justify="right", no_wrap=True)
     for stage in found.stages:
-        times = (stage.seconds, stage.low, stage.high)
         table.add_row(
-            stage.name + (" *" if stage.note else ""),
-            *map(duration, times),
-            *(_amount(name, getattr(stage, name)) for name in COLUMNS),
-            "" if not stage.flops else "measured" if stage.measured else "assumed",
+            stage.name.rpartition("/")[2] + (" *" if stage.note else ""),
+            duration(stage.seconds) + ("" if stage.measured or not stage.flops else " ~"),
+            _range(stage.low, stage.high),
+            *(_amount(getattr(stage, name)) for name in used),
         )
     table.add_section()
-    sums = [found.total(name) for name in ("seconds", "low", "high")]
     table.add_row(
-        "sum (memory: largest)",
-        *map(duration, sums),
-        *(_amount(name, found.total(name)) for name in COLUMNS),
-        "",
+        "sum (memory: most)",
+        duration(found.total("seconds")),
+        _range(found.total("low"), found.total("high")),
+        *(_amount(found.total(name)) for name in used),
     )
     console.print(table)
+    if any(stage.flops and not stage.measured for stage in found.stages):
+        console.print("~ at an assumed speed: the range is what the assumptions leave open")
     for stage in found.stages:
         if stage.note:
             console.print(f"* {stage.name}: {stage.note}")
@@ -119,7 +127,12 @@ def duration(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
-def _amount(name: str, value: float) -> str:
+def _range(low: float, high: float) -> str:
+    """From and to, where they differ."""
+    return "" if duration(low) == duration(high) else f"{duration(low)}, {duration(high)}"
+
+
+def _amount(value: float) -> str:
     if not value:
         return ""
-    return f"{value:,.2f}" if name in ("money", "disk_gib") and value < 10 else f"{value:,.1f}"
+    return f"{value:,.1f}" if value >= 0.05 else "<0.1"

@@ -3,37 +3,38 @@
 from __future__ import annotations
 
 import dataclasses
+import operator
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from finetune_geometry.estimates.estimate import Estimate, Stage, cached, estimate
+from finetune_geometry.estimates.estimate import Estimate, cached, estimate
 from finetune_geometry.estimates.machines import Machine, free_disk_gib, gpu_here, machine_for
 from finetune_geometry.settings.errors import UserError
 from finetune_geometry.settings.profiles import Profile, load_profile, profile_names
 
 USABLE = 0.95  # of a memory: the rest is held by others
 SMALLEST = "tiny"
+PATIENCE = 14 * 86400.0  # seconds: nobody is advised to wait for longer
 
 
 def misfit(found: Estimate) -> str:
-    """What of an estimate does not fit on its machine, as half a sentence; empty if all does."""
+    """What of an estimate does not fit on its machine, as half a sentence; empty if all does.
+
+    Of a machine that is elsewhere only the GPU's memory is known.
+    """
     machine = found.machine
-    for what, has in (("gpu", machine.gpu_gib), ("host", machine.host_gib)):
-        worst = max(found.stages, key=lambda stage: _memory(stage, what))
-        needs = _memory(worst, what)
+    for what, has, kind in (
+        ("gpu_gib", machine.gpu_gib, f"on the GPU, the {machine.name} has"),
+        ("host_gib", machine.host_gib, "of memory, this machine has"),
+    ):
+        worst = max(found.stages, key=operator.attrgetter(what))
+        needs = getattr(worst, what)
         if has and needs > has * USABLE:
-            where = f"of {machine.name}" if what == "gpu" else "of this machine"
-            kind = "GPU memory" if what == "gpu" else "memory"
-            return f"{worst.name} needs {needs:.0f} GiB {kind}, {where} {has:.0f} are there"
+            return f"{worst.name} needs {needs:.0f} GiB {kind} {has:.0f}"
     needs, free = found.total("disk_gib"), free_disk_gib()
-    if needs > free:
+    if not machine.assumed_device and needs > free:
         return f"it needs {needs:.0f} GiB of disk, {free:.0f} are free"
     return ""
-
-
-def _memory(stage: Stage, what: str) -> float:
-    value: float = getattr(stage, f"{what}_gib")
-    return value
 
 
 def verdict(found: Estimate) -> str:
@@ -44,10 +45,13 @@ def verdict(found: Estimate) -> str:
     lacking = misfit(found)
     if lacking:
         return f"does not fit: {lacking}; {advice(profile, machine)}"
-    where = f"fits on one {machine.name}"
-    if machine.assumed_device and machine.gpu_gib:
-        where += " (not this machine's: its memory and its speed are assumed)"
-    return where
+    if machine.assumed_device:
+        host, disk = found.total("host_gib"), found.total("disk_gib")
+        return (
+            f"fits on one {machine.name} beside {host:.0f} GiB of memory and {disk:.0f} of disk "
+            "(assumed: there is none here)"
+        )
+    return f"fits on this machine ({machine.name})"
 
 
 def advice(profile: Profile, machine: Machine) -> str:
@@ -55,15 +59,15 @@ def advice(profile: Profile, machine: Machine) -> str:
     if machine.gpu_gib or not profile.model.needs_gpu:
         for settings, changed in _smaller(profile):
             if not misfit(_on(changed, machine)):
-                return "with " + " ".join(f"{key}={value}" for key, value in settings.items()) + (
-                    " (SET=, or --set) it does"
-                )
+                words = " ".join(f"{key}={value}" for key, value in settings.items())
+                return f'it fits with SET="{words}"'
     for name in _largest_first(profile):
         other = load_profile(name)
         if other.model.needs_gpu and not machine.gpu_gib:
             continue
         try:
-            if not misfit(_on(other, machine)):
+            found = _on(other, machine)
+            if not misfit(found) and found.total("seconds") < PATIENCE:
                 return f"the profile {name} fits"
         except UserError:  # a model whose shape is not known here
             continue

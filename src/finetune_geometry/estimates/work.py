@@ -85,11 +85,10 @@ def work(profile: Profile, text: Lengths) -> dict[str, tuple[Item, ...]]:
     test = _answers(profile, profile.problems.test, text.answer, adapted=True)
     aime = profile.problems.aime_dataset
     hard = _answers(profile, AIME_PROBLEMS if aime else 0, AIME_ANSWER, adapted=True)
-    plain = {"adapted": False}
     validation = _answers(profile, profile.problems.validation, text.answer)
     sft = trained(profile, "sft", text)
     # Its answers ship with the models of the reference run.
-    base = () if is_reference(profile) else (dataclasses.replace(test, **plain),)
+    base = () if is_reference(profile) else (dataclasses.replace(test, adapted=False),)
     jobs: dict[str, tuple[Item, ...]] = {
         "ingredients/base_model": (validation, *_of_teacher(profile, validation)),
         "ingredients/rollouts": (_rollouts(profile, text), Host(_verify(profile))),
@@ -105,7 +104,7 @@ def work(profile: Profile, text: Lengths) -> dict[str, tuple[Item, ...]]:
         "evaluation/accuracy": (
             *(test, hard) * len(METHODS),
             *base,
-            dataclasses.replace(hard, **plain),
+            dataclasses.replace(hard, adapted=False),
             *(_of_teacher(profile, *base)),
         ),
         "controls/reshuffled": (sft,),
@@ -226,9 +225,7 @@ def _lines(profile: Profile, text: Lengths, one: bool = False) -> tuple[Item, ..
 def _cka(profile: Profile, text: Lengths) -> tuple[Item, ...]:
     models, settings = len(METHODS) + 1, profile.geometry
     tokens = min(settings.cka_tokens, settings.cka_rows * text.completion)
-    return (
-        Read(models * settings.cka_rows * text.row, text.row, 0.0, kept=tokens * models),
-    )
+    return (Read(models * settings.cka_rows * text.row, text.row, 0.0, kept=tokens * models),)
 
 
 #: Seconds of a chapter for 144 modules of a model of width 2,560 and seven adapters. The first is
@@ -246,3 +243,14 @@ def steps_of(item: Written) -> float:
     """Steps of sampling, batch by batch: each goes on until its longest answer has ended."""
     batches = -(-item.answers // item.batch)
     return batches * min(item.new * SPREAD, item.longest)
+
+
+def held_tokens(item: Written) -> float:
+    """Tokens in the cache, for each row of a batch, where most are held.
+
+    Rows leave as they end, evenly between nothing and SPREAD times the mean, and the others grow.
+    """
+    last = min(item.new * SPREAD, item.longest)
+    if item.prompt >= last:
+        return item.prompt
+    return (item.prompt + last) ** 2 / (4 * last)

@@ -1,4 +1,4 @@
-"""Measuring this machine: what the estimates would assume otherwise (`finetune-geometry calibrate`).
+"""Measuring this machine, for estimates that assume less (`finetune-geometry calibrate`).
 
 Everything is measured through the code that a run goes through, on random weights of the shape of
 the profile's base model (its first blocks, where all would not fit), in at most two minutes.
@@ -10,27 +10,23 @@ import dataclasses
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
-import warnings
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
-from datasets import Dataset
-from transformers import PrinterCallback, TrainerCallback
-from trl import SFTConfig
 
 from finetune_geometry.deltas.lowrank import LowRankDelta
 from finetune_geometry.estimates import flops
 from finetune_geometry.estimates.architecture import Architecture, architecture_of
 from finetune_geometry.estimates.lengths import Lengths, lengths_of
 from finetune_geometry.estimates.machines import CPU, shape_key
-from finetune_geometry.methods.counted import adapter_config, build
+from finetune_geometry.methods.counted import build
 from finetune_geometry.methods.rows import row_lengths, row_order
-from finetune_geometry.methods.trainers import SHAPE_STEP, ObjectiveTrainer, RowCollator, token_loss
+from finetune_geometry.methods.timed_steps import timed_steps
+from finetune_geometry.methods.trainers import SHAPE_STEP
 from finetune_geometry.models.adapter_mixture import Mixture
 from finetune_geometry.models.generation import generate
 from finetune_geometry.models.teacher_forcing import completion_logprobs
@@ -116,13 +112,12 @@ class Probe:
         rows = self._rows(2 * batch)
         lengths = row_lengths(rows)
         order = row_order(lengths.max(1), settings)
-        seconds = self._time_steps(rows, order, batch, micro)
+        seconds = timed_steps(profile, self._model(), rows, order, batch, micro)
         # The last steps' positions, padding included: each micro-batch as long as its longest row.
         wide = lengths.max(1)[order].reshape(STEPS, -1, micro).max(2)
         wide = -(-wide // SHAPE_STEP) * SHAPE_STEP
-        share = np.mean([(row["labels"].count(-100)) / len(row["input_ids"])
-                         for row in rows.to_dict("records")])  # fmt: skip
-        scored = 1.0 if self.kind == CPU else float(1 - share)
+        # Of the prompts a GPU computes no logits.
+        scored = 1.0 if self.kind == CPU else self.text.completion / self.text.row
         done = [
             sum(micro * w * flops.training(self.shape, profile.lora, w, scored) for w in step)
             for step in wide.tolist()
@@ -148,10 +143,11 @@ class Probe:
                 return self._step(model, many, context), reading
 
             # Side by side, so that what else the machine does weighs on both.
-            plain, mixed = zip(*[(timed({}), timed({"one": 1.0})) for _ in range(2)], strict=True)
+            pairs = [(timed({}), timed({"one": 1.0})) for _ in range(2)]
             mixture.set({})
             quick = self._step(model, few, context)
-        (slow, read), (slow_mixed, read_mixed) = (map(min, zip(*t, strict=True)) for t in (plain, mixed))
+        slow, read = (min(times) for times in zip(*(plain for plain, _ in pairs), strict=True))
+        mixed = [min(times) for times in zip(*(mixed for _, mixed in pairs), strict=True)]
         slope = max((slow - quick) / (many - few), slow / many / 10)
         rest = max(slow - many * slope, 0.0)
         length = float(np.mean([len(p) + len(c) for p, c in rows]))
@@ -161,8 +157,8 @@ class Probe:
             "writing_share": per_token / slope / self.rate,
             "layer_seconds": rest / self.shape.layers,
             "reading_share": work / read / self.rate,
-            "mixture_writing": max(1.0, slow_mixed / slow),
-            "mixture_reading": max(1.0, read_mixed / read),
+            "mixture_writing": max(1.0, mixed[0] / slow),
+            "mixture_reading": max(1.0, mixed[1] / read),
         }
 
     def _model(self) -> Any:
@@ -178,9 +174,7 @@ class Probe:
         for size in np.clip(spread, 16, self.text.longest).astype(int):
             ids = self.rng.integers(4, min(self.shape.vocabulary, 500), size).tolist()
             prompt = int(size * self.text.prompt / self.text.row)
-            rows.append(
-                {"input_ids": ids, "labels": [-100] * prompt + ids[prompt:], "weight": 1.0}
-            )
+            rows.append({"input_ids": ids, "labels": [-100] * prompt + ids[prompt:], "weight": 1.0})
         return pd.DataFrame(rows)
 
     def _reading_rows(self, context: int) -> list[tuple[list[int], list[int]]]:
@@ -192,44 +186,6 @@ class Probe:
             (ids[:prompt], ids[prompt:])
             for ids, prompt in zip(rows["input_ids"], prompts, strict=True)
         ]
-
-    def _time_steps(self, rows: pd.DataFrame, order: Any, batch: int, micro: int) -> list[float]:
-        """Seconds of each optimiser step of a training on `rows` in `order`."""
-        profile, stamps = self.profile, _Stamps()
-        with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
-            warnings.simplefilter("ignore", FutureWarning)  # PEFT's, of a renamed property
-            arguments = SFTConfig(
-                output_dir=folder,
-                max_steps=STEPS,
-                per_device_train_batch_size=micro,
-                gradient_accumulation_steps=batch // micro,
-                learning_rate=1e-5,
-                use_cpu=self.kind == CPU,
-                bf16=profile.training.bf16,
-                activation_checkpointing=False,
-                save_strategy="no",
-                logging_strategy="no",
-                pad_to_multiple_of=SHAPE_STEP,
-                max_length=None,
-                report_to="none",
-                disable_tqdm=True,
-                dataloader_pin_memory=self.kind == "gpu",
-                remove_unused_columns=False,
-            )
-            trainer = ObjectiveTrainer(
-                args=arguments,
-                model=self._model(),
-                processing_class=self.tokenizer,
-                peft_config=adapter_config(profile.lora),
-                order=order,
-                train_dataset=Dataset.from_pandas(rows, preserve_index=False),
-                callbacks=[stamps],
-                data_collator=RowCollator(0, pad_to_multiple_of=SHAPE_STEP),
-                objective=token_loss("sft", profile.methods["sft"]),
-            )
-            trainer.remove_callback(PrinterCallback)
-            trainer.train()
-        return [end - begin for begin, end in zip(stamps.begins, stamps.ends, strict=True)]
 
     def _deltas(self) -> dict[str, LowRankDelta]:
         lora, deltas = self.profile.lora, {}
@@ -278,26 +234,6 @@ class Probe:
             torch.cuda.synchronize()
 
 
-class _Stamps(TrainerCallback):
-    """When each optimiser step began and ended."""
-
-    def __init__(self) -> None:
-        self.begins: list[float] = []
-        self.ends: list[float] = []
-
-    def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        self.begins.append(self.now())
-
-    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        self.ends.append(self.now())
-
-    @staticmethod
-    def now() -> float:
-        if torch.cuda.is_available():
-            torch.cuda.synchronize()
-        return time.perf_counter()
-
-
 def _cut(shape: Architecture, on_gpu: bool) -> Architecture:
     """The first blocks of a model: those of 300M weights at most on a CPU, of 2G on a GPU."""
     room = 2e9 if on_gpu else 3e8
@@ -308,7 +244,5 @@ def _cut(shape: Architecture, on_gpu: bool) -> Architecture:
 def _start_seconds() -> float:
     """Seconds until a notebook that trains or samples has imported what it needs."""
     begun = time.perf_counter()
-    subprocess.run(
-        [sys.executable, "-c", "import finetune_geometry.methods.training"], check=True
-    )
+    subprocess.run([sys.executable, "-c", "import finetune_geometry.methods.training"], check=True)
     return time.perf_counter() - begun + KERNEL

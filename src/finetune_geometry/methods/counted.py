@@ -70,7 +70,7 @@ def count(shape: Architecture, lora: Lora, length: int, recompute: bool = False)
         parameters = sum(p.numel() for p in base.parameters())
         model = get_peft_model(base, adapter_config(lora)).train()
         if recompute:
-            model.base_model.model.gradient_checkpointing_enable({"use_reentrant": False})
+            base.gradient_checkpointing_enable({"use_reentrant": False})
         ids = torch.zeros(1, length, dtype=torch.long)
         # A whole mask: of an absent one, or of places without numbers, nothing could be told.
         mask = torch.zeros(1, 1, length, length, dtype=torch.bool)
