@@ -30,6 +30,7 @@ def said(name: str, grid: Grid = GRID) -> Facts:
         ("rft-42", Facts("rft", "", 42)),
         ("grpo_offline.lr5e-5.seed42", Facts("offline_grpo", "", 42, 5e-5)),
         ("OfflineGRPO", Facts("offline_grpo")),
+        ("adapters/offgrpo_lr5e-6_s42", Facts("offline_grpo", "", 42, 5e-6)),
         ("online/grpo_on-policy_600steps", Facts("online_grpo", step=600)),
         ("DAPO-step600", Facts("online_dapo", step=600)),
         ("qwen3-4b-sft-lora-r32", Facts("sft")),

@@ -22,7 +22,7 @@ ONLINE = ("online_grpo", "online_dapo")
 #: The two words that a name may set before or behind "grpo": alone it says too little.
 _ONLINE = r"(?:online|on_?policy)"
 _METHODS = {
-    "offline_grpo": r"offline_?grpo|grpo_?offline",
+    "offline_grpo": r"off(?:line)?_?grpo|grpo_?offline",
     "online_grpo": rf"(?:{_ONLINE}_?)+grpo(?:_?{_ONLINE})*|grpo(?:_?{_ONLINE})+",
     "online_dapo": rf"(?:{_ONLINE}_?)*dapo(?:_?{_ONLINE})*",
     **{name: name for name in METHODS if name != "offline_grpo"},
