@@ -17,9 +17,10 @@ import dataclasses
 import fcntl
 import json
 import os
+import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
 
 from finetune_geometry.runs.files import explain_full_disk
 from finetune_geometry.settings.errors import UserError
@@ -27,14 +28,28 @@ from finetune_geometry.settings.errors import UserError
 Tokens = tuple[int, int]  # input, output
 
 
-@dataclasses.dataclass
+class Answer(NamedTuple):
+    """What is counted of an answer; its line, at byte `begin` of the file, has the rest."""
+
+    path: Path
+    begin: int
+    counted: Tokens
+    date: str
+    model: str
+    fingerprint: str
+    finish_reason: str
+    with_usage: bool
+    empty: bool
+    thought: bool
+
+
+@dataclasses.dataclass(slots=True)
 class Asked:
     """What is known of one request."""
 
     open: list[Tokens] = dataclasses.field(default_factory=list)  # bounds of attempts, no reply yet
     refused: int = 0
-    answer: dict[str, Any] | None = None  # without its long texts
-    place: tuple[Path, int] | None = None  # file, and byte at which the answer's line begins
+    answer: Answer | None = None
 
 
 class AnswerFiles:
@@ -100,11 +115,11 @@ class AnswerFiles:
 
     def read(self, key: str) -> dict[str, Any]:
         """The whole answer to a request that has one."""
-        place = self.asked[key].place
-        assert place is not None
-        with open(place[0], "rb") as file:
-            file.seek(place[1])
-            return self._parsed(file.readline(), *place)
+        answer = self.asked[key].answer
+        assert answer is not None
+        with open(answer.path, "rb") as file:
+            file.seek(answer.begin)
+            return self._parsed(file.readline(), answer.path, answer.begin)
 
     def _append(self, event: Mapping[str, Any], sync: bool = False) -> None:
         assert self._writing is not None
@@ -138,12 +153,19 @@ class AnswerFiles:
             asked.refused += 1
             return
         _add(self.answered, _tokens(event["counted"]))
-        asked.place = path, begin
-        asked.answer = {
-            **{name: value for name, value in event.items() if name not in ("text", "reasoning")},
-            "empty": not event["text"].strip(),
-            "thought": bool(event["reasoning"]),
-        }
+        asked.answer = Answer(
+            path,
+            begin,
+            counted=_tokens(event["counted"]),
+            date=event["date"],
+            # The same few words in every line: one copy of each.
+            model=sys.intern(event["model"]),
+            fingerprint=sys.intern(str(event["fingerprint"])),
+            finish_reason=sys.intern(event["finish_reason"]),
+            with_usage=event["usage"] is not None,
+            empty=not event["text"].strip(),
+            thought=bool(event["reasoning"]),
+        )
 
     @staticmethod
     def _parsed(line: bytes, path: Path, begin: int) -> dict[str, Any]:

@@ -89,15 +89,15 @@ class EndpointSource:
         self.files.refresh()
         known = [asked for key in self.wanted if (asked := self.files.asked.get(key))]
         answers = [asked.answer for asked in known if asked.answer is not None]
-        dates = sorted(answer["date"] for answer in answers)
-        counted = [sum(answer["counted"][side] for answer in answers) for side in (0, 1)]
+        dates = sorted(answer.date for answer in answers)
+        counted = [sum(answer.counted[side] for answer in answers) for side in (0, 1)]
         lost = [tokens for asked in known for tokens in asked.open]
         with_lost = [counted[side] + sum(tokens[side] for tokens in lost) for side in (0, 1)]
         return {
             "teacher": self.settings.model,
             "server": host(self.settings),
-            "models": dict(Counter(answer["model"] for answer in answers)),
-            "fingerprints": dict(Counter(str(answer["fingerprint"]) for answer in answers)),
+            "models": dict(Counter(answer.model for answer in answers)),
+            "fingerprints": dict(Counter(answer.fingerprint for answer in answers)),
             "first_answer": dates[0] if dates else None,
             "last_answer": dates[-1] if dates else None,
             "input_tokens": counted[0],
@@ -105,10 +105,10 @@ class EndpointSource:
             "cost": cost(self.settings, with_lost),
             "refused_attempts": sum(asked.refused for asked in known),
             "lost_attempts": len(lost),
-            "without_usage": sum(answer["usage"] is None for answer in answers),
-            "finish_reasons": dict(Counter(answer["finish_reason"] for answer in answers)),
-            "empty_answers": sum(answer["empty"] for answer in answers),
-            "with_reasoning": sum(answer["thought"] for answer in answers),
+            "without_usage": sum(not answer.with_usage for answer in answers),
+            "finish_reasons": dict(Counter(answer.finish_reason for answer in answers)),
+            "empty_answers": sum(answer.empty for answer in answers),
+            "with_reasoning": sum(answer.thought for answer in answers),
             "no_room": len(self.wanted) - len(answers),
             "extra_body": self.extra,
         }

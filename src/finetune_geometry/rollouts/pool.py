@@ -120,7 +120,7 @@ def fitting(pool: pd.DataFrame, profile: Profile) -> tuple[pd.DataFrame, pd.Data
     if not fits[pool["split"] == "train"].any():
         raise UserError(
             f"no group fits into {profile.model.max_length} tokens: rollouts: raise "
-            "model.max_length or lower rollouts.max_new_tokens"
+            "model.max_length or lower rollouts.max_new_tokens (empty rollouts do not fit, either)"
         )
     return pool[fits].reset_index(drop=True), tokens[fits].reset_index(drop=True)
 
