@@ -27,10 +27,14 @@ def card_table(card: Mapping[str, Any]) -> pd.DataFrame:
         "tokens in a rollout, longest": card["max_tokens"],
         "problems left out, the text of an earlier one": left_out["repeated"],
         "problems left out, of a test set": left_out["in_test"],
-        "groups left out, too long for the student": card["groups_left_out"],
+        "groups left out, too long for the student or with an empty rollout": card[
+            "groups_left_out"
+        ],
     }
     if "selection" in card:
         facts |= _of_a_data_set(card)
+    if "server" in card:
+        facts |= _of_a_server(card)
     facts["pool (SHA-256)"] = card["pool_sha256"][:16]
     return pd.Series(facts, name="value").to_frame()
 
@@ -53,6 +57,23 @@ def _of_a_data_set(card: Mapping[str, Any]) -> dict[str, Any]:
         "its commit": card["revision"] or "files of a folder",
         "written by": ", ".join(writers[:2]) + (" and others" if writers[2:] else ""),
         "kept of a response": card["text"],
+    }
+
+
+def _of_a_server(card: Mapping[str, Any]) -> dict[str, Any]:
+    """What the source "endpoint" tells beyond that."""
+    first, last = card["first_answer"], card["last_answer"]
+    return {
+        "server": card["server"],
+        "models that answered": ", ".join(f"{name} ({n:,})" for name, n in card["models"].items()),
+        "answers came": f"{first[:10]} to {last[:10]}" if first else "never",
+        "tokens read and written": f"{card['input_tokens']:,} and {card['output_tokens']:,}",
+        "cost, in the unit of the prices": f"{card['cost']:.2f}",
+        "attempts refused, and asked again": card["refused_attempts"],
+        "attempts without an answer, counted at their most": card["lost_attempts"],
+        "empty answers": card["empty_answers"],
+        "answers with thinking apart, which is no part of a rollout": card["with_reasoning"],
+        "prompts for which the server had no room": card["no_room"],
     }
 
 
