@@ -24,6 +24,7 @@ from jobs import JOBS
 from settings_unchanged import settings_of
 from shipped import EXECUTE, REFERENCE, asked_for
 
+from finetune_geometry.estimates.verdict import refuse_what_cannot_fit
 from finetune_geometry.runs.files import atomic_write
 from finetune_geometry.runs.records import Run
 from finetune_geometry.settings.errors import UserError, closest
@@ -143,6 +144,8 @@ def main() -> int:
     run = Run.open(options.profile, options.run, parse_overrides(options.set))
     check_fetched(run.profile)
     where = place(options.executor, run.profile)
+    if not where.remote:  # of a cluster's nodes nothing is known here
+        refuse_what_cannot_fit(run.profile, run.name)
     folder = run.dir
     chosen = options.profile
     if chosen.endswith((".yaml", ".yml")):

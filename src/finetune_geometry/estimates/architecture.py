@@ -11,6 +11,7 @@ from typing import Any
 
 from finetune_geometry.runs.folders import project_root
 from finetune_geometry.settings.errors import UserError
+from finetune_geometry.settings.hub import COMMIT, fetched
 from finetune_geometry.settings.sections import Lora
 
 #: Facts of the `config.json` that the shipped profiles' models have on the hub, so that an estimate
@@ -125,19 +126,21 @@ def architecture_of(name: str, revision: str = "") -> Architecture:
     known = json.loads(KNOWN.read_text(encoding="utf-8"))
     if name in known:
         return read_config(known[name], name)
-    fetched = fetched_file(name, "config.json", revision)
-    if fetched is None:
+    found = _fetched_config(name, revision)
+    if found is None:
         raise UserError(
             f"the shape of this model is not known here: {name}: fetch the profile's files first "
             "(finetune-geometry prefetch --profile ...), or choose another rollouts.source if it "
             "is the teacher"
         )
-    return read_config(json.loads(fetched.read_text(encoding="utf-8")), name)
+    return read_config(json.loads(found.read_text(encoding="utf-8")), name)
 
 
-def fetched_file(name: str, file: str, revision: str) -> Path | None:
-    """A file of a hub's model that lies in the cache of huggingface_hub, or None."""
-    from huggingface_hub import try_to_load_from_cache  # kept here: 0.2 s that most do without
-
-    found = try_to_load_from_cache(name, file, revision=revision or None)
-    return Path(found) if isinstance(found, str) else None
+def _fetched_config(name: str, revision: str) -> Path | None:
+    """`config.json` of a repository that was fetched, or None."""
+    if not COMMIT.fullmatch(revision):
+        return None
+    try:
+        return fetched(name, revision, files=("config.json",)) / "config.json"
+    except UserError:
+        return None

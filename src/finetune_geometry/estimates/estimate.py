@@ -66,6 +66,12 @@ class Estimate:
         values = [getattr(stage, what) for stage in self.stages]
         return max(values) if what in ("gpu_gib", "host_gib") else sum(values)
 
+    @property
+    def device_seconds(self) -> float:
+        """Of the stages that compute on the GPU; on a CPU, of all but the wait for a server."""
+        on_gpu = self.machine.gpu_gib > 0
+        return sum(s.seconds for s in self.stages if s.flops and (s.gpu_gib or not on_gpu))
+
     def stage(self, name: str) -> Stage:
         """A stage by its name; an unknown one is a light chapter that only starts."""
         seconds = self.machine["start_seconds"]
@@ -90,8 +96,14 @@ def estimate(
     text = lengths_of(profile, run)
     ends = [machine, machine.at("high"), machine.at("low")]
     costs = [_Cost(profile, one, shape, text) for one in ends]
-    stages = [Stage("prefetch", download_gib=sum(downloads(profile, shape).values()), note="")]
-    stages[0] = replace(stages[0], disk_gib=stages[0].download_gib)
+    wanted = downloads(profile)
+    stages = [
+        Stage(
+            "prefetch",
+            disk_gib=sum(one.gib for one in wanted),
+            download_gib=sum(one.gib for one in wanted if not one.here),
+        )
+    ]
     for name, items in work(profile, text).items():
         stage, fast, slow = (cost.stage(name, items) for cost in costs)
         stage = replace(stage, low=fast.seconds, high=slow.seconds)
@@ -129,6 +141,7 @@ class _Cost:
             disk_gib=sum(part.disk_gib for part in parts),
             money=sum(part.money for part in parts),
             measured=heavy and all(part.measured for part in parts),
+            note=" ".join(part.note for part in parts if part.note),
         )
 
     def part(self, item: Item) -> Stage:
@@ -231,6 +244,8 @@ class _Cost:
         return Stage(
             "",
             seconds=new / (max(server.concurrency, 1) * ENDPOINT_RATE),
+            note=f"waits for the server: {server.concurrency} requests at a time, each "
+            f"{ENDPOINT_RATE:.0f} tokens a second (assumed)",
             disk_gib=new * 2 * TEXT / GIB,
             money=paid / 1e6,
         )

@@ -34,6 +34,7 @@ def as_json(found: Estimate) -> dict[str, Any]:
             "hours": found.total("seconds") / 3600,
             "hours_low": found.total("low") / 3600,
             "hours_high": found.total("high") / 3600,
+            "device_hours": found.device_seconds / 3600,
             "flops": found.total("flops"),
             **{name: found.total(name) for name in COLUMNS},
         },
@@ -96,6 +97,8 @@ def show(found: Estimate) -> None:
     console.print(table)
     if any(stage.flops and not stage.measured for stage in found.stages):
         console.print("~ at an assumed speed: the range is what the assumptions leave open")
+    device = "the GPU" if machine.gpu_gib else "the processor"
+    console.print(f"With a model on {device}: {duration(found.device_seconds)}")
     for stage in found.stages:
         if stage.note:
             console.print(f"* {stage.name}: {stage.note}")

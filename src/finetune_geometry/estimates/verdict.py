@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import operator
+import shutil
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -110,10 +111,12 @@ def _largest_first(profile: Profile) -> list[str]:
 def refuse_what_cannot_fit(profile: Profile, run: str = "") -> None:
     """Raise UserError in one line where this machine cannot hold the profile.
 
-    A profile whose teacher's or base's shape is not known here passes: it is told when the profile
-    is fetched. Quick: no torch, and nothing is asked of a driver unless the profile needs a GPU.
+    What is not known here passes: a model before it is fetched, a GPU whose driver tells nothing.
+    Quick: no torch, and no driver is asked unless the profile needs a GPU.
     """
     if profile.model.needs_gpu and gpu_here() is None:
+        if shutil.which("nvidia-smi"):
+            return
         machine = machine_for("cpu", threads=profile.training.threads)
         raise UserError(
             f"no GPU here, and {profile.name} needs one: model.needs_gpu: "
