@@ -21,6 +21,7 @@ from finetune_geometry.problems.sources import load_problems
 from finetune_geometry.rollouts import asking, endpoint_replies
 from finetune_geometry.rollouts import pool as rollouts
 from finetune_geometry.rollouts.answer_files import AnswerFiles
+from finetune_geometry.rollouts.card_table import card_table
 from finetune_geometry.rollouts.endpoint import ANSWERS, EndpointSource, seed
 from finetune_geometry.rollouts.pool import load_rollouts, sample_rollouts
 from finetune_geometry.runs.records import Run
@@ -138,6 +139,13 @@ def test_the_card_says_who_wrote_when_and_for_how_much(server):
     most_out = 4.0 * run.profile.rollouts.max_new_tokens
     assert most_out < lost * 1e6 < most_out + 2000
     assert 0 < card["mixed"] < 1
+    shown = card_table(card)["value"]
+    assert shown["server"] == f"127.0.0.1:{server.port}"
+    assert shown["models that answered"] == f"teacher-2026-07 ({count})"
+    assert shown["attempts refused, and asked again"] == 2
+    assert shown["cost, in the unit of the prices"] == f"{card['cost']:.2f}"
+    plain = card_table({key: value for key, value in card.items() if key != "server"})
+    assert "server" not in plain.index
 
 
 def test_servers_that_fail_are_asked_again(server):
@@ -318,6 +326,7 @@ def test_a_killed_process_loses_no_answer_that_it_had(server, tmp_path):
     run = opened(server)
     script = f"""
 from finetune_geometry.runs.records import Run
+from finetune_geometry.rollouts.card_table import card_table
 from finetune_geometry.rollouts.pool import sample_rollouts
 sample_rollouts(Run.open("smoke", "pool", {SETTINGS | {"rollouts.endpoint.base_url": server.url}}))
 """
