@@ -13,7 +13,7 @@ import torch
 from conftest import ROOT
 from transformers import AttentionInterface, AutoModelForCausalLM
 
-from finetune_geometry.methods import trainers
+from finetune_geometry.methods import steps, trainers
 from finetune_geometry.models import compat, generation, inference
 
 PACKAGE = ROOT / "src" / "finetune_geometry"
@@ -55,7 +55,7 @@ def test_private_names_that_are_read_are_the_package_s_own() -> None:
     assert {"_get_train_sampler", "_prepare_dataset"} <= made
 
 
-@pytest.mark.parametrize("module", [trainers, generation, inference])
+@pytest.mark.parametrize("module", [trainers, steps, generation, inference])
 def test_no_class_overrides_a_private_method_of_a_library(module) -> None:
     for _, kind in inspect.getmembers(module, inspect.isclass):
         if kind.__module__ != module.__name__:

@@ -140,6 +140,7 @@ def test_mistakes_are_told_in_one_line(name: str, overrides: dict, words: list[s
         ("rollouts.prompts", 1, 0, "at least 1"),
         ("rollouts.temperature", 0, -0.1, "at least 0"),
         ("lora.r", 1, 0, "at least 1"),
+        ("training.processes", 1, 0, "at least 1"),
         ("lora.dropout", 0, -0.1, "at least 0 and below 1"),
         ("lora.dropout", 0.99, 1, "at least 0 and below 1"),
         ("evaluation.confidence", 0.01, 0, "between 0 and 1"),

@@ -11,6 +11,8 @@ from typing import Any
 
 import torch
 
+from finetune_geometry.runs.keys import device_type
+
 
 def lora_a_sha256(model: Any) -> str:
     """SHA-256 of all lora_A weights in name order: the shared initialisation has one value."""
@@ -25,7 +27,7 @@ def peak_memory_mb() -> dict[str, float]:
     """Peak memory of this process so far in MiB: resident, and on the GPU where there is one."""
     unit = 1 if sys.platform == "darwin" else 1024  # ru_maxrss is in bytes there, else in KiB
     peak = {"resident": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20}
-    if torch.cuda.is_available():
+    if device_type() == "cuda":
         peak["gpu"] = torch.cuda.max_memory_allocated() / 2**20
     return peak
 

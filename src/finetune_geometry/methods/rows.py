@@ -138,6 +138,42 @@ def row_order(lengths: np.ndarray, training: Training) -> list[int]:
     ]
 
 
+def micro_batches(
+    lengths: np.ndarray, training: Training, multiple: int, process: int = 0
+) -> list[list[int]]:
+    """The rows of one step, places 0 to batch_size - 1, as the micro-batches of one process.
+
+    lengths: tokens of each row of the step, (rows, sequences of a row), in the step's order.
+    multiple: sequences are padded to the longest of their micro-batch, rounded up to this.
+
+    With `micro_batch_tokens` a micro-batch holds as many rows, one after another, as have at most
+    so many positions, padding included; else it holds `micro_batch_size` rows. Of several processes
+    each gets every so manieth row, or micro-batch: all then have long ones and short ones.
+    Raises UserError if a single row has more positions.
+    """
+    limit, processes = training.micro_batch_tokens, training.processes
+    if limit is None:
+        size = training.micro_batch_size
+        whole = [list(range(i, i + size)) for i in range(0, len(lengths), size)]
+        return whole[process::processes]
+    cut: list[list[int]] = []
+    width = 0
+    for row in range(process, len(lengths), processes):
+        padded = -(-int(lengths[row].max()) // multiple) * multiple
+        if padded * lengths.shape[1] > limit:
+            raise UserError(
+                f"a row has {padded * lengths.shape[1]} positions, a micro-batch at most {limit}: "
+                "training.micro_batch_tokens: raise it, or lower rollouts.max_new_tokens"
+            )
+        width = max(width, padded)
+        if cut and (len(cut[-1]) + 1) * width * lengths.shape[1] <= limit:
+            cut[-1].append(row)
+        else:
+            cut.append([row])
+            width = padded
+    return cut
+
+
 def batch_facts(
     lengths: np.ndarray, order: Sequence[int], training: Training, multiple: int
 ) -> dict[str, Any]:
@@ -149,12 +185,16 @@ def batch_facts(
     `distinct_rows_per_batch`: the least and the mean number of different rows in an optimiser step.
     `padding`: share of the positions computed that hold no token, between 0 and 1.
     """
-    chosen = np.asarray(order)
-    distinct = [len(set(step)) for step in chosen.reshape(-1, training.batch_size).tolist()]
-    held = lengths.reshape(len(lengths), -1)[chosen]  # (rows seen, sequences of a row)
-    held = held.reshape(-1, training.micro_batch_size * held.shape[1])
-    widths = -(-held.max(1) // multiple) * multiple
+    steps = np.asarray(order).reshape(-1, training.batch_size)
+    distinct = [len(set(step)) for step in steps.tolist()]
+    held = lengths.reshape(len(lengths), -1)[steps]  # (steps, rows, sequences of a row)
+    positions = sum(
+        -(-int(step[rows].max()) // multiple) * multiple * step[rows].size
+        for step in held
+        for process in range(training.processes)
+        for rows in micro_batches(step, training, multiple, process)
+    )
     return {
         "distinct_rows_per_batch": {"least": min(distinct), "mean": float(np.mean(distinct))},
-        "padding": float(1 - held.sum() / (widths.sum() * held.shape[1])),
+        "padding": float(1 - held.sum() / positions),
     }

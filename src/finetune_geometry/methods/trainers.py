@@ -19,6 +19,7 @@ from trl import DPOTrainer, SFTTrainer
 from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
 
 from finetune_geometry.methods import losses
+from finetune_geometry.methods.steps import WholeSteps
 from finetune_geometry.models.compat import FixedOrder, TokenisedRows, token_log_probs
 from finetune_geometry.settings.errors import UserError
 from finetune_geometry.settings.objectives import OBJECTIVES
@@ -56,13 +57,18 @@ class RowCollator(DataCollatorForLanguageModeling):
         return batch
 
 
-class ObjectiveTrainer(FixedOrder, SFTTrainer):
-    """SFTTrainer with the loss of an unpaired objective (see `token_loss`)."""
+class ObjectiveTrainer(WholeSteps, FixedOrder, SFTTrainer):
+    """SFTTrainer with the loss of an unpaired objective (see `token_loss`).
 
-    def __init__(self, *args: Any, objective: Callable[..., Tensor], order: Any, **kwargs: Any):
+    order: indices of the rows, step by step; cut: see `WholeSteps`.
+    """
+
+    def __init__(
+        self, *args: Any, objective: Callable[..., Tensor], order: Any, cut: Any, **kwargs: Any
+    ) -> None:
         super().__init__(*args, **kwargs)
         self.objective: Callable[..., Tensor] = objective
-        self.order = order
+        self.order, self.cut = order, cut
 
     def compute_loss(  # type: ignore[no-untyped-def]
         self, model, inputs, return_outputs=False, num_items_in_batch=None
@@ -84,12 +90,27 @@ class ObjectiveTrainer(FixedOrder, SFTTrainer):
         return (loss, outputs) if return_outputs else loss
 
 
-class PairTrainer(FixedOrder, TokenisedRows, DPOTrainer):
-    """DPOTrainer on the sampled tokens, in a fixed order."""
+class PairTrainer(WholeSteps, FixedOrder, TokenisedRows, DPOTrainer):
+    """DPOTrainer on the sampled tokens, in a fixed order.
 
-    def __init__(self, *args: Any, order: Any, **kwargs: Any):
+    order: indices of the pairs, step by step; cut: see `WholeSteps`.
+    """
+
+    def __init__(self, *args: Any, order: Any, cut: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.order = order
+        self.order, self.cut = order, cut
+        self.pairs_of_a_step = len(order) // len(cut) if cut else None
+
+    def compute_loss(  # type: ignore[no-untyped-def]
+        self, model, inputs, return_outputs=False, num_items_in_batch=None
+    ):
+        """The mean over the pairs of a micro-batch, or its part of the mean over the step's."""
+        pairs = len(inputs["input_ids"]) // 2
+        loss = super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+        if self.pairs_of_a_step is not None:
+            # The gradients of several processes will be averaged.
+            loss = loss * (pairs * self.accelerator.num_processes / self.pairs_of_a_step)
+        return loss
 
 
 class Watch(TrainerCallback):

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import shutil
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import torch
 from datasets import Dataset
@@ -16,8 +18,11 @@ from transformers import PrinterCallback
 from trl import DPOConfig, SFTConfig
 
 from finetune_geometry.methods.card_facts import lora_a_sha256, peak_memory_mb, versions
+from finetune_geometry.methods.checkpoints import begin, kept_rows, last_checkpoint
+from finetune_geometry.methods.distributed import launch, rank
 from finetune_geometry.methods.rows import (
     batch_facts,
+    micro_batches,
     preference_pairs,
     row_lengths,
     row_order,
@@ -31,6 +36,8 @@ from finetune_geometry.methods.trainers import (
     Watch,
     token_loss,
 )
+from finetune_geometry.models.compat import on_one_gpu
+from finetune_geometry.models.device import device, enough_memory
 from finetune_geometry.models.loading import load_model
 from finetune_geometry.rollouts.pool import load_rollouts
 from finetune_geometry.runs.files import atomic_directory, explain_full_disk
@@ -38,6 +45,8 @@ from finetune_geometry.runs.keys import adapter_origin, rows_hash
 from finetune_geometry.runs.records import Run
 from finetune_geometry.settings.errors import UserError
 from finetune_geometry.settings.objectives import METHODS, OBJECTIVES
+from finetune_geometry.settings.profiles import Profile
+from finetune_geometry.settings.sections import Training
 
 
 def train(run: Run, method: str, name: str | None = None) -> dict[str, Any]:
@@ -49,81 +58,77 @@ def train(run: Run, method: str, name: str | None = None) -> dict[str, Any]:
     """
     if method not in METHODS:
         raise UserError(f"unknown method {method!r}: train: use one of {', '.join(METHODS)}")
-    profile, name = run.profile, name or method
-    settings, training = profile.methods[method], profile.training_of(method)
-    variant = OBJECTIVES[method].variant(settings.variant)
-    torch.set_num_threads(training.threads)
+    name = name or method
     rows = _rows(run, method)
+    checkpoints = run.path(f"checkpoints/{name}")
+    begin(checkpoints, _origin(run, method, rows))
+    if OBJECTIVES[method].paired:
+        kept_rows(checkpoints, rows)  # here, so that only one process writes them
+    if run.profile.training_of(method).processes > 1:
+        launch(run, method, name, checkpoints)
+    else:
+        train_here(run, method, name, rows)
+    card: dict[str, Any] = json.loads((run.adapter_dir(name) / "card.json").read_text("utf-8"))
+    shutil.rmtree(checkpoints)
+    return card
+
+
+def train_here(run: Run, method: str, name: str, rows: pd.DataFrame | None = None) -> None:
+    """What this process has to do for `train`: all of it, or its part of every batch.
+
+    The main process writes the adapter. `checkpoints/<name>/` is there.
+    """
+    profile = run.profile
+    settings, training = profile.methods[method], profile.training_of(method)
+    torch.set_num_threads(training.threads)
+    rows = _rows(run, method) if rows is None else rows
     sizes = row_lengths(rows)
-    lengths = sizes.max(1)
-    if lengths.max() > profile.model.max_length:
+    if sizes.max() > profile.model.max_length:
         raise UserError(
-            f"the longest row has {lengths.max()} tokens, the context {profile.model.max_length}: "
+            f"the longest row has {sizes.max()} tokens, the context {profile.model.max_length}: "
             f"{method}: raise model.max_length or lower rollouts.max_new_tokens"
         )
-    order = row_order(lengths, training)
+    order = row_order(sizes.max(1), training)
     model, tokenizer = load_model(profile, "base")
     model.train()
-    origin = _origin(run, method, rows)
     checkpoints = run.path(f"checkpoints/{name}")
-    _drop_foreign_checkpoints(checkpoints, origin)
-    lora = LoraConfig(
-        r=profile.lora.r,
-        lora_alpha=profile.lora.alpha,
-        lora_dropout=profile.lora.dropout,
-        target_modules=list(profile.lora.target_modules),
-        task_type="CAUSAL_LM",
-    )
-    shared: dict[str, Any] = {
-        "output_dir": str(checkpoints),
-        "max_steps": max(training.schedule_steps or 0, training.steps),
-        "per_device_train_batch_size": training.micro_batch_size,
-        "gradient_accumulation_steps": training.batch_size // training.micro_batch_size,
-        "learning_rate": training.learning_rate,
-        "lr_scheduler_type": training.scheduler,
-        "warmup_steps": training.warmup_ratio,
-        "weight_decay": training.weight_decay,
-        "max_grad_norm": training.max_grad_norm,
-        "use_cpu": not torch.cuda.is_available(),
-        "bf16": training.bf16,
-        "activation_checkpointing": training.gradient_checkpointing,
-        "seed": profile.lora.seed,  # TRL seeds with it right before the adapter is made
-        "save_steps": training.save_steps,
-        "save_total_limit": 1,
-        "logging_steps": min(training.logging_steps, training.steps),
-        "logging_nan_inf_filter": False,  # a loss that is not finite must be seen
-        "pad_to_multiple_of": SHAPE_STEP,
-        "max_length": None,  # never truncate silently: lengths were checked above
-        "report_to": "none",
-        "disable_tqdm": True,
-        "dataloader_pin_memory": torch.cuda.is_available(),
-    }
     watch = Watch(training.steps, method)
-    common = {"model": model, "processing_class": tokenizer, "peft_config": lora, "order": order,
-              "train_dataset": Dataset.from_pandas(rows, preserve_index=False),
+    common = {"model": model, "processing_class": tokenizer, "peft_config": _lora(profile),
+              "order": order, "cut": _cut(sizes, order, training),
               "callbacks": [watch]}  # fmt: skip
+    shared = _arguments(profile, training, checkpoints, sizes)
     trainer: Any
-    if OBJECTIVES[method].paired:
-        shared |= {**settings.constants, "precompute_ref_log_probs": variant.needs_reference}
-        arguments = DPOConfig(**shared)
-        trainer = PairTrainer(args=arguments, **common)
-    else:
-        trainer = ObjectiveTrainer(
-            args=SFTConfig(**shared, remove_unused_columns=False),  # the weight of a row is used
-            data_collator=RowCollator(tokenizer.pad_token_id, pad_to_multiple_of=SHAPE_STEP),
-            objective=token_loss(method, settings),
-            **common,
-        )
-    trainer.remove_callback(PrinterCallback)  # Watch prints one short line instead
-    initial_hash = lora_a_sha256(trainer.model)
-    last = _last_checkpoint(checkpoints)
-    if last:
-        print(f"going on from {last.name}")
-    try:
-        trainer.train(resume_from_checkpoint=str(last) if last else None)
-    except Exception as error:
-        explain_full_disk(error, checkpoints)
-        raise
+    last = last_checkpoint(checkpoints, training.processes)
+    with _enough_memory(training):
+        if OBJECTIVES[method].paired:
+            variant = OBJECTIVES[method].variant(settings.variant)
+            shared |= {**settings.constants, "precompute_ref_log_probs": variant.needs_reference}
+            trainer = PairTrainer(
+                args=on_one_gpu(DPOConfig(**shared)),
+                train_dataset=kept_rows(checkpoints, rows),
+                **common,
+            )
+        else:
+            del shared["precompute_ref_batch_size"]
+            shared["remove_unused_columns"] = False  # the weight of a row is used
+            trainer = ObjectiveTrainer(
+                args=on_one_gpu(SFTConfig(**shared)),
+                data_collator=RowCollator(tokenizer.pad_token_id, pad_to_multiple_of=SHAPE_STEP),
+                objective=token_loss(method, settings),
+                train_dataset=Dataset.from_pandas(rows, preserve_index=False),
+                **common,
+            )
+        trainer.remove_callback(PrinterCallback)  # Watch prints one short line instead
+        initial_hash = lora_a_sha256(trainer.model)
+        if last:
+            print(f"going on from {last.name}")
+        try:
+            trainer.train(resume_from_checkpoint=str(last) if last else None)
+        except Exception as error:
+            explain_full_disk(error, checkpoints)
+            raise
+    if not trainer.is_world_process_zero():
+        return
     history = [entry for entry in trainer.state.log_history if "loss" in entry]
     card = {
         "objective": method,
@@ -142,12 +147,89 @@ def train(run: Run, method: str, name: str | None = None) -> dict[str, Any]:
         "seconds": watch.seconds(),
         "peak_memory_mb": peak_memory_mb(),
         "resumed": last is not None,
-        **origin,
+        **_origin(run, method, rows),
         "versions": versions(),
     }
     _save_adapter(run, name, trainer.model, card)
-    shutil.rmtree(checkpoints)
-    return card
+
+
+def _lora(profile: Profile) -> LoraConfig:
+    return LoraConfig(
+        r=profile.lora.r,
+        lora_alpha=profile.lora.alpha,
+        lora_dropout=profile.lora.dropout,
+        target_modules=list(profile.lora.target_modules),
+        task_type="CAUSAL_LM",
+    )
+
+
+def _arguments(
+    profile: Profile, training: Training, checkpoints: Path, sizes: np.ndarray
+) -> dict[str, Any]:
+    """What TRL's two configurations are given alike; sizes: `row_lengths` of the rows."""
+    on_cpu = device(profile).type == "cpu"
+    return {
+        "output_dir": str(checkpoints),
+        "max_steps": max(training.schedule_steps or 0, training.steps),
+        **_batches(training, sizes),
+        "learning_rate": training.learning_rate,
+        "lr_scheduler_type": training.scheduler,
+        "warmup_steps": training.warmup_ratio,
+        "weight_decay": training.weight_decay,
+        "max_grad_norm": training.max_grad_norm,
+        "use_cpu": on_cpu,
+        "ddp_backend": None if training.processes == 1 else "gloo" if on_cpu else "nccl",
+        "ddp_find_unused_parameters": False,  # every adapter is used in every step
+        "bf16": training.bf16,
+        "activation_checkpointing": training.gradient_checkpointing,
+        "seed": profile.lora.seed,  # TRL seeds with it right before the adapter is made
+        "save_steps": training.save_steps,
+        "save_total_limit": 1,
+        "logging_steps": min(training.logging_steps, training.steps),
+        "logging_nan_inf_filter": False,  # a loss that is not finite must be seen
+        "pad_to_multiple_of": SHAPE_STEP,
+        "max_length": None,  # never truncate silently: lengths were checked above
+        "report_to": "none",
+        "disable_tqdm": True,
+        "dataloader_pin_memory": not on_cpu,
+    }
+
+
+def _batches(training: Training, sizes: np.ndarray) -> dict[str, int | None]:
+    """How a batch is accumulated by the trainer; not at all where it is cut by tokens (`_cut`)."""
+    if training.micro_batch_tokens is None:
+        micro, together = training.micro_batch_size, training.processes
+        return {
+            "per_device_train_batch_size": micro,
+            "gradient_accumulation_steps": training.batch_size // (micro * together),
+            "precompute_ref_batch_size": None,
+        }
+    longest = -(-int(sizes.max()) // SHAPE_STEP) * SHAPE_STEP
+    return {
+        "per_device_train_batch_size": training.batch_size // training.processes,
+        "gradient_accumulation_steps": 1,
+        "precompute_ref_batch_size": max(1, training.micro_batch_tokens // (2 * longest)),
+    }
+
+
+def _cut(sizes: np.ndarray, order: list[int], training: Training) -> list[list[list[int]]] | None:
+    """This process's micro-batches of every step, as indices of rows, where tokens bound them."""
+    if training.micro_batch_tokens is None:
+        return None
+    batches = np.asarray(order).reshape(-1, training.batch_size)
+    return [
+        [batch[part].tolist() for part in micro_batches(sizes[batch], training, SHAPE_STEP, rank())]
+        for batch in batches
+    ]
+
+
+def _enough_memory(training: Training) -> AbstractContextManager[None]:
+    advice = "lower it, or set training.gradient_checkpointing = true"
+    if training.micro_batch_tokens is not None:
+        setting, value = "training.micro_batch_tokens", training.micro_batch_tokens
+        return enough_memory(setting, value, advice)
+    advice = "lower it, or bound micro-batches by training.micro_batch_tokens"
+    return enough_memory("micro_batch_size", training.micro_batch_size, advice)
 
 
 def trained(run: Run, method: str, name: str | None = None) -> dict[str, Any]:
@@ -171,23 +253,6 @@ def _rows(run: Run, method: str) -> pd.DataFrame:
 def _origin(run: Run, method: str, rows: pd.DataFrame) -> dict[str, Any]:
     """What decides the adapter that these rows give, as its card holds it."""
     return adapter_origin(run.profile, method, rows_hash(rows))
-
-
-def _drop_foreign_checkpoints(checkpoints: Path, origin: dict[str, Any]) -> None:
-    """Forget checkpoints of another origin: going on from them would give a mixture of two."""
-    note = checkpoints / "settings.json"
-    text = json.dumps(origin)
-    if checkpoints.exists() and not (note.exists() and note.read_text() == text):
-        shutil.rmtree(checkpoints)
-    checkpoints.mkdir(parents=True, exist_ok=True)
-    note.write_text(text)
-
-
-def _last_checkpoint(checkpoints: Path) -> Path | None:
-    """The newest whole checkpoint: `trainer_state.json` is the last file that is written to one."""
-    states = checkpoints.glob("checkpoint-*/trainer_state.json")
-    whole = [path.parent for path in states if path.read_text().rstrip().endswith("}")]
-    return max(whole, key=lambda path: int(path.name.split("-")[1]), default=None)
 
 
 def _save_adapter(run: Run, name: str, model: Any, card: dict[str, Any]) -> None:

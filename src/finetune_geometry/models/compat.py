@@ -99,6 +99,16 @@ class TokenisedRows:
         return dataset
 
 
+def on_one_gpu(arguments: Any) -> Any:
+    """Training arguments of a process that uses one GPU, however many it sees.
+
+    transformers would wrap the model in DataParallel and multiply the batch; `_n_gpu` is the number
+    that it goes by. Without it: CUDA_VISIBLE_DEVICES, set before anything asks for a GPU.
+    """
+    arguments._n_gpu = min(arguments.n_gpu, 1)
+    return arguments
+
+
 def token_log_probs(model: Any, inputs: dict[str, Any]) -> tuple[Tensor, Tensor, Any]:
     """log pi of every label and the mask of those that count, (rows, tokens), and all outputs.
 

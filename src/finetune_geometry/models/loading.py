@@ -13,6 +13,7 @@ from safetensors import safe_open
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.utils.logging import disable_progress_bar
 
+from finetune_geometry.models.device import device, enough_memory
 from finetune_geometry.runs.folders import project_root
 from finetune_geometry.settings.errors import UserError
 from finetune_geometry.settings.hub import fetched, is_path
@@ -26,16 +27,18 @@ def load_model(profile: Profile, role: str = "base") -> tuple[Any, Any]:
     put it.  On a CPU the weights are fp32, whatever the profile says: a small delta does not
     survive bf16 there (and gains no speed).
     """
-    source = _source(profile, role)
-    on_gpu = torch.cuda.is_available()
+    source, where = _source(profile, role), device(profile)
     disable_progress_bar()  # of loading weights: noise in a notebook
-    model: Any = AutoModelForCausalLM.from_pretrained(
-        source,
-        dtype=getattr(torch, profile.model.dtype) if on_gpu else torch.float32,
-        attn_implementation=profile.model.attention,
-        use_safetensors=True,
-    )
-    return model.to("cuda" if on_gpu else "cpu").eval(), load_tokenizer(profile, role)
+    part = "base" if role == "base" else "teacher"
+    with enough_memory(f"model.{part}", source, "take a smaller model or a larger machine"):
+        model: Any = AutoModelForCausalLM.from_pretrained(
+            source,
+            dtype=torch.float32 if where.type == "cpu" else getattr(torch, profile.model.dtype),
+            attn_implementation=profile.model.attention,
+            use_safetensors=True,
+        )
+        model = model.to(where)
+    return model.eval(), load_tokenizer(profile, role)
 
 
 #: What models without a padding token set aside for one, the likeliest first.

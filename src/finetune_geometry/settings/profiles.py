@@ -188,6 +188,7 @@ def _check(profile: Profile, path: Path) -> None:
         ("rollouts.prompts", profile.rollouts.prompts >= 1, "at least 1"),
         ("rollouts.temperature", profile.rollouts.temperature >= 0, "at least 0"),
         ("lora.r", profile.lora.r >= 1, "at least 1"),
+        ("training.processes", profile.training.processes >= 1, "at least 1"),
         ("lora.dropout", 0 <= profile.lora.dropout < 1, "at least 0 and below 1"),
         ("evaluation.confidence", 0 < evaluation.confidence < 1, "between 0 and 1"),
         ("evaluation.equivalence_margin", evaluation.equivalence_margin > 0, "above 0"),
@@ -202,10 +203,11 @@ def _check(profile: Profile, path: Path) -> None:
     for name in METHODS:
         training = profile.training_of(name)
         where = f"methods.{name}"
-        whole = training.batch_size % max(training.micro_batch_size, 1) == 0
         for key in ("steps", "batch_size", "micro_batch_size"):
             limits.append((f"{where}.{key}", getattr(training, key) >= 1, "at least 1"))
         limits.append((f"{where}.learning_rate", training.learning_rate > 0, "above 0"))
+        whole = training.batch_size % max(training.micro_batch_size, 1) == 0
+        whole = whole or training.micro_batch_tokens is not None  # it is cut otherwise, then
         limits.append((f"{where}.batch_size", whole, "a multiple of micro_batch_size"))
     for key, holds, wanted in limits:
         if not holds:
