@@ -290,6 +290,7 @@ def test_of_openr1_the_solution_behind_the_thinking_is_kept(folder):
     assert pool["verdict"].tolist() == [RIGHT, WRONG] * 2 + [RIGHT] * 2
     assert card["selection"] == {"problems": 8, "too_few": 1, "unfinished": 4, "no_answer": 0}
     assert card["disagreement"]["judged"] == 4
+    assert card["revision"] == ""  # of files in a folder nobody knows it
     assert set(pool["source"]) == {f"{OPENR1}: deepseek-ai/DeepSeek-R1"}
 
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class TraceSet:
-    """A data set in which several language models' answers to a problem were checked.
+    """A data set of several answers to each problem, by language models, that were checked.
 
     files: patterns of its files, in their order; {part} is the number of one of `parts`.
     usual_k: responses that most of its problems have; groups: problems with so many that a file
