@@ -80,6 +80,11 @@ class FakeHub:
         commits[commit] = tree
         return commit
 
+    def mirror(self, source: str, repo: str, commit: str, kind: str = "model") -> None:
+        """Serve the newest files of `source` as the commit `commit` of `repo`, too."""
+        commits = self._commits[kind, source]
+        self._commits.setdefault((kind, repo), {})[commit] = commits[list(commits)[-1]]
+
     @property
     def url(self) -> str:
         """The address, for HF_ENDPOINT."""

@@ -93,8 +93,9 @@ def fill(hub: FakeHub, folder: Path) -> None:
         {"README.md": "# DeepScaleR", "deepscaler.json": json.dumps(rows)},
         "dataset",
     )
-    gsm8k = pd.DataFrame(
-        {"question": asked[36:52], "answer": [f"So.\n#### {a}" for a in answers[36:52]]}
+    train, test = (
+        pd.DataFrame({"question": asked[part], "answer": [f"So.\n#### {a}" for a in answers[part]]})
+        for part in (slice(56, 80), slice(36, 52))
     )
     card = """---
 configs:
@@ -109,9 +110,9 @@ configs:
         "openai/gsm8k",
         {
             "README.md": card,
-            f"main/train{part}": _parquet(gsm8k),
-            f"main/test{part}": _parquet(gsm8k),
-            f"socratic/test{part}": _parquet(gsm8k.iloc[:1]),
+            f"main/train{part}": _parquet(train),
+            f"main/test{part}": _parquet(test),
+            f"socratic/test{part}": _parquet(test.iloc[:1]),
         },
         "dataset",
     )
