@@ -215,7 +215,7 @@ JOBS = [
         )
         for analysis, answers in (
             ("mode_connectivity", ("problems", "evaluation")),
-            ("cka", ("evaluation.confidence",)),
+            ("cka", ("evaluation.confidence", "evaluation.batch_size")),
         )
     ),
     Job(

@@ -170,6 +170,7 @@ tasks = make_tasks(
     settings.lmc_answered,
     evaluation.max_new_tokens,
     this_run.profile.prompt,
+    evaluation.batch_size,
 )
 ends, alphas = ["sft", "sft-seed"], np.linspace(0, 1, settings.lmc_alphas)
 with Mixture(model, {n: load_adapter(this_run.adapter_dir(n), n) for n in ends}) as mixture:

@@ -47,6 +47,8 @@ from finetune_geometry.geometry.table_layout import versus
 from finetune_geometry.models.adapter_mixture import Mixture
 from finetune_geometry.models.loading import load_model
 from finetune_geometry.rollouts.pool import load_rollouts
+from finetune_geometry.runs.keys import models_key
+from finetune_geometry.runs.parts import Parts
 from finetune_geometry.runs.records import Run
 from finetune_geometry.settings.objectives import METHODS
 from finetune_geometry.settings.parameters import check_parameters
@@ -114,8 +116,11 @@ heldout = spread_rows(load_rollouts(this_run, "heldout"), settings.cka_rows)
 texts = list(zip(heldout["prompt_ids"], heldout["completion_ids"], strict=True))
 places = sample_tokens(texts, settings.cka_tokens, settings.seed)
 loaded = {name: load_adapter(this_run.adapter_dir(name), name) for name in adapters}
+decided_by = models_key(this_run.profile, [str(this_run.adapter_dir(n)) for n in adapters])
+parts = Parts(this_run, "cka", decided_by)  # a killed measurement goes on where it was
 with Mixture(model, loaded) as mixture:
-    states = all_hidden_states(mixture, names, texts, places)
+    size = this_run.profile.evaluation.batch_size
+    states = all_hidden_states(mixture, names, texts, places, size, parts)
 table = cka_table(
     states,
     heldout["prompt"].to_numpy()[[i for i, _ in places]],
@@ -124,6 +129,7 @@ table = cka_table(
     seed=settings.seed,
 )
 this_run.write_table("geometry/cka.csv", table)
+parts.clear()
 print(f"{len(places)} tokens of {len(texts)} rollouts, {len(states[BASE])} layers")
 
 

@@ -58,6 +58,8 @@ from finetune_geometry.models.loading import load_model
 from finetune_geometry.problems.sources import load_problems
 from finetune_geometry.report.notebook_tables import show_table
 from finetune_geometry.rollouts.pool import load_rollouts
+from finetune_geometry.runs.keys import models_key
+from finetune_geometry.runs.parts import Parts
 from finetune_geometry.runs.records import Run
 from finetune_geometry.settings.objectives import METHODS
 from finetune_geometry.settings.parameters import check_parameters
@@ -165,11 +167,14 @@ tasks = make_tasks(
     settings.lmc_answered,
     this_run.profile.evaluation.max_new_tokens,
     this_run.profile.prompt,
+    this_run.profile.evaluation.batch_size,
 )
+decided_by = models_key(this_run.profile, [str(this_run.adapter_dir(n)) for n in adapters])
+parts = Parts(this_run, "mode_connectivity", decided_by)  # a killed measurement goes on
 loaded = {name: load_adapter(this_run.adapter_dir(name), name) for name in adapters}
 with Mixture(model, loaded) as mixture:
     points = {metric: line_points(names, t, pairs) for metric, pairs in lines.items()}
-    scores = score_points(mixture, tokenizer, tasks, points)
+    scores = score_points(mixture, tokenizer, tasks, points, parts=parts)
 table = connectivity_table(
     scores,
     names,
@@ -180,6 +185,7 @@ table = connectivity_table(
     lines=lines,
 )
 this_run.write_table("geometry/mode_connectivity.csv", table)
+parts.clear()
 walked = {frozenset(pair) for pairs in lines.values() for pair in pairs}
 print(f"{len(scores)} different models on {len(walked)} lines")
 

@@ -42,7 +42,7 @@ def asked(monkeypatch, tmp_path):
     monkeypatch.setenv("FINETUNE_GEOMETRY_RESULTS", str(tmp_path))
     answered: list[tuple[str, float]] = []
 
-    def predict(model, tokenizer, problems, name, profile):
+    def predict(model, tokenizer, problems, name, profile, parts=None):
         assert tokenizer == f"tokenizer of {model.role}"
         assert (model.role == "teacher") == (name == "teacher")
         assert profile.name == "smoke"
@@ -182,10 +182,10 @@ def test_an_interrupted_evaluation_goes_on_where_it_was(asked, monkeypatch):
     run, answered = asked
     predict = evaluation.predict
 
-    def stop_at_dpo(model, tokenizer, problems, name, profile):
+    def stop_at_dpo(model, tokenizer, problems, name, profile, parts=None):
         if name == "dpo":
             raise KeyboardInterrupt
-        return predict(model, tokenizer, problems, name, profile)
+        return predict(model, tokenizer, problems, name, profile, parts)
 
     monkeypatch.setattr(evaluation, "predict", stop_at_dpo)
     with pytest.raises(KeyboardInterrupt):

@@ -278,7 +278,7 @@ def test_scores_are_sums_over_prompts(model, tokenizer, adapters, rows):
             "completion_ids": [c for _, c in rows],
         }
     )
-    tasks = make_tasks(tokenizer, heldout, [problem(7), problem(42)], 1, 4, PLAIN)
+    tasks = make_tasks(tokenizer, heldout, [problem(7), problem(42)], 1, 4, PLAIN, 8)
     assert [tokenizer.decode(box) for box in tasks.boxes] == ["\\boxed{7}", "\\boxed{42}"]
     with Mixture(model, adapters) as mixture:
         scores = score_points(mixture, tokenizer, tasks, [(), (("sft", 1.0),)])
@@ -297,7 +297,7 @@ def test_scores_are_sums_over_prompts(model, tokenizer, adapters, rows):
 def test_table_is_symmetric_and_holds_the_measured_values(model, tokenizer, adapters, rows):
     tasks = Tasks(
         rows=rows, groups=[0, 0, 1, 1, 2], answers=["3"], prompts=[[5, 6, 2]],
-        boxes=[tokenizer.encode("\\boxed{3}")], max_new_tokens=3,
+        boxes=[tokenizer.encode("\\boxed{3}")], max_new_tokens=3, batch_size=8,
     )  # fmt: skip
     alphas = np.linspace(0, 1, 3)
     with Mixture(model, adapters) as mixture:
@@ -351,7 +351,7 @@ def test_fewer_lines_leave_the_others_as_they_were(model, tokenizer, adapters, r
     """To the last bit, where the models themselves stand in the same batch as before."""
     tasks = Tasks(
         rows=rows, groups=[0, 0, 1, 1, 2], answers=["3"], prompts=[[5, 6, 2]],
-        boxes=[tokenizer.encode("\\boxed{3}")], max_new_tokens=3,
+        boxes=[tokenizer.encode("\\boxed{3}")], max_new_tokens=3, batch_size=8,
     )  # fmt: skip
     names, alphas = ["base", "sft", "dpo"], np.linspace(0, 1, 4)
     lines = {

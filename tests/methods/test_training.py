@@ -398,26 +398,77 @@ sys.path.insert(0, sys.argv[1])
 from toy import toy_run
 from finetune_geometry.methods import training
 
+def kill(*args, **kwargs):
+    os.kill(os.getpid(), signal.SIGKILL)
+
 class Killed(training.Watch):
     def on_step_end(self, args, state, control, **kwargs):
-        if state.global_step == 3:
-            os.kill(os.getpid(), signal.SIGKILL)
+        if state.global_step == int(sys.argv[4].removeprefix("step ")):
+            kill()
         super().on_step_end(args, state, control, **kwargs)
 
-training.Watch = Killed
-training.train(toy_run(Path(sys.argv[2])), "rift")
+def second(function):
+    calls = []
+    def counted(*args, **kwargs):
+        calls.append(1)
+        return kill() if len(calls) == 2 else function(*args, **kwargs)
+    return counted
+
+def half_a_state(self, path):
+    Path(path).write_text('{"best_global_step": null,')
+    kill()
+
+method, when = sys.argv[3:]
+import transformers.trainer
+Trainer, State = training.PairTrainer, transformers.trainer.TrainerState
+if when.startswith("step "):
+    training.Watch = Killed
+elif when == "weights":
+    Trainer.save_model = training.ObjectiveTrainer.save_model = second(Trainer.save_model)
+elif when == "optimizer":
+    torch_save = transformers.trainer.torch.save
+    transformers.trainer.torch.save = second(torch_save)
+elif when == "state":
+    whole = State.save_to_json
+    State.save_to_json = lambda self, path: (
+        half_a_state(self, path) if "checkpoint-4" in path else whole(self, path)
+    )
+elif when == "rotation":
+    transformers.trainer.rotate_checkpoints = second(transformers.trainer.rotate_checkpoints)
+elif when == "reference":
+    Trainer.compute_ref_log_probs = second(Trainer.compute_ref_log_probs)
+training.train(toy_run(Path(sys.argv[2]), training__steps=5), method)
 """
 
 
-def test_a_killed_process_leaves_what_the_next_one_goes_on_from(trained, toy_model, capsys):
-    _, adapters, _ = trained
-    command = [sys.executable, "-c", KILLED, str(Path(__file__).parents[1]), str(toy_model)]
+@pytest.mark.parametrize(
+    ("method", "when", "going_on_from"),
+    [
+        ("rift", "step 1", None),
+        ("rift", "step 3", 2),
+        ("dpo", "step 5", 4),
+        ("dpo", "reference", None),  # while it is worked out beforehand
+        ("sft", "weights", 2),  # while the second checkpoint is written: its first file,
+        ("sft", "optimizer", None),  # the second file of the first one,
+        ("sft", "state", 2),  # the last file,
+        ("sft", "rotation", 4),  # before the first one is deleted
+    ],
+)
+def test_a_killed_process_leaves_what_the_next_one_goes_on_from(
+    toy_model, capsys, method, when, going_on_from
+):
+    whole = toy_run(toy_model, "whole", training__steps=5)
+    train(whole, method)
+    tests = str(Path(__file__).parents[1])
+    command = [sys.executable, "-c", KILLED, tests, str(toy_model), method, when]
     done = subprocess.run(command, capture_output=True, text=True, env=dict(os.environ))
     assert done.returncode == -signal.SIGKILL, done.stderr
-    run = toy_run(toy_model)
-    assert train(run, "rift")["resumed"]
-    assert "going on from checkpoint-2" in capsys.readouterr().out
-    assert same(adapter(run, "rift"), adapters["rift"])
+    run = toy_run(toy_model, training__steps=5)
+    capsys.readouterr()
+    assert train(run, method)["resumed"] == (going_on_from is not None)
+    said = capsys.readouterr().out
+    assert f"going on from checkpoint-{going_on_from}" in said or going_on_from is None
+    assert same(adapter(run, method), adapter(whole, method))
 
 
 @pytest.mark.parametrize(

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from finetune_geometry.deltas.adapters import BASE, load_adapter
 from finetune_geometry.models.adapter_mixture import Mixture
-from finetune_geometry.models.generation import end_tokens, generate
+from finetune_geometry.models.device import enough_memory
+from finetune_geometry.models.generation import batch_order, end_tokens, generate
 from finetune_geometry.models.loading import load_model, teacher_is_here
 from finetune_geometry.models.prompts import prompt_ids
 from finetune_geometry.problems.problem import Problem
@@ -18,30 +22,36 @@ from finetune_geometry.problems.rewards import RIGHT, judge_whole
 from finetune_geometry.problems.sources import load_problems
 from finetune_geometry.runs.folders import project_root
 from finetune_geometry.runs.keys import answers_key
+from finetune_geometry.runs.parts import Parts
 from finetune_geometry.runs.records import Run
 from finetune_geometry.settings.errors import UserError
 from finetune_geometry.settings.hub import pinned
 from finetune_geometry.settings.profiles import Profile
+from finetune_geometry.settings.sections import Evaluation
 
 TEACHER = "teacher"
+PART_ROWS = 512  # answers between two writes: what a killed measurement loses at most
 
 
 def predict(
-    model: Any, tokenizer: Any, problems: list[Problem], name: str, profile: Profile
+    model: Any,
+    tokenizer: Any,
+    problems: list[Problem],
+    name: str,
+    profile: Profile,
+    parts: Parts | None = None,
 ) -> pd.DataFrame:
     """Greedy answers, one row a problem.
+
+    parts: where the answers of a few batches at a time are kept, so that a killed measurement goes
+    on with the next ones.
 
     Columns: problem, model, correct, verdict ("right", "wrong", "too long", "unverifiable": all
     but the first count as wrong), answer (the gold one), text, tokens (number of new ones).
     """
     role = TEACHER if name == TEACHER else BASE
-    completions = generate(
-        model,
-        tokenizer,
-        [prompt_ids(tokenizer, problem.question, profile.prompt, role) for problem in problems],
-        max_new_tokens=profile.evaluation.max_new_tokens,
-        batch_size=profile.evaluation.batch_size,
-    )
+    prompts = [prompt_ids(tokenizer, p.question, profile.prompt, role) for p in problems]
+    completions = _completions(model, tokenizer, prompts, profile.evaluation, parts)
     texts = tokenizer.batch_decode(completions, skip_special_tokens=True)
     ends = end_tokens(model)
     verdicts = [
@@ -59,6 +69,41 @@ def predict(
             "tokens": [len(ids) for ids in completions],
         }
     )
+
+
+def _completions(
+    model: Any,
+    tokenizer: Any,
+    prompts: list[list[int]],
+    settings: Evaluation,
+    parts: Parts | None,
+) -> list[list[int]]:
+    """Greedy completions of the prompts; a part is a few whole batches, so that it is the same."""
+
+    def write(rows: list[int]) -> list[list[int]]:
+        with enough_memory("evaluation.batch_size", settings.batch_size):
+            return generate(
+                model,
+                tokenizer,
+                [prompts[i] for i in rows],
+                max_new_tokens=settings.max_new_tokens,
+                batch_size=settings.batch_size,
+            )
+
+    def as_array(rows: list[int]) -> NDArray[np.int64]:
+        """Token ids, (rows, longest), -1 behind the end of each."""
+        return pd.DataFrame(write(rows)).fillna(-1).to_numpy(dtype=np.int64)
+
+    if parts is None:
+        return write(list(range(len(prompts))))
+    order, completions = batch_order(prompts), [[0]] * len(prompts)
+    size = settings.batch_size * max(1, PART_ROWS // settings.batch_size)
+    for start in range(0, len(order), size):
+        rows = order[start : start + size]
+        found = parts.of(rows, partial(as_array, rows))
+        for row, ids in zip(rows, found, strict=True):
+            completions[row] = ids[ids >= 0].tolist()
+    return completions
 
 
 SHIPPED = "book/reference/answers"  # in the checkout: what the models that ship answered
@@ -135,8 +180,10 @@ def _answer(
     split: str,
 ) -> pd.DataFrame:
     begun = time.perf_counter()
-    table = predict(model, tokenizer, problems, name, run.profile)
+    parts = Parts(run, f"answers/{split}/{name}", key)
+    table = predict(model, tokenizer, problems, name, run.profile, parts)
     run.write_table(_path(name, split), table.assign(**{_KEY: key}))
+    parts.clear()
     share, seconds = table["correct"].mean(), time.perf_counter() - begun
     print(f"{name}: {share:.1%} of {len(table)} right, {seconds:.0f} s", flush=True)
     return table

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,9 +12,13 @@ from numpy.typing import NDArray
 
 from finetune_geometry.deltas.adapters import BASE
 from finetune_geometry.models.adapter_mixture import Mixture
+from finetune_geometry.models.device import enough_memory
 from finetune_geometry.models.inference import fast_inference
 from finetune_geometry.models.teacher_forcing import Row, padded_batches
+from finetune_geometry.runs.parts import Parts
 from finetune_geometry.settings.errors import UserError
+
+READ_TOKENS = 64  # positions of one forward pass, for each row of one that writes answers
 
 
 def sample_tokens(rows: Sequence[Row], count: int, seed: int) -> list[tuple[int, int]]:
@@ -66,13 +71,30 @@ def hidden_states(
 
 
 def all_hidden_states(
-    mixture: Mixture, names: Sequence[str], rows: Sequence[Row], places: Sequence[tuple[int, int]]
+    mixture: Mixture,
+    names: Sequence[str],
+    rows: Sequence[Row],
+    places: Sequence[tuple[int, int]],
+    batch_size: int = 128,
+    parts: Parts | None = None,
 ) -> dict[str, NDArray[np.float32]]:
-    """`hidden_states` of the base and of adapters, by name; the names are those of the mixture."""
+    """`hidden_states` of the base and of adapters, by name; the names are those of the mixture.
+
+    batch_size: READ_TOKENS positions for each are read together, and at least a row.
+    parts: where those of one model are kept, so that a killed measurement goes on with the next.
+    """
+
+    def measure(name: str) -> NDArray[np.float32]:
+        mixture.set({} if name == BASE else {name: 1.0})
+        with enough_memory("evaluation.batch_size", batch_size), fast_inference(mixture.model):
+            return hidden_states(mixture.model, rows, places, READ_TOKENS * batch_size)
+
     found = {}
     for name in names:
-        mixture.set({} if name == BASE else {name: 1.0})
-        with fast_inference(mixture.model):
-            found[name] = hidden_states(mixture.model, rows, places)
+        if parts is None:
+            found[name] = measure(name)
+        else:
+            decided_by = [name, rows, places, batch_size]
+            found[name] = parts.of(decided_by, partial(measure, name))
     mixture.set({})
     return found

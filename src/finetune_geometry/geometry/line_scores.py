@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from finetune_geometry.deltas.adapters import Point
 from finetune_geometry.geometry.connectivity import METRICS, Score, Sums
 from finetune_geometry.models.adapter_mixture import Mixture
+from finetune_geometry.models.device import enough_memory
 from finetune_geometry.models.generation import generate
 from finetune_geometry.models.prompts import prompt_ids
 from finetune_geometry.models.teacher_forcing import Row, completion_logprobs
 from finetune_geometry.problems.problem import Problem
 from finetune_geometry.problems.rewards import is_correct
+from finetune_geometry.runs.parts import Parts
 from finetune_geometry.settings.sections import Prompt
+
+READ_TOKENS = 32  # positions of one forward pass that reads, for each row of one that writes
 
 
 @dataclass(frozen=True)
@@ -30,6 +35,7 @@ class Tasks:
     boxes: list[list[int]]  # token ids of \boxed{gold answer}
     answers: list[str]  # gold answers of the first problems, those to be answered in full
     max_new_tokens: int
+    batch_size: int  # answers written together
 
 
 def spread_rows(rollouts: pd.DataFrame, count: int) -> pd.DataFrame:
@@ -47,6 +53,7 @@ def make_tasks(
     answered: int,
     max_new_tokens: int,
     prompt: Prompt,
+    batch_size: int,
 ) -> Tasks:
     """Tasks from held-out rollouts (columns prompt, prompt_ids, completion_ids) and problems.
 
@@ -64,6 +71,7 @@ def make_tasks(
         ],
         answers=[p.answer for p in problems[:answered]],
         max_new_tokens=max_new_tokens,
+        batch_size=batch_size,
     )
 
 
@@ -83,9 +91,10 @@ def score(
         return [values[i * size : (i + 1) * size] for i in range(len(points))]
 
     model, select = mixture.model, mixture.select
+    tokens = READ_TOKENS * tasks.batch_size
     if metric == "sft_cross_entropy":
         groups = np.asarray(tasks.groups)
-        read = completion_logprobs(model, repeated(tasks.rows), on_rows=select)
+        read = completion_logprobs(model, repeated(tasks.rows), tokens, on_rows=select)
         return [
             (
                 np.bincount(groups, weights=[-row.sum() for row in part]),
@@ -95,15 +104,16 @@ def score(
         ]
     if metric == "boxed_cross_entropy":
         asked = list(zip(tasks.prompts, tasks.boxes, strict=True))
-        read = completion_logprobs(model, repeated(asked), on_rows=select)
+        read = completion_logprobs(model, repeated(asked), tokens, on_rows=select)
         return [
             (np.array([-row.sum() for row in part]), np.array([float(len(row)) for row in part]))
             for part in split(read)
         ]
     prompts, limit = repeated(tasks.prompts[: len(tasks.answers)]), tasks.max_new_tokens
     answered = generate(
-        model, tokenizer, prompts, max_new_tokens=limit, batch_size=128, on_rows=select
-    )
+        model, tokenizer, prompts, max_new_tokens=limit, batch_size=tasks.batch_size,
+        on_rows=select,
+    )  # fmt: skip
     scores = []
     for part in split(answered):
         texts = tokenizer.batch_decode(part, skip_special_tokens=True)
@@ -118,12 +128,14 @@ def score_points(
     tasks: Tasks,
     points: Iterable[Point] | Mapping[str, Iterable[Point]],
     at_once: int = 12,
+    parts: Parts | None = None,
 ) -> dict[Point, Score]:
     """`score` at every point, up to `at_once` together. This is where the time goes.
 
     points: by metric, or the same for all three. Those of the same adapters go together: a batch
     then holds few factors. The last digits of a point depend on those beside it in a batch, hence
     on no line between other adapters.
+    parts: where those measured together are kept, so that a killed measurement goes on.
     """
     by_metric = points
     if not isinstance(by_metric, Mapping):
@@ -137,8 +149,14 @@ def score_points(
         for group in by_adapters.values():
             for start in range(0, len(group), at_once):
                 part = group[start : start + at_once]
-                found = score(mixture, tokenizer, tasks, part, metric)
-                for point, sums in zip(part, found, strict=True):
-                    scores.setdefault(point, {})[metric] = sums
+
+                def measure(part: list[Point] = part, metric: str = metric) -> NDArray[Any]:
+                    with enough_memory("evaluation.batch_size", tasks.batch_size):
+                        return np.array(score(mixture, tokenizer, tasks, part, metric))
+
+                decided_by = [metric, part, asdict(tasks)]
+                found = measure() if parts is None else parts.of(decided_by, measure)
+                for point, (sums, counts) in zip(part, found, strict=True):
+                    scores.setdefault(point, {})[metric] = sums, counts
     mixture.set({})
     return {point: Score(**found) for point, found in scores.items()}

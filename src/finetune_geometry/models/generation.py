@@ -137,6 +137,14 @@ def _next_tokens(
     return (torch.softmax(logits.float() / temperature, -1) / noise).argmax(-1)
 
 
+def batch_order(prompts: Sequence[Sequence[int]]) -> list[int]:
+    """Indices of the prompts in the order in which they are put into batches; equal ones together.
+
+    The longest first: the last rows, which take the places of ended ones, lengthen no block.
+    """
+    return sorted(range(len(prompts)), key=lambda i: (-len(prompts[i]), tuple(prompts[i])))
+
+
 @torch.inference_mode()
 def generate(
     model: Any,
@@ -165,8 +173,7 @@ def generate(
             f"a prompt of {longest} tokens and {max_new_tokens} new ones exceed the context "
             f"of {limit}: generation: lower max_new_tokens or drop the longest problems"
         )
-    # The longest first: the last rows, which take the places of ended ones, lengthen no block.
-    order = sorted(range(len(prompts)), key=lambda i: (-len(prompts[i]), tuple(prompts[i])))
+    order = batch_order(prompts)
     completions: list[list[int]] = [[] for _ in prompts]
     rng = torch.Generator(device=model.device).manual_seed(seed) if temperature else None
     register_attention(ATTENTION, _attend_in_blocks)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from finetune_geometry.models.device import enough_memory
 from finetune_geometry.models.generation import end_tokens, generate
 from finetune_geometry.models.loading import load_model
 from finetune_geometry.models.prompts import prompt_ids
@@ -36,15 +37,16 @@ class TeacherSource:
         asked = [
             prompt_ids(tokenizer, p.question, self.profile.prompt, "teacher") for p in problems
         ]
-        completions = generate(
-            model,
-            tokenizer,
-            [ids for ids in asked for _ in range(k)],
-            max_new_tokens=settings.max_new_tokens,
-            temperature=settings.temperature,
-            seed=settings.seed + first,
-            batch_size=settings.batch_size,
-        )
+        with enough_memory("rollouts.batch_size", settings.batch_size):
+            completions = generate(
+                model,
+                tokenizer,
+                [ids for ids in asked for _ in range(k)],
+                max_new_tokens=settings.max_new_tokens,
+                temperature=settings.temperature,
+                seed=settings.seed + first,
+                batch_size=settings.batch_size,
+            )
         ends = end_tokens(model)
         texts = tokenizer.batch_decode(completions, skip_special_tokens=True)
         rollouts = [

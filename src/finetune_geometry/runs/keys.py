@@ -124,6 +124,17 @@ def answers_key(profile: Profile, sources: Sequence[str], problems: Sequence[Pro
     return _sha256([weights, _loading(profile), settings, asked])
 
 
+def models_key(profile: Profile, folders: Sequence[str]) -> str:
+    """Key of what is measured of the base model with adapters on it, in their order."""
+    sources = [profile.model.base, *folders]
+    return _sha256([[content_sha256(source) for source in sources], _loading(profile)])
+
+
+def part_key(decided_by: Any) -> str:
+    """Key of one part of a measurement, 12 hexadecimal digits, from all that decides it."""
+    return _sha256(decided_by)[:12]
+
+
 def rows_hash(rows: pd.DataFrame) -> str:
     """SHA-256 of token ids and rewards, in row order: equal hashes mean equal training data."""
     digest = hashlib.sha256()
@@ -157,4 +168,6 @@ def adapter_origin(profile: Profile, method: str, rows_sha256: str) -> dict[str,
 
 
 def _sha256(value: Any) -> str:
-    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+    # Token ids may be numpy's.
+    text = json.dumps(value, sort_keys=True, default=lambda number: number.tolist())
+    return hashlib.sha256(text.encode()).hexdigest()
