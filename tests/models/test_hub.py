@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from fake_hub import FakeHub
-from huggingface_hub import constants
+from huggingface_hub import constants, hf_hub_download
 
 from finetune_geometry.cli import main
 from finetune_geometry.models.hub import Item, Listed, needed, prefetch
@@ -225,6 +225,16 @@ def test_what_was_broken_off_is_fetched_by_the_next_call(
     (folder,) = prefetch([item])
     assert (folder / "model.safetensors").read_bytes() == WEIGHTS
     assert not any("config.json" in asked and "GET" in asked for asked in hub.requests)
+
+
+def test_what_another_program_left_in_the_cache_is_not_taken_for_the_whole(hub: FakeHub) -> None:
+    commit = hub.add("owner/model", MODEL)
+    hf_hub_download("owner/model", "config.json", revision=commit)
+    with pytest.raises(UserError, match="not fetched: owner/model"):
+        fetched("owner/model", commit)
+    (folder,) = prefetch([Item("owner/model", commit)])
+    assert fetched("owner/model", commit) == folder
+    assert (folder / "model.safetensors").is_file()
 
 
 def test_only_some_files_where_so_asked(hub: FakeHub) -> None:

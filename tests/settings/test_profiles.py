@@ -16,6 +16,7 @@ from finetune_geometry.settings.profiles import (
     parse_overrides,
     profile_names,
 )
+from finetune_geometry.settings.revisions import needed
 
 
 @pytest.mark.parametrize("name", profile_names())
@@ -50,6 +51,20 @@ def test_paper_profile_is_the_papers_protocol() -> None:
     assert paper.training_of("dpo").learning_rate == 5e-7
     assert paper.methods["dpo"].beta == 0.1
     assert (paper.rollouts.k, paper.geometry.k) == (4, 10)
+
+
+@pytest.mark.parametrize("name", ["qwen3-4b", "llama-3.2-3b", "qwen3-0.6b"])
+def test_profiles_of_real_models_are_pinned_and_need_a_gpu(name: str) -> None:
+    profile = load_profile(name)
+    assert profile.model.needs_gpu
+    assert "\\boxed{}" in profile.prompt.instruction
+    sources = {"qwen3-4b": "endpoint", "llama-3.2-3b": "traces", "qwen3-0.6b": "model"}
+    assert profile.rollouts.source == sources[name]
+    open_ones = {item.key for item in needed(profile) if not item.revision}
+    assert open_ones <= {"rollouts.traces.dataset"}
+    ids = [item.repo for item in needed(profile)]
+    assert "openai/gsm8k" in ids
+    assert ("MathArena/aime_2026" in ids) == (name != "qwen3-0.6b")
 
 
 def test_test_set_has_the_size_of_gsm8k() -> None:

@@ -85,7 +85,6 @@ def _wanted(item: Item) -> dict[str, Any]:
 def _listed(item: Item) -> Listed:
     """Commit and sizes of a repository; a newest commit is asked for here, once."""
     from huggingface_hub import HfApi, get_cached_repo_tree, snapshot_download
-    from huggingface_hub.errors import CachedRepoTreeNotFoundError
 
     if COMMIT.fullmatch(item.revision):
         try:
@@ -93,7 +92,7 @@ def _listed(item: Item) -> Listed:
             tree = get_cached_repo_tree(item.repo, repo_type=item.kind, revision=item.revision)
             sizes = [f.size for f in tree if (folder / f.path).is_file()]
             return Listed(item, len(sizes), sum(sizes), 0, here=True)
-        except (UserError, CachedRepoTreeNotFoundError):
+        except UserError:
             pass  # not here, or not known to be here as a whole
     try:
         info = HfApi().repo_info(

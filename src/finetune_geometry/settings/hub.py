@@ -64,10 +64,12 @@ def fetched(
     if not COMMIT.fullmatch(revision):
         raise UserError(f"no commit is fixed: {repo} (revision {revision!r}): {advice}")
     # The client is imported where a repository is asked for: what is local does without it.
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import LocalEntryNotFoundError
+    from huggingface_hub import get_cached_repo_tree, snapshot_download
+    from huggingface_hub.errors import CachedRepoTreeNotFoundError, LocalEntryNotFoundError
 
     try:
+        # With the listing of the repository the client tells a part of it from the whole.
+        get_cached_repo_tree(repo, repo_type=kind, revision=revision)
         folder = snapshot_download(
             repo,
             repo_type=kind,
@@ -76,6 +78,6 @@ def fetched(
             ignore_patterns=list(NOT_FETCHED[kind]) if files is None else None,
             local_files_only=True,
         )
-    except LocalEntryNotFoundError:  # not at all, or not all of it
+    except (CachedRepoTreeNotFoundError, LocalEntryNotFoundError):  # not here, or a part of it
         raise UserError(f"not fetched: {repo} at {revision[:12]}: {advice}") from None
     return Path(folder)
