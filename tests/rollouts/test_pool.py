@@ -67,7 +67,7 @@ def run(tmp_path, monkeypatch):
 def teacher(run, monkeypatch):
     teacher = Teacher(run)
     monkeypatch.setattr(sampling, "load_model", teacher.load)
-    monkeypatch.setattr(sampling, "generate", teacher.generate)
+    monkeypatch.setattr(sampling, "complete", teacher.generate)
     monkeypatch.setattr(rollouts, "SHARD_PROMPTS", 4)
     return teacher
 
@@ -125,7 +125,7 @@ def test_the_teacher_is_sampled_as_the_settings_say(run, teacher, monkeypatch):
         asked.append((len(prompts), given))
         return [[*tokenizer("7").input_ids, tokenizer.eos_token_id]] * len(prompts)
 
-    monkeypatch.setattr(sampling, "generate", generate)
+    monkeypatch.setattr(sampling, "complete", generate)
     sample_rollouts(Run.open("smoke", "pool", SETTINGS | changes))
     shards = [(4, 100), (4, 104), (4, 108), (2, 112)]  # prompts, and a seed for each shard
     assert asked == [(3 * n, settings | {"seed": seed}) for n, seed in shards]
@@ -202,7 +202,7 @@ def test_a_rollout_that_was_cut_off_has_no_end_of_turn_and_is_too_long(run, teac
         cut_solution.extend(whole)
         return whole
 
-    monkeypatch.setattr(sampling, "generate", generate)
+    monkeypatch.setattr(sampling, "complete", generate)
     card = sample_rollouts(run)
     pool = pd.concat([load_rollouts(run), load_rollouts(run, "heldout")], ignore_index=True)
     assert pool["completion_ids"].tolist() == cut_solution
@@ -265,12 +265,12 @@ def test_a_killed_sampling_goes_on_where_it_was(run, teacher, monkeypatch, tmp_p
             raise KeyboardInterrupt
         return teacher.generate(*args, seed=seed, **settings)
 
-    monkeypatch.setattr(sampling, "generate", dies)
+    monkeypatch.setattr(sampling, "complete", dies)
     with pytest.raises(KeyboardInterrupt):
         sample_rollouts(run)
     assert teacher.prompts == 8 * 3  # two shards of four prompts
     assert not (run.dir / rollouts.POOL).exists()
-    monkeypatch.setattr(sampling, "generate", teacher.generate)
+    monkeypatch.setattr(sampling, "complete", teacher.generate)
     card = sample_rollouts(run)
     assert teacher.prompts == 14 * 3
     assert card["pool_sha256"] == whole["pool_sha256"]
@@ -347,7 +347,7 @@ def test_a_model_is_asked_the_problems_greedily_and_its_text_has_no_marks(run, m
         texts = [problem.solution for problem in problems]
         return [[*tokenizer(text).input_ids, tokenizer.eos_token_id] for text in texts]
 
-    monkeypatch.setattr(answers, "generate", generate)
+    monkeypatch.setattr(answers, "complete", generate)
     table = predict(Teacher, tokenizer, problems, "base", run.profile)
     questions = [f"{problem.question}<answer>" for problem in problems]
     assert asked == [(questions, {"max_new_tokens": 77, "batch_size": 3})]

@@ -106,15 +106,15 @@ def test_answers_go_on_with_the_next_batches(run, monkeypatch):
     whole = answers.predict(model, tokenizer, problems, "base", run.profile)
     assert whole["tokens"].nunique() > 1 or whole["text"].nunique() > 1
     monkeypatch.setattr(answers, "PART_ROWS", 9)  # of two batches of four
-    dying, calls = dies_at(answers.generate, 3)
+    dying, calls = dies_at(answers.complete, 3)
     with monkeypatch.context() as patch:
-        patch.setattr(answers, "generate", dying)
+        patch.setattr(answers, "complete", dying)
         with pytest.raises(Stopped):
-            answers._answer(run, model, tokenizer, problems, "base", "key")
+            answers._answer(run, model, tokenizer, problems, "base", "key", "test")
     assert [len(prompts) for _, _, prompts in calls] == [8, 8, 4]
-    rest, calls = dies_at(answers.generate, 9)
-    monkeypatch.setattr(answers, "generate", rest)
-    found = answers._answer(run, model, tokenizer, problems, "base", "key")
+    rest, calls = dies_at(answers.complete, 9)
+    monkeypatch.setattr(answers, "complete", rest)
+    found = answers._answer(run, model, tokenizer, problems, "base", "key", "test")
     assert [len(prompts) for _, _, prompts in calls] == [4]
     assert found.equals(whole)
     assert not (run.dir / "parts/answers/base").exists()
@@ -176,7 +176,7 @@ def too_much(*args, **kwargs):
 def test_out_of_memory_names_what_to_lower(run, mixture, monkeypatch):
     wanted = r"^out of memory \(.*\): evaluation\.batch_size = 4: lower it"
     model, tokenizer = load_model(run.profile)
-    monkeypatch.setattr(answers, "generate", too_much)
+    monkeypatch.setattr(answers, "complete", too_much)
     with pytest.raises(UserError, match=wanted):
         answers.predict(
             model, tokenizer, generate_problems("test", 2, 0, EASY), "base", run.profile
@@ -191,7 +191,7 @@ def test_out_of_memory_names_what_to_lower(run, mixture, monkeypatch):
 
 
 def test_sampling_that_runs_out_of_memory_names_what_to_lower(run, monkeypatch):
-    monkeypatch.setattr(teacher, "generate", too_much)
+    monkeypatch.setattr(teacher, "complete", too_much)
     source = teacher.TeacherSource(run)
     with pytest.raises(UserError, match=r"^out of memory \(.*\): rollouts\.batch_size = 256: "):
         source.sample(generate_problems("rollouts", 2, 0, EASY), 0)

@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 
 from finetune_geometry.deltas.adapters import BASE, load_adapter
 from finetune_geometry.models.adapter_mixture import Mixture
+from finetune_geometry.models.continuous import complete
 from finetune_geometry.models.device import enough_memory
-from finetune_geometry.models.generation import batch_order, end_tokens, generate
+from finetune_geometry.models.generation import batch_order, end_tokens
 from finetune_geometry.models.loading import load_model, teacher_is_here
 from finetune_geometry.models.prompts import prompt_ids
 from finetune_geometry.problems.problem import Problem
@@ -82,7 +83,7 @@ def _completions(
 
     def write(rows: list[int]) -> list[list[int]]:
         with enough_memory("evaluation.batch_size", settings.batch_size):
-            return generate(
+            return complete(
                 model,
                 tokenizer,
                 [prompts[i] for i in rows],

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from finetune_geometry.deltas.adapters import Point
 from finetune_geometry.geometry.connectivity import METRICS, Score, Sums
 from finetune_geometry.models.adapter_mixture import Mixture
+from finetune_geometry.models.continuous import by_pages, complete
 from finetune_geometry.models.device import enough_memory
 from finetune_geometry.models.generation import generate
 from finetune_geometry.models.prompts import prompt_ids
@@ -78,14 +79,17 @@ def make_tasks(
 def score(
     mixture: Mixture, tokenizer: Any, tasks: Tasks, points: Sequence[Point], metric: str
 ) -> list[Sums]:
-    """One metric of several models at once: every forward pass holds rows of all of them."""
+    """One metric of several models at once: every forward pass holds rows of all of them.
+
+    On a GPU they answer one after another: see `continuous`.
+    """
 
     def repeated(items: Sequence[Any]) -> list[Any]:
         """The items once for each point, and the points to go with them."""
         mixture.assign([point for point in points for _ in items])
         return list(items) * len(points)
 
-    def split(values: Sequence[Any]) -> list[Sequence[Any]]:
+    def split(values: list[Any]) -> list[list[Any]]:
         """Values of `repeated` items as one list for each point."""
         size = len(values) // len(points)
         return [values[i * size : (i + 1) * size] for i in range(len(points))]
@@ -109,13 +113,23 @@ def score(
             (np.array([-row.sum() for row in part]), np.array([float(len(row)) for row in part]))
             for part in split(read)
         ]
-    prompts, limit = repeated(tasks.prompts[: len(tasks.answers)]), tasks.max_new_tokens
-    answered = generate(
-        model, tokenizer, prompts, max_new_tokens=limit, batch_size=tasks.batch_size,
-        on_rows=select,
-    )  # fmt: skip
+    prompts, limit = tasks.prompts[: len(tasks.answers)], tasks.max_new_tokens
+    answered: list[list[list[int]]] = []
+    if not by_pages(model):
+        written = generate(
+            model, tokenizer, repeated(prompts), max_new_tokens=limit,
+            batch_size=tasks.batch_size, on_rows=select,
+        )  # fmt: skip
+        answered += split(written)
+    else:  # continuous batching packs the rows of a pass: all stand at one point
+        for point in points:
+            mixture.set(dict(point))
+            written = complete(
+                model, tokenizer, prompts, max_new_tokens=limit, batch_size=tasks.batch_size
+            )
+            answered.append(written)
     scores = []
-    for part in split(answered):
+    for part in answered:
         texts = tokenizer.batch_decode(part, skip_special_tokens=True)
         right = [is_correct(t, a) for t, a in zip(texts, tasks.answers, strict=True)]
         scores.append((np.array(right, dtype=float), np.ones(len(right))))

@@ -74,7 +74,7 @@ def enough_memory(setting: str, value: object, advice: str = "lower it") -> Iter
         surely = isinstance(error, torch.OutOfMemoryError | MemoryError)
         if not surely and not _EXHAUSTED.search(text):
             raise
-        on_gpu = isinstance(error, torch.OutOfMemoryError)
+        on_gpu = "CUDA" in text
         asked = _ASKED.search(text)
         size = float(asked[1]) * _UNITS[asked[2].lower()] / GIB if asked else None
         wanted = "" if size is None else f"{size:.2f} GiB more asked for, "

@@ -21,8 +21,7 @@ import torch
 from transformers.cache_utils import Cache
 
 from finetune_geometry.models.compat import CacheLayer, register_attention, sdpa_attention
-from finetune_geometry.models.inference import fast_inference, require_full_attention
-from finetune_geometry.settings.errors import UserError
+from finetune_geometry.models.inference import fast_inference, require_room
 
 GROWTH = 64  # tokens that a buffer is longer than its prompts, and grows by
 READ_TOKENS = 1536  # of prompts in one forward pass: few enough for the activations to stay cached
@@ -165,14 +164,7 @@ def generate(
     on_rows: called with the indices of the prompts in the next forward pass when they change.
     Raises UserError where a text would not fit into the context, or a layer not see all of it.
     """
-    require_full_attention(model.config)
-    limit = model.config.max_position_embeddings
-    longest = max(map(len, prompts), default=0)
-    if longest + max_new_tokens > limit:
-        raise UserError(
-            f"a prompt of {longest} tokens and {max_new_tokens} new ones exceed the context "
-            f"of {limit}: generation: lower max_new_tokens or drop the longest problems"
-        )
+    require_room(model, prompts, max_new_tokens)
     order = batch_order(prompts)
     completions: list[list[int]] = [[] for _ in prompts]
     rng = torch.Generator(device=model.device).manual_seed(seed) if temperature else None

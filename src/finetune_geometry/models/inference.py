@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -23,6 +23,18 @@ def require_full_attention(config: Any) -> None:
         raise UserError(
             f"a layer does not see the whole text ({', '.join(sorted(others))}): {name}: take a "
             "model of full attention, as Qwen3 or Llama 3: sampling here knows no other"
+        )
+
+
+def require_room(model: Any, prompts: Sequence[Sequence[int]], max_new_tokens: int) -> None:
+    """Raise UserError where a text would not fit into the context, or a layer not see all of it."""
+    require_full_attention(model.config)
+    limit = model.config.max_position_embeddings
+    longest = max(map(len, prompts), default=0)
+    if longest + max_new_tokens > limit:
+        raise UserError(
+            f"a prompt of {longest} tokens and {max_new_tokens} new ones exceed the context "
+            f"of {limit}: generation: lower max_new_tokens or drop the longest problems"
         )
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from finetune_geometry.models.continuous import complete
 from finetune_geometry.models.device import enough_memory
-from finetune_geometry.models.generation import end_tokens, generate
+from finetune_geometry.models.generation import end_tokens
 from finetune_geometry.models.loading import load_model
 from finetune_geometry.models.prompts import prompt_ids
 from finetune_geometry.problems.problem import Problem
@@ -38,7 +39,7 @@ class TeacherSource:
             prompt_ids(tokenizer, p.question, self.profile.prompt, "teacher") for p in problems
         ]
         with enough_memory("rollouts.batch_size", settings.batch_size):
-            completions = generate(
+            completions = complete(
                 model,
                 tokenizer,
                 [ids for ids in asked for _ in range(k)],
