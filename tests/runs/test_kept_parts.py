@@ -117,7 +117,7 @@ def test_answers_go_on_with_the_next_batches(run, monkeypatch):
     found = answers._answer(run, model, tokenizer, problems, "base", "key", "test")
     assert [len(prompts) for _, _, prompts in calls] == [4]
     assert found.equals(whole)
-    assert not (run.dir / "parts/answers/base").exists()
+    assert not (run.dir / "parts/answers/test/base").exists()
 
 
 def test_lines_go_on_with_the_next_points(run, mixture, monkeypatch):
