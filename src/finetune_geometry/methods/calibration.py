@@ -7,6 +7,7 @@ the profile's base model (its first blocks, where all would not fit), in at most
 from __future__ import annotations
 
 import dataclasses
+import os
 import statistics
 import subprocess
 import sys
@@ -25,7 +26,7 @@ from finetune_geometry.estimates.lengths import Lengths, lengths_of
 from finetune_geometry.estimates.machines import CPU, shape_key
 from finetune_geometry.methods.counted import build
 from finetune_geometry.methods.rows import row_lengths, row_order
-from finetune_geometry.methods.timed_steps import timed_steps
+from finetune_geometry.methods.timed_steps import now, timed_steps
 from finetune_geometry.methods.trainers import SHAPE_STEP
 from finetune_geometry.models.adapter_mixture import Mixture
 from finetune_geometry.models.generation import generate
@@ -84,6 +85,7 @@ class Probe:
         self.tokenizer = build_tokenizer()
         self.rng = np.random.default_rng(0)
         self.rate = 1e11
+        self.threads = profile.training.threads
 
     def matrix_rate(self) -> float:
         """Operations a second of square matrix products in the number format of training."""
@@ -104,10 +106,18 @@ class Probe:
         per_token = flops.training(self.shape, profile.lora, self.text.row)
         afford = BUDGET * self.rate * 0.3 / (per_token * self.text.row)
         batch = int(max(1, min(training.batch_size, afford)))
-        micro = min(training.micro_batch_size, batch)
+        size = training.micro_batch_size
+        if training.micro_batch_tokens is not None:
+            size = max(1, int(training.micro_batch_tokens / self.text.row))
+        micro = min(size, batch)
         batch -= batch % micro
         settings = dataclasses.replace(
-            training, steps=STEPS, batch_size=batch, micro_batch_size=micro
+            training,
+            steps=STEPS,
+            batch_size=batch,
+            micro_batch_size=micro,
+            micro_batch_tokens=None,
+            processes=1,
         )
         rows = self._rows(2 * batch)
         lengths = row_lengths(rows)
@@ -206,10 +216,10 @@ class Probe:
         ids = [self.rng.integers(4, min(self.shape.vocabulary, 500), context).tolist()] * rows
 
         def sample(new: int) -> float:
-            begun = time.perf_counter()
+            begun = now(self.threads)
             generate(model, self.tokenizer, ids, max_new_tokens=new, temperature=1.0,
                      batch_size=rows)  # fmt: skip
-            return time.perf_counter() - begun
+            return now(self.threads) - begun
 
         sample(2)  # warm
         short, long = (min(sample(new) for _ in range(3)) for new in (2, 34))
@@ -220,18 +230,12 @@ class Probe:
         best, begun = float("inf"), time.perf_counter()
         for _ in range(3):
             while True:
-                self._wait()
-                start = time.perf_counter()
+                start = now(self.threads)
                 work()
-                self._wait()
-                best = min(best, time.perf_counter() - start)
+                best = min(best, now(self.threads) - start)
                 if time.perf_counter() - begun > BUDGET or best > BUDGET / 10:
                     break
         return best
-
-    def _wait(self) -> None:
-        if self.kind == "gpu":
-            torch.cuda.synchronize()
 
 
 def _cut(shape: Architecture, on_gpu: bool) -> Architecture:
@@ -242,7 +246,9 @@ def _cut(shape: Architecture, on_gpu: bool) -> Architecture:
 
 
 def _start_seconds() -> float:
-    """Seconds until a notebook that trains or samples has imported what it needs."""
-    begun = time.perf_counter()
+    """Seconds of processor until a notebook that trains or samples has imported what it needs."""
+    before = os.times()
     subprocess.run([sys.executable, "-c", "import finetune_geometry.methods.training"], check=True)
-    return time.perf_counter() - begun + KERNEL
+    after = os.times()
+    used = after.children_user + after.children_system
+    return used - before.children_user - before.children_system + KERNEL

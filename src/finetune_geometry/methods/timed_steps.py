@@ -28,7 +28,7 @@ def timed_steps(
     The trainer, the loss, the collator and the number format are those of the profile's trainings;
     nothing is kept.
     """
-    stamps, on_gpu = _Stamps(), torch.cuda.is_available()
+    stamps, on_gpu = _Stamps(profile.training.threads), torch.cuda.is_available()
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # PEFT asks for a renamed property
         arguments = SFTConfig(
@@ -55,6 +55,7 @@ def timed_steps(
             processing_class=build_tokenizer(),
             peft_config=adapter_config(profile.lora),
             order=list(order),
+            cut=None,
             train_dataset=Dataset.from_pandas(rows, preserve_index=False),
             callbacks=[stamps],
             data_collator=RowCollator(0, pad_to_multiple_of=SHAPE_STEP),
@@ -65,21 +66,28 @@ def timed_steps(
     return [end - begin for begin, end in zip(stamps.begins, stamps.ends, strict=True)]
 
 
+def now(threads: int) -> float:
+    """Seconds on a clock that starts anywhere: of the GPU's work, where there is one.
+
+    Of a single thread on a CPU the processor's own time, so that what else runs on the machine is
+    not counted: an estimate is of a machine that does nothing else.
+    """
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+        return time.perf_counter()
+    return time.process_time() if threads == 1 else time.perf_counter()
+
+
 class _Stamps(TrainerCallback):
     """When each optimiser step began and ended."""
 
-    def __init__(self) -> None:
+    def __init__(self, threads: int) -> None:
+        self.threads = threads
         self.begins: list[float] = []
         self.ends: list[float] = []
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        self.begins.append(_now())
+        self.begins.append(now(self.threads))
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        self.ends.append(_now())
-
-
-def _now() -> float:
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-    return time.perf_counter()
+        self.ends.append(now(self.threads))

@@ -20,6 +20,7 @@ from trl import DPOConfig, SFTConfig
 from finetune_geometry.methods.card_facts import lora_a_sha256, peak_memory_mb, versions
 from finetune_geometry.methods.checkpoints import begin, kept_rows, last_checkpoint
 from finetune_geometry.methods.distributed import launch, rank
+from finetune_geometry.methods.recomputing import recomputes
 from finetune_geometry.methods.rows import (
     batch_facts,
     micro_batches,
@@ -181,7 +182,7 @@ def _arguments(
         "ddp_backend": None if training.processes == 1 else "gloo" if on_cpu else "nccl",
         "ddp_find_unused_parameters": False,  # every adapter is used in every step
         "bf16": training.bf16,
-        "activation_checkpointing": training.gradient_checkpointing,
+        "activation_checkpointing": recomputes(profile, training, *_longest(sizes)),
         "seed": profile.lora.seed,  # TRL seeds with it right before the adapter is made
         "save_steps": training.save_steps,
         "save_total_limit": 1,
@@ -195,6 +196,11 @@ def _arguments(
     }
 
 
+def _longest(sizes: np.ndarray) -> tuple[int, int]:
+    """Tokens of the longest sequence, padded, and the sequences of a row."""
+    return -(-int(sizes.max()) // SHAPE_STEP) * SHAPE_STEP, sizes.shape[1]
+
+
 def _batches(training: Training, sizes: np.ndarray) -> dict[str, int | None]:
     """How a batch is accumulated by the trainer; not at all where it is cut by tokens (`_cut`)."""
     if training.micro_batch_tokens is None:
@@ -204,7 +210,7 @@ def _batches(training: Training, sizes: np.ndarray) -> dict[str, int | None]:
             "gradient_accumulation_steps": training.batch_size // (micro * together),
             "precompute_ref_batch_size": None,
         }
-    longest = -(-int(sizes.max()) // SHAPE_STEP) * SHAPE_STEP
+    longest, _ = _longest(sizes)
     return {
         "per_device_train_batch_size": training.batch_size // training.processes,
         "gradient_accumulation_steps": 1,
