@@ -8,22 +8,16 @@ from __future__ import annotations
 from gpus import AS_IT_IS, NONE, ONE
 from jobs import Job
 
+from finetune_geometry.estimates.verdict import memory_mb, runtime_minutes
 from finetune_geometry.settings.profiles import Profile
 
 # MiB, and minutes. Of `tiny` the most that a notebook took was 2,165 MiB (its kernel alone, without
 # papermill and Snakemake around it) and four minutes on a quiet core; a node may be ten times as
 # slow. Nobody waits for time that is not used, and what ran out of it goes on when started again.
 ON_A_CPU = (3000, 60)
-# Of the profiles that need a GPU, assumed: host memory holds the weights twice while they load.
-WITHOUT_THE_MODEL = (16_000, 60)
-WITH_THE_MODEL = (48_000, 8 * 60)
-LONG = {
-    "rollouts": 24 * 60,
-    "dpo": 16 * 60,  # two models on two completions
-    "learning_rate": 24 * 60,  # several trainings each
-    "second_seed": 24 * 60,
-    "matched_rate": 24 * 60,
-}
+# A scheduler kills what takes more than it asked for, and the estimates are no more than that: half
+# as much again, and room for the libraries.
+LIBRARIES = 4000
 
 
 def needs_gpu(job: Job, profile: Profile) -> bool:
@@ -44,12 +38,12 @@ def resources_of(job: Job, profile: Profile) -> dict[str, int]:
 
     `gpu` is left out where there is none: to Kubernetes none is a request, too.
     """
-    if not profile.model.needs_gpu:
-        memory, minutes = ON_A_CPU
-    elif needs_gpu(job, profile):
-        memory, minutes = WITH_THE_MODEL
-        minutes = LONG.get(job.stem, minutes)
-    else:
-        memory, minutes = WITHOUT_THE_MODEL
+    memory, minutes = ON_A_CPU
+    if profile.model.needs_gpu:
+        estimated = memory_mb(profile, job.name)
+        if needs_gpu(job, profile):  # whatever it does, the weights come through the host's memory
+            estimated = max(estimated, memory_mb(profile, "methods/sft"))
+        memory = LIBRARIES + 3 * estimated // 2
+        minutes = max(60, runtime_minutes(profile, job.name))
     gpu = {"gpu": 1} if needs_gpu(job, profile) else {}
     return {"mem_mb": memory, "runtime": minutes, **gpu}
