@@ -8,8 +8,8 @@
 PROFILE ?= tiny
 RUN ?=
 SET ?=
-# A folder in workflow/profiles.
-EXECUTOR ?= local
+# A folder in workflow/profiles; empty: this machine, with its GPUs where the profile needs one.
+EXECUTOR ?=
 
 # 3.11 first: a CPU build of torch is offered for it alone.
 PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3.14 python3 python; do \
@@ -29,7 +29,7 @@ MADE_FROM := $(VENV)/.made-from
 WANTED := $(shell sed '/^\[tool.ruff\]/q' pyproject.toml | cat - constraints.txt | cksum) $(CURDIR)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup read offer book controls light test models reference benchmark mutants clean
+.PHONY: help setup read offer book prefetch controls released light test models reference benchmark mutants clean
 
 help:  ## Show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -69,8 +69,18 @@ offer:
 book: offer setup  ## Execute the notebooks of PROFILE and render the book
 	@$(BIN)/python workflow/run.py --profile "$(PROFILE)" --run "$(RUN)" --set "$(SET)" --executor "$(EXECUTOR)"
 
+prefetch: setup  ## Fetch the models and data sets of PROFILE from the hub
+	@$(BIN)/finetune-geometry prefetch --profile "$(PROFILE)" --run "$(RUN)" --set "$(SET)"
+
 controls: setup  ## Execute what the book shows from the reference run: all of it, or ONLY="NAME ..."
 	@$(BIN)/python workflow/run.py --profile "$(PROFILE)" --run "$(RUN)" --set "$(SET)" --executor "$(EXECUTOR)" --execute "$(ONLY)"
+
+# Executed anew each time: the table of folders may have been corrected.
+released: setup  ## Fetch the paper's own adapters once, and hold them against the ledger
+	@$(BIN)/finetune-geometry prefetch --profile "$(PROFILE)" --run "$(RUN)" --set "$(SET)" --released
+	@$(BIN)/python workflow/run.py --profile "$(PROFILE)" --run "$(RUN)" --set "$(SET)" --executor "$(EXECUTOR)" \
+		--until evaluation_released_weights -- --forcerun evaluation_released_weights
+	@$(BIN)/python workflow/show_released.py "$(or $(RUN),$(PROFILE))"
 
 light:  ## Try the light install: two adapters compared in a new environment, and its size
 	@PYTHON="$(PYTHON)" workflow/try_light_install.sh

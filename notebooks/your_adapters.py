@@ -34,7 +34,7 @@
 # finetune-geometry compare sft=AlexWortega/capabilityvectors-qwen3-4b/FOLDER dpo=AlexWortega/capabilityvectors-qwen3-4b/FOLDER --out report
 # ```
 #
-# No number of this book comes from these adapters: no hub was within reach of the reference run.
+# What they say about the paper's claims: [](evaluation/released_weights). No number of this book comes from these adapters: no hub was within reach of the reference run.
 
 # %% tags=["parameters"]
 profile: str = "tiny"  # which profile: smoke, tiny, qwen3-0.6b, qwen3-4b, llama-3.2-3b

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -110,8 +110,13 @@ def toy_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_toy_model(tmp_path_factory.mktemp("toy") / "model")
 
 
-def execute(source: Path, output: Path, *arguments: str, results: Path) -> str:
-    """Execute one notebook source by papermill; what it said, or AssertionError with it."""
+def execute(
+    source: Path, output: Path, *arguments: str, results: Path, under: Sequence[str] = ()
+) -> str:
+    """Execute one notebook source by papermill; what it said, or AssertionError with it.
+
+    under: a command that runs papermill.
+    """
     tools = Path(sys.executable).parent
     made = subprocess.run(
         [tools / "jupytext", "--quiet", "--to", "ipynb", "--output", "-", source],
@@ -119,7 +124,7 @@ def execute(source: Path, output: Path, *arguments: str, results: Path) -> str:
         check=True,
     )
     done = subprocess.run(
-        [tools / "papermill", "--no-progress-bar", "-", output, *arguments],
+        [*under, tools / "papermill", "--no-progress-bar", "-", output, *arguments],
         input=made.stdout,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -138,7 +143,8 @@ def execute(source: Path, output: Path, *arguments: str, results: Path) -> str:
 
 @pytest.fixture(params=["joint", "own"])
 def frame(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Both ways to singular vectors, of few adapters and of many: one joint frame, and one each."""
+    """Both ways to singular vectors, of few adapters and of many: one QR of all columns; and the
+    table of their products or, where that would lose digits, a QR of each adapter's own."""
     if request.param == "own":
         monkeypatch.setattr("finetune_geometry.geometry.cores.JOINT", -1)
     return str(request.param)

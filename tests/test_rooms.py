@@ -15,14 +15,15 @@ from jobs import imports_of
 PACKAGE = ROOT / "src" / "finetune_geometry"
 #: From the lowest to the highest: a module imports its own room and lower ones.
 ROOMS = (
-    *("settings", "deltas", "problems", "runs", "models", "rollouts"),
+    *("settings", "deltas", "problems", "runs", "estimates", "models", "rollouts"),
     *("evaluation", "geometry", "methods", "figures", "report"),
 )
 #: Rooms that a room does without, though they lie below it.
 APART = {
     "problems": {"deltas"},
+    "estimates": {"deltas", "problems"},
     "figures": set(ROOMS) - {"settings", "figures"},
-    "report": {"problems", "models", "rollouts", "methods"},
+    "report": {"problems", "estimates", "models", "rollouts", "methods"},
     "geometry": {"rollouts", "methods"},
     "methods": {"evaluation", "geometry"},
 }

@@ -35,6 +35,7 @@ class Job:
     priority: int = 0  # what takes longest starts first
     # Need not be new in every run: shown from the reference run while its settings are those.
     shipped: bool = False
+    loads_model: bool = False  # on a GPU, where the profile needs one
 
     @property
     def stem(self) -> str:
@@ -51,11 +52,13 @@ class Job:
     def inputs(self, profile: Profile) -> list[str]:
         """The notebook, the modules it uses, the models of the profile, the outputs of others."""
         files = [self.source, *modules_of(self.source)]
-        patterns = list(self.files)
-        if "model" in self.settings:
-            patterns += [f"{profile.model.base}/*", f"{profile.model.teacher}/*"]
-        for pattern in patterns:  # a hub id matches no file
-            files += sorted(path for path in ROOT.glob(pattern) if path.is_file())
+        found = [ROOT.glob(pattern) for pattern in self.files]
+        if "model" in self.settings:  # a hub id matches no file
+            found += [
+                (ROOT / name).glob("*") for name in (profile.model.base, profile.model.teacher)
+            ]
+        for paths in found:
+            files += sorted(path for path in paths if path.is_file())
         return [*map(str, files), *self.reads]
 
     def parameters(self, profile: Profile) -> str:
@@ -109,7 +112,7 @@ def imports_of(source: Path) -> frozenset[Path]:
 
 SECTIONS = (
     *("model", "prompt", "problems", "rollouts"),
-    *("lora", "training", "methods", "evaluation", "geometry"),
+    *("lora", "training", "methods", "evaluation", "geometry", "released"),
 )
 ROLLOUTS = ("rollouts/rollouts.parquet", "rollouts/card.json")
 ADAPTER_FILES = ("adapter_model.safetensors", "adapter_config.json", "card.json")
@@ -122,6 +125,7 @@ PREDICTIONS = (
     "evaluation/accuracy.csv",
     "evaluation/mcnemar.csv",
 )
+RELEASED = tuple(f"released/{name}.csv" for name in ("claims", "conditions", "printed", "pairs"))
 GEOMETRY = ("cosine", "principal_angles", "orthogonal_fraction", "mode_connectivity", "cka")
 CONTROLS = {
     "second_seed": ("cosine", "angles", "connectivity"),
@@ -135,9 +139,10 @@ JOBS = [
         writes=(),
         settings=(
             *("model", "prompt", "problems"),
-            *("evaluation.max_new_tokens", "evaluation.batch_size"),
+            *("evaluation.max_new_tokens", "evaluation.batch_size", "rollouts.source"),
         ),
         shipped=True,
+        loads_model=True,
     ),
     Job(
         "ingredients/rollouts",
@@ -153,6 +158,7 @@ JOBS = [
             *("training.seed", "methods.offline_grpo.seed", "methods.sft.variant"),
         ),
         priority=100,
+        loads_model=True,  # unless the rollouts come from elsewhere (demands.py)
     ),
     Job(
         "ingredients/lora_delta",
@@ -168,6 +174,7 @@ JOBS = [
             settings=("model", "prompt", "lora", "training", f"methods.{method}"),
             # DPO runs two models on two completions; the others take equally long.
             priority=90 if method == "dpo" else 50,
+            loads_model=True,
         )
         for method in METHODS
     ),
@@ -178,6 +185,7 @@ JOBS = [
         settings=("model", "prompt", "problems", "lora", "training", "methods.sft", "evaluation"),
         priority=45,
         shipped=True,
+        loads_model=True,
     ),
     *(
         Job(
@@ -203,6 +211,7 @@ JOBS = [
             writes=(f"geometry/{analysis}.csv",),
             settings=("model", "prompt", "geometry", "training.threads", *answers),
             priority=60 if analysis == "mode_connectivity" else 20,
+            loads_model=True,
         )
         for analysis, answers in (
             ("mode_connectivity", ("problems", "evaluation")),
@@ -213,9 +222,13 @@ JOBS = [
         "evaluation/accuracy",
         reads=ADAPTERS,
         writes=PREDICTIONS,
-        settings=("model", "prompt", "problems", "evaluation", "training.threads"),
+        settings=(
+            *("model", "prompt", "problems", "evaluation", "training.threads"),
+            "rollouts.source",  # the teacher is asked where it is a model
+        ),
         files=("book/reference/answers/*",),  # of the models that ship
         priority=40,
+        loads_model=True,
     ),
     Job(
         "controls/reshuffled",
@@ -223,6 +236,7 @@ JOBS = [
         writes=RESHUFFLED,
         settings=("model", "prompt", "lora", "training", "methods.sft"),
         priority=50,
+        loads_model=True,
     ),
     *(
         Job(
@@ -237,8 +251,18 @@ JOBS = [
             ),
             priority=45 if control == "second_seed" else 35,
             shipped=True,
+            loads_model=True,
         )
         for control, tables in CONTROLS.items()
+    ),
+    Job(
+        "evaluation/released_weights",
+        reads=(),
+        # Neither the weights nor the table of folders, which a person may edit: `make released`.
+        writes=RELEASED,
+        settings=("released",),
+        files=("book/claims.yaml", "book/released.yaml"),
+        priority=30,
     ),
     Job(
         "evaluation/verdict",
@@ -250,12 +274,13 @@ JOBS = [
                 for name, tables in CONTROLS.items()
                 for table in tables
             ),
+            RELEASED[0],
         ),
         writes=(
             *("claims.csv", "evaluation/claims_rules.csv", "evaluation/claims_conditions.csv"),
         ),
         settings=SECTIONS,
-        files=("book/claims.yaml",),
+        files=("book/claims.yaml", "book/reference/claims/*.csv"),
     ),
     Job(
         "your_adapters",

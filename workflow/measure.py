@@ -1,5 +1,6 @@
-"""Run a command and write its time and peak memory: measure.py TIMING.json COMMAND ...
+"""Run a command and write its time and peak memory: measure.py TIMING.json GPU COMMAND ...
 
+GPU says which GPU the command may see, in the words of gpus.py; waiting for one is not measured.
 Standard input goes to the command; the exit status is the command's. When it fails, the last lines
 of what it said are shown, unless a cell failed: then its traceback is in the notebook that the step
 leaves as its log, and the logger plugin tells it from there.
@@ -15,18 +16,24 @@ import sys
 import time
 from pathlib import Path
 
+from gpus import environment
+
 COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 
 
-def main(timing: str, *command: str) -> int:
-    started = time.time()
-    done = subprocess.run(
-        command,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        encoding="utf-8",
-        errors="replace",  # whatever a notebook prints, its traceback must be shown
-    )
+def main(timing: str, gpu: str, *command: str) -> int:
+    with environment(gpu) as (variables, inherited):
+        started = time.time()
+        done = subprocess.run(
+            command,
+            env=variables,
+            pass_fds=inherited,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            encoding="utf-8",
+            errors="replace",  # whatever a notebook prints, its traceback must be shown
+        )
+        seconds = time.time() - started
     usage = resource.getrusage(resource.RUSAGE_CHILDREN)
     if done.returncode != 0:
         said = COLOURS.sub("", done.stdout)
@@ -36,7 +43,7 @@ def main(timing: str, *command: str) -> int:
     unit = 1 if sys.platform == "darwin" else 1024  # ru_maxrss is in bytes there, else in KiB
     record = {
         "started": started,
-        "seconds": time.time() - started,
+        "seconds": seconds,
         "cpu_seconds": usage.ru_utime + usage.ru_stime,
         # of the largest process below this one, the notebook's kernel
         "peak_mib": usage.ru_maxrss * unit / 2**20,

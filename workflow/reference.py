@@ -90,6 +90,8 @@ def copy_numbers(folder: Path, profile: Profile) -> None:
         for name in names:
             (new / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(folder / name, new / name)
+        if (REFERENCE / "claims").is_dir():  # ledgers of other runs, which this one does not make
+            shutil.copytree(REFERENCE / "claims", new / "claims")
         (new / "answers").mkdir()
         for model in ("base", "teacher"):  # those that ship
             path = folder / "evaluation" / "predictions" / f"{model}.parquet"

@@ -19,14 +19,17 @@ from pathlib import Path
 from typing import IO
 
 import psutil
+from executors import Place, jobs_left, place
 from jobs import JOBS
 from settings_unchanged import settings_of
 from shipped import EXECUTE, REFERENCE, asked_for
 
+from finetune_geometry.estimates.verdict import refuse_what_cannot_fit
 from finetune_geometry.runs.files import atomic_write
 from finetune_geometry.runs.records import Run
 from finetune_geometry.settings.errors import UserError, closest
 from finetune_geometry.settings.profiles import parse_overrides
+from finetune_geometry.settings.revisions import check_fetched
 
 HERE = Path(__file__).resolve().parent
 
@@ -36,7 +39,11 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--profile", default="tiny", help="name or path of a profile")
     parser.add_argument("--run", default="", help="folder under results/ (default: the profile)")
     parser.add_argument("--set", default="", help="key=value overrides of the profile")
-    parser.add_argument("--executor", default="local", help="folder in workflow/profiles")
+    parser.add_argument(
+        "--executor",
+        default="",
+        help="folder in workflow/profiles (default: gpu where the profile needs one, else local)",
+    )
     parser.add_argument(
         "--execute",
         default="",
@@ -78,17 +85,18 @@ def ask_for(words: str, folder: Path) -> None:
             file.write("\n".join(sorted(asked_for(folder) | set(wanted))) + "\n")
 
 
-def environment(run: Run) -> dict[str, str]:
-    """Where Snakemake finds its logger plugin, and that finds the times to expect."""
+def environment(run: Run, where: Place) -> dict[str, str]:
+    """Where Snakemake finds its plugins, and the one that logs finds the times to expect."""
     path = REFERENCE / "settings.json"
     shipped = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     own = shipped.get("profile") == settings_of(run.profile)["profile"]
-    paths = [str(HERE), *filter(None, [os.environ.get("PYTHONPATH")])]
-    return os.environ | {
+    paths = [str(HERE), str(where.folder), *filter(None, [os.environ.get("PYTHONPATH")])]
+    variables = {
         "PYTHONPATH": os.pathsep.join(paths),
         "FINETUNE_GEOMETRY_TIMINGS": str(REFERENCE / "timing.csv"),
         "FINETUNE_GEOMETRY_OWN_TIMINGS": str(int(own)),
     }
+    return os.environ | variables | where.environment
 
 
 def end(pid: int) -> None:
@@ -134,19 +142,31 @@ def main() -> int:
     options = arguments()
     # A fault is told before anything starts.
     run = Run.open(options.profile, options.run, parse_overrides(options.set))
+    check_fetched(run.profile)
+    where = place(options.executor, run.profile)
+    if not where.remote:  # of a cluster's nodes nothing is known here
+        refuse_what_cannot_fit(run.profile, run.name)
     folder = run.dir
     chosen = options.profile
     if chosen.endswith((".yaml", ".yml")):
         chosen = str(Path(chosen).resolve())
     held = lock(folder)
+    if where.executor == "slurm" and (left := jobs_left(folder)):
+        raise UserError(
+            f"jobs of this run are still in the queue: {folder}: wait for them, "
+            f"or type: scancel {' '.join(left)}"
+        )
     ask_for(options.execute, folder)
     for ending in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(ending, stop)
+    if where.remote:  # a shell has its background jobs ignore it, and Snakemake would inherit that
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     os.set_inheritable(held.fileno(), True)
     command = [
         *(sys.executable, "-m", "snakemake", "--snakefile", str(HERE / "Snakefile")),
-        *("--workflow-profile", str(HERE / "profiles" / options.executor)),
+        *("--profile", str(HERE / "common"), "--workflow-profile", str(where.folder)),
         *("--directory", str(folder), "--logger", "oneline"),
+        *where.arguments,
         *("--config", f"profile={chosen}", f"set={options.set}"),
         *(["--until", options.until] if options.until else []),
         *options.snakemake,
@@ -155,13 +175,17 @@ def main() -> int:
     sys.stdout.flush()
     with subprocess.Popen(
         command,
-        env=environment(run),
+        env=environment(run, where),
         pass_fds=[held.fileno()],
         process_group=0,  # Ctrl-C comes here alone, and no notebook answers it with a traceback
     ) as process:
         try:
             process.wait()
         except KeyboardInterrupt:
+            if where.remote:  # Snakemake takes its jobs back from the cluster
+                process.send_signal(signal.SIGINT)
+                with contextlib.suppress(subprocess.TimeoutExpired, KeyboardInterrupt):
+                    process.wait(timeout=120)
             end(process.pid)
             print(f"\nStopped. The same command goes on where it was: {folder}", file=sys.stderr)
             return 130

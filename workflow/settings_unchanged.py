@@ -31,7 +31,7 @@ def digests(profile: Profile) -> dict[str, str]:
     """SHA-256 of the files of the profile's two models; a hub id has none."""
     found = {}
     for name in (profile.model.base, profile.model.teacher):
-        files = sorted(path for path in ROOT.glob(f"{name}/*") if path.suffix != ".md")
+        files = sorted(path for path in (ROOT / name).glob("*") if path.suffix != ".md")
         content = b"".join(path.read_bytes() for path in files if path.is_file())
         found[name] = hashlib.sha256(content).hexdigest()
     return found

@@ -157,6 +157,26 @@ show_table(shown.rename(columns=columns), formats)
 
 # %% mystnb={"figure": {"name": "fig-differences", "caption": "Which models differ, and which are shown to be equal? One row a pair: difference in accuracy, first minus second, in percentage points. Thin bars: its interval ({number}`profile.evaluation.confidence:.0%`). Thick bars: the narrower one that belongs to the equivalence test ({number}`accuracy.tost_confidence:.0%`, because each of its two tests looks at one side). Filled dots: McNemar's test finds a difference after Holm's correction ({number}`accuracy.different` of {number}`accuracy.pairs` pairs). Black: the thick bar lies within the grey band, so the equivalence test shows the two to be less than {number}`profile.evaluation.equivalence_margin:.0%` apart ({number}`accuracy.equivalent` pairs). Hollow blue ({number}`accuracy.undecided` pairs): this test set cannot say. A pair can be both different and equivalent: a small difference, well measured. The bars are not corrected for the number of pairs, so a thin bar may miss 0 while its dot stays hollow."}, "image": {"alt": "Forest plot of paired accuracy differences for all pairs of models with intervals and a grey equivalence band around zero."}} tags=["hide-input"]
 differences(pairs)
+# %% [markdown]
+# ### A second test set
+#
+# The paper also asks the thirty problems of AIME26, a contest {cite}`maa2026aime`. A profile whose `problems.aime_dataset` names them is examined on them in the same way, and C11 is judged from that comparison. Without it there is nothing to show here, and the ledger says "not testable".
+
+# %%
+solved = table.iloc[:0]
+if this_run.profile.problems.aime_dataset:
+    aime = evaluate_models(this_run, adapters, split="aime")
+    solved = accuracy_table(aime, settings.confidence)
+    compared = mcnemar_table(
+        aime[aime["model"] != TEACHER],
+        margin=settings.equivalence_margin,
+        confidence=settings.confidence,
+    )
+    this_run.write_table("evaluation/aime.csv", compared)
+else:
+    this_run.path("evaluation/aime.csv").unlink(missing_ok=True)  # of a run that had one
+show_table(solved, {"model": label, **dict.fromkeys(["accuracy", "low", "high"], "{:.1%}")})
+
 # %% tags=["remove-cell"]
 rows = table.set_index("model")
 six = rows.loc[[name for name in rows.index if name in METHODS], "accuracy"]
@@ -171,6 +191,7 @@ this_run.record(
     {
         "n": int(rows["n"].iloc[0]),
         **{name: float(value) for name, value in rows["accuracy"].items()},
+        **({} if TEACHER in rows.index else {TEACHER: float("nan")}),  # it cannot be asked here
         "low": {name: float(value) for name, value in rows["low"].items()},
         "high": {name: float(value) for name, value in rows["high"].items()},
         "gap": gap,

@@ -31,12 +31,14 @@
 profile: str = "tiny"  # which profile: smoke, tiny, qwen3-0.6b, qwen3-4b, llama-3.2-3b
 run: str = ""  # folder under results/; empty: the profile's name
 ledger: str = ""  # file with claims and rules; empty: book/claims.yaml
+beside: str = ""  # further runs whose ledgers stand beside, folders under results/ apart by commas
 
 # %% tags=["hide-input", "remove-stderr"]
 import numpy as np
 import pandas as pd
 
 from finetune_geometry.evaluation.claims import load_ledger, load_tables, look_up
+from finetune_geometry.evaluation.columns import other_ledgers, side_by_side
 from finetune_geometry.evaluation.judging import UNTESTABLE, VERDICTS, judge_claims
 from finetune_geometry.figures.palette import set_style
 from finetune_geometry.figures.result_plots import verdicts
@@ -118,6 +120,15 @@ show_table(shown[list(columns)].rename(columns=columns), {})
 
 # %% mystnb={"figure": {"name": "fig-verdicts", "caption": "What came of the claims? By the present rules {number}`verdict.count.reproduced` of {number}`verdict.claims` are reproduced, {number}`verdict.count.direction` hold in direction only, {number}`verdict.count.undecided` are undecided, {number}`verdict.count.failed` are not reproduced, and {number}`verdict.count.untestable` cannot be tested in this run (profile {number}`run.profile`). A hollow square is the verdict by the first rule, where it is another. A verdict is about this model, these problems and this length of training; it is no judgement on the paper's own experiment."}, "image": {"alt": "Grid of the seventeen claims against five verdicts, one coloured square a claim, and a hollow one where the first rule says something else."}} tags=["hide-input"]
 verdicts(table)
+# %% [markdown]
+# ### Beside other runs
+#
+# One column a run: this one, and every other whose ledger is at hand. Those are the reference run where this one has another profile, the runs on other base models that ship with the book, [the paper's released weights](../evaluation/released_weights) where they were fetched, and the runs named in the parameter `beside`. Each is judged by the rules of this book, on its own numbers. An empty cell: that run was not asked.
+
+# %% tags=["hide-input"]
+others = other_ledgers(this_run, [name.strip() for name in beside.split(",") if name.strip()])
+show_table(side_by_side({this_run.name: table, **others}), {})
+
 # %% [markdown]
 # ### Every line that was drawn
 #

@@ -39,7 +39,7 @@ import pandas as pd
 from finetune_geometry.evaluation.answers import predict
 from finetune_geometry.figures.method_plots import accuracy_by_steps, pretraining_curves
 from finetune_geometry.figures.palette import set_style
-from finetune_geometry.models.loading import load_model
+from finetune_geometry.models.loading import load_model, teacher_is_here
 from finetune_geometry.models.pretraining import raise_models
 from finetune_geometry.models.tiny import write_model_card
 from finetune_geometry.problems.generator import SPLITS
@@ -60,7 +60,7 @@ this_run = Run.open(profile, run)
 
 # %%
 test = load_problems(this_run.profile, "test")
-example = next(problem for problem in test if problem.steps >= 4)
+example = next((problem for problem in test if problem.steps >= 4), test[0])
 print(example.question, example.solution, sep="\n\n")
 
 # %% [markdown]
@@ -75,19 +75,19 @@ identifiers = {
 pairs = [(a, b) for a in SPLITS for b in SPLITS if a < b]
 shared = {f"{a} and {b}": len(identifiers[a] & identifiers[b]) for a, b in pairs}
 assert not any(shared.values()), shared
-pd.DataFrame(
-    {
-        "problems at hand": {split: len(found) for split, found in identifiers.items()},
-        "share of all skeletons": {split: f"{len(part)} %" for split, part in SPLITS.items()},
-    }
+at_hand = pd.DataFrame(
+    {"problems at hand": {split: len(found) for split, found in identifiers.items()}}
 )
+if this_run.profile.problems.source == "generated":
+    at_hand["share of all skeletons"] = {split: f"{len(part)} %" for split, part in SPLITS.items()}
+at_hand
 
 # %% [markdown]
 # ## Raising the models
 #
 # Both models start from random weights and see generated problems with their solutions; only the tokens of the solution count. The student is raised on problems of 2 to 4 steps. The teacher goes on from the student with problems of 2 to 8 steps. They are siblings, then, and the teacher went to school for longer. In the paper the teacher is another model altogether: keep that difference in mind when you read the results.
 #
-# The trained models ship with the book. `make models` trains them again with the same command.
+# The trained models ship with the book. `make models` trains them again with the same command. Models that come from a hub, as in the larger profiles, have no record of their training here: then the table and the figure below are empty.
 
 # %%
 if retrain:
@@ -100,6 +100,7 @@ folders = {
 cards = {
     role: json.loads((project_root() / path / "card.json").read_text())
     for role, path in folders.items()
+    if (project_root() / path / "card.json").is_file()
 }
 if retrain:
     for role, card in cards.items():
@@ -127,10 +128,11 @@ pretraining_curves(cards)
 
 # %%
 validation = load_problems(this_run.profile, "validation")
-answers = []
-for role in ("base", "teacher"):
-    model, tokenizer = load_model(this_run.profile, role)
-    answers.append(predict(model, tokenizer, validation, role, this_run.profile))
+student, tokenizer = load_model(this_run.profile)
+answers = [predict(student, tokenizer, validation, "base", this_run.profile)]
+if teacher_is_here(this_run.profile):
+    teacher = load_model(this_run.profile, "teacher")
+    answers.append(predict(*teacher, validation, "teacher", this_run.profile))
 answers = pd.concat(answers)
 answers["steps"] = answers["problem"].map({problem.id: problem.steps for problem in validation})
 
@@ -142,24 +144,27 @@ accuracy_by_steps(answers)
 # The tokenizer knows whole words, and every digit is a token of its own, so that a number is read and written digit by digit.
 
 # %%
-ids = tokenizer(example.solution.splitlines()[0]).input_ids
+first_line = (example.solution or example.question).splitlines()[0]
+ids = tokenizer(first_line).input_ids
 print(" | ".join(tokenizer.convert_ids_to_tokens(ids)))
 
 # %% tags=["remove-cell"]
-short = answers["steps"] <= 4
-right = answers.groupby(["model", short])["correct"].mean()
+known = answers[answers["steps"] > 0]
+right = known.groupby(["model", known["steps"] <= 4])["correct"].mean()
+unknown = {"tokens": float("nan"), "accuracy": [(0, float("nan"))]}
+raised = {role: cards.get(role, unknown) for role in folders}
 this_run.record(
     "base_model",
     {
-        "parameters": cards["student"]["parameters"],
-        "layers": model.config.num_hidden_layers,
+        "parameters": student.num_parameters(),
+        "layers": student.config.num_hidden_layers,
         "vocabulary": len(tokenizer),
         "step_kinds": len(STEP_KINDS),
         "fewest_phrasings": min(len(phrasings) for phrasings in STEP_KINDS.values()),
-        "student_tokens": cards["student"]["tokens"],
-        "teacher_tokens": cards["teacher"]["tokens"],
-        "student_curve_end": cards["student"]["accuracy"][-1][1],
-        "teacher_curve_end": cards["teacher"]["accuracy"][-1][1],
+        "student_tokens": raised["student"]["tokens"],
+        "teacher_tokens": raised["teacher"]["tokens"],
+        "student_curve_end": raised["student"]["accuracy"][-1][1],
+        "teacher_curve_end": raised["teacher"]["accuracy"][-1][1],
         "base_short": float(right.get(("base", True), float("nan"))),
         "base_long": float(right.get(("base", False), float("nan"))),
         "teacher_short": float(right.get(("teacher", True), float("nan"))),

@@ -46,6 +46,7 @@ from finetune_geometry.methods.rows import (
     unpaired_rows,
 )
 from finetune_geometry.report.notebook_tables import show_table
+from finetune_geometry.rollouts.card_table import card_table, shorten
 from finetune_geometry.rollouts.pool import load_rollouts, sample_rollouts
 from finetune_geometry.runs.keys import rows_hash
 from finetune_geometry.runs.records import Run
@@ -60,23 +61,10 @@ this_run = Run.open(profile, run, {f"rollouts.{key}": value for key, value in ch
 # %%
 card = sample_rollouts(this_run)
 rows = load_rollouts(this_run)
-pd.Series(
-    {
-        "rollouts to train on": f"{card['rows']:,}",
-        "held-out rollouts, never trained on": f"{card['heldout_rows']:,}",
-        "share of right rollouts": f"{card['mean_reward']:.1%}",
-        "all-right groups": f"{card['all_right']:.1%}",
-        "mixed groups": f"{card['mixed']:.1%}",
-        "all-wrong groups": f"{card['all_wrong']:.1%}",
-        "rollouts whose check was given up, counted as wrong": card["unverifiable"],
-        "rollouts that repeat an earlier one of their group": f"{card['repeated']:.1%}",
-        "groups of one text only": f"{card['identical']:.1%}",
-        "tokens in a rollout, mean": f"{card['mean_tokens']:.0f}",
-        "tokens in a rollout, longest": card["max_tokens"],
-        "pool (SHA-256)": card["pool_sha256"][:16],
-    },
-    name="value",
-).to_frame()
+card_table(card)
+
+# %% [markdown]
+# The table has the same rows wherever the rollouts come from: a model at hand, a server, or a public data set of generations (here `rollouts.source` is *{number}`profile.rollouts.source`*). Problems that repeat an earlier one or stand in a test set go before anything is sampled. A group that the student cannot read whole goes as a whole: wrong rollouts are the longer ones, and to drop only these would make a pool of right ones.
 
 # %% mystnb={"figure": {"name": "fig-groups", "caption": "How often do the rollouts of one prompt disagree? In {number}`rollouts.mixed:.1%` of the groups some are right and some are wrong; {number}`rollouts.all_right:.1%` are all right and {number}`rollouts.all_wrong:.1%` all wrong. The paper does not state its share; about ten in a hundred follows from its numbers of rows and pairs, if every mixed group gave one pair. Temperature and length of the problems were set to come near that, before any training. The bars say nothing about why a rollout is wrong."}, "image": {"alt": "Bars: share of groups with 0 to 4 right rollouts, split by the length of the problem."}} tags=["hide-input"]
 group_outcomes(rows)
@@ -92,7 +80,7 @@ group = mixed.index[0] if len(mixed) else share.index[0]
 shown = rows[rows["group"] == group]
 print(shown["question"].iloc[0], "  [answer:", shown["answer"].iloc[0] + "]")
 for reward, rollout in shown.groupby("reward").first()["text"].items():
-    print(f"\nreward {reward:.0f}\n{rollout}")
+    print(f"\nreward {reward:.0f}\n{shorten(rollout)}")
 
 # %% [markdown]
 # ## Copies

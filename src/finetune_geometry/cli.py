@@ -6,9 +6,11 @@ Only what `--help` and a misspelt option need is imported here; a command import
 from __future__ import annotations
 
 import json
+import logging
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -87,7 +89,9 @@ def compare(
     loaded = load_named(adapters, base_model)
     if out is not None:
         _check_out(out, [text.partition("=")[2] for text in adapters])
-    with _progress() as progress:
+    # The page's modules take a while to import, and measuring leaves Python's lock free.
+    with ThreadPoolExecutor(1) as beside, _progress() as progress:
+        write_report = None if out is None else beside.submit(_writer)
         result = measure(
             loaded,
             k=k,
@@ -100,12 +104,65 @@ def compare(
             progress=progress,
         )
     facts = summary(result)
-    if out is not None:
-        _write(result, out, facts)
+    if out is not None and write_report is not None:
+        try:
+            page = write_report.result()(result, out, facts)
+        except OSError as error:
+            raise UserError(f"cannot write the report: {out}: {error.strerror}") from None
+        print(f"report: {page}", file=sys.stderr)
     if as_json:
         print(json.dumps(facts, indent=2, allow_nan=False))
     else:
         print("\n".join(words(result, facts)))
+
+
+@app.command(name="prefetch")
+def prefetch_command(
+    profile: Annotated[str, typer.Option(help="Name or path of a profile")],
+    run: Annotated[str, typer.Option(help="The run's folder below results/ [the profile]")] = "",
+    changes: Annotated[
+        str, typer.Option("--set", help="key=value overrides of the profile, as for `make book`")
+    ] = "",
+    released: Annotated[
+        bool, typer.Option("--released", help="Fetch the released adapters instead, and no model")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would be fetched, and stop")
+    ] = False,
+) -> None:
+    """Fetch all models and data sets of a profile, at fixed commits. Afterwards runs are offline.
+
+    Says the sizes first, and goes on where it was. A gated repository asks for `hf auth login`.
+    """
+    from finetune_geometry.models.hub import Listed, in_words, prefetch
+    from finetune_geometry.runs.records import Run
+    from finetune_geometry.settings.profiles import parse_overrides
+    from finetune_geometry.settings.revisions import needed
+
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # what matters is told here
+    opened = Run.open(profile, run, parse_overrides(changes))
+    items = needed(opened.profile, released)
+    if not items:
+        print(f"{opened.profile.name}: nothing to fetch, all of it is here or is made here")
+        return
+
+    def told(listed: list[Listed]) -> None:
+        for one in listed:
+            size = "here" if one.here else f"{in_words(one.missing)} to fetch"
+            print(
+                f"{one.item.repo}  {one.item.kind}  {one.item.revision[:12]}  "
+                f"{in_words(one.size)} in {one.files} files  {size}",
+                flush=True,
+            )
+        if dry_run:
+            raise typer.Exit
+        open_ones = [one.item for one, item in zip(listed, items, strict=True) if not item.revision]
+        opened.fix_revisions({item.repo: item.revision for item in open_ones})
+
+    with _progress("bytes") as progress:
+        prefetch(items, progress, told)
+    what = opened.profile.released.collection if released else opened.profile.name
+    print(f"all of {what} is here: runs of it need no network")
 
 
 def _check_out(out: Path, sources: Sequence[str]) -> None:
@@ -119,33 +176,77 @@ def _check_out(out: Path, sources: Sequence[str]) -> None:
             raise UserError(f"would replace the adapter {source}: {out}: choose another --out")
 
 
-def _write(result: Comparison, out: Path, facts: dict[str, Any]) -> None:
+def _writer() -> Callable[[Comparison, Path, dict[str, Any]], Path]:
     import matplotlib as mpl
 
     mpl.use("agg")
     from finetune_geometry.report.page import write_report
 
-    try:
-        page = write_report(result, out, facts)
-    except OSError as error:
-        raise UserError(f"cannot write the report: {out}: {error.strerror}") from None
-    print(f"report: {page}", file=sys.stderr)
+    return write_report
 
 
 @contextmanager
-def _progress() -> Iterator[Callable[[int, int], None] | None]:
-    """What is told (done, all) of the modules: a line with the time left, on a terminal only."""
+def _progress(what: str = "modules") -> Iterator[Callable[[int, int], None] | None]:
+    """What is told (done, all) of `what`: a line with the time left, on a terminal only."""
     if not sys.stderr.isatty():
         yield None
         return
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+    from rich.progress import BarColumn, DownloadColumn, MofNCompleteColumn, Progress, TextColumn
     from rich.progress import TimeRemainingColumn as TimeLeft
 
-    columns = (TextColumn("modules"), BarColumn(), MofNCompleteColumn(), TimeLeft())
+    count = DownloadColumn() if what == "bytes" else MofNCompleteColumn()
+    columns = (TextColumn(what), BarColumn(), count, TimeLeft())
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("", total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+Profile = Annotated[str, typer.Option(metavar="NAME|FILE", help="Profile, by name or as a file")]
+Changes = Annotated[
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="A changed setting")
+]
+
+
+@app.command()
+def estimate(
+    profile: Profile = "tiny",
+    changes: Changes = None,
+    gpu: Annotated[
+        str, typer.Option(help="Estimate for another device: h100, 4090, cpu, ... [what is here]")
+    ] = "",
+    run: Annotated[str, typer.Option(help="Run whose rollouts tell how long texts are")] = "",
+    gpu_hour_price: Annotated[float, typer.Option(help="Price of an hour of the GPU")] = 0.0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON")] = False,
+) -> None:
+    """Hours, memory, disk, downloads and money of a profile by stage, before anything is run."""
+    from finetune_geometry.estimates import estimate as estimates
+    from finetune_geometry.estimates import shown
+    from finetune_geometry.settings.profiles import load_profile, parse_overrides
+
+    chosen = load_profile(profile, parse_overrides(" ".join(changes or [])))
+    found = estimates.estimate(chosen, gpu, run, gpu_hour_price)
+    if as_json:
+        print(json.dumps(shown.as_json(found), indent=2, allow_nan=False))
+    else:
+        shown.show(found)
+
+
+@app.command()
+def calibrate(profile: Profile = "tiny", changes: Changes = None) -> None:
+    """Measure this machine at a profile's shapes, in two minutes at most, for `estimate`."""
+    from finetune_geometry.estimates.machines import keep_measured
+    from finetune_geometry.settings.profiles import load_profile, parse_overrides
+
+    chosen = load_profile(profile, parse_overrides(" ".join(changes or [])))
+    try:
+        from finetune_geometry.methods.calibration import calibrate as measure
+    except ModuleNotFoundError as error:
+        raise UserError(
+            f"calibrate needs {error.name}: install the experiment: pip install '.[experiment]'"
+        ) from None
+    path = keep_measured(measure(chosen, lambda text: print(text, file=sys.stderr, flush=True)))
+    print(f"kept for estimates: {path}")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -164,7 +265,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     except TyperException as error:  # a misspelt or missing argument
         said = " ".join(error.format_message().split()).rstrip(".")
-        print(f"{PROGRAM}: {said}: see {PROGRAM} compare --help", file=sys.stderr)
+        command_name = given[0] if given and given[0] in ("compare", "prefetch") else "compare"
+        print(f"{PROGRAM}: {said}: see {PROGRAM} {command_name} --help", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         return 130

@@ -14,7 +14,7 @@ import jupytext
 import pytest
 import yaml
 from conftest import ROOT, Workflow, execute, tracked_files
-from jobs import JOBS, covers
+from jobs import JOBS, SECTIONS, covers
 
 from finetune_geometry.settings.objectives import METHODS
 
@@ -194,6 +194,16 @@ def test_a_notebook_declares_what_it_reads_of_the_profile(smoke_run: Path, job: 
     read = json.loads((smoke_run.parent / "reads" / f"{job.stem}.json").read_text(encoding="utf-8"))
     assert not [key for key in read if not any(covers(part, key) for part in job.settings)]
     assert not [part for part in job.settings if not any(covers(part, key) for key in read)]
+
+
+@every_job
+def test_a_step_that_loads_the_model_says_so(smoke_run: Path, job: Any) -> None:
+    """Where a GPU is needed, it gets one; any other step must do without."""
+    if job.settings == SECTIONS:  # the verdict records the whole profile
+        assert not job.loads_model
+        return
+    read = json.loads((smoke_run.parent / "reads" / f"{job.stem}.json").read_text(encoding="utf-8"))
+    assert job.loads_model == ("model.attention" in read)
 
 
 def test_a_run_touches_no_file_of_the_checkout(

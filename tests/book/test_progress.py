@@ -126,10 +126,32 @@ def test_a_failed_step_is_one_line_with_its_reason_and_log(
     assert other == "MissingInputException: no rows.csv"
 
 
+def test_of_an_exception_what_it_says_is_shown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shown = handler(tmp_path, monkeypatch)
+    said = "SLURM sbatch failed: no such node\nTraceback (most recent call last):\n  File ..."
+    shown.emit(record(None, said, logging.ERROR))
+    assert capsys.readouterr().out == "SLURM sbatch failed: no such node\n"
+
+
+def test_time_is_shared_among_gpus_where_there_are_some(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown = handler(tmp_path, monkeypatch)
+    shown.emit(record(LogEvent.RESOURCES_INFO, cores=64))
+    assert shown.progress.cores == 64
+    provided = {"gpu": SimpleNamespace(value=2)}
+    shown.emit(record(LogEvent.RESOURCES_INFO, provided_resources=provided))
+    assert shown.progress.cores == 2
+
+
 def test_a_step_that_left_no_error_is_told_apart(tmp_path: Path) -> None:
     assert "before it wrote a log" in reason(tmp_path / "none.ipynb")
     log = tmp_path / "killed.ipynb"
     log.write_text('{"cells": [{"outputs": []}]}', encoding="utf-8")
+    assert "stopped from outside" in reason(log)
+    log.write_text('{"cells": [{"outp', encoding="utf-8")  # in the midst of writing
     assert "stopped from outside" in reason(log)
     book = tmp_path / "book.log"
     book.write_text("reading\na.md:3: WARNING: no such label\nfinished\n", encoding="utf-8")

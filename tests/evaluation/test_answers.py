@@ -107,6 +107,32 @@ def test_answers_are_kept_until_weights_or_problems_change(asked, monkeypatch):
     assert [name for name, _ in answered] == ["base", "sft", "teacher"]
 
 
+def test_a_second_test_set_is_answered_beside_the_first(asked, monkeypatch):
+    run, answered = asked
+    first = evaluate_models(run, ["sft"])
+    del answered[:]
+    monkeypatch.setattr(
+        evaluation,
+        "load_problems",
+        lambda profile, split: {"test": PROBLEMS, "aime": PROBLEMS[:2]}[split],
+    )
+    second = evaluate_models(run, ["sft"], split="aime")
+    assert len(second) == 3 * 2
+    assert [name for name, _ in answered] == ["base", "sft", "teacher"]
+    del answered[:]
+    pd.testing.assert_frame_equal(evaluate_models(run, ["sft"]), first)
+    pd.testing.assert_frame_equal(evaluate_models(run, ["sft"], split="aime"), second)
+    assert answered == []
+
+
+@pytest.mark.parametrize("source", ["endpoint", "traces"])
+def test_a_teacher_that_is_no_model_here_is_not_asked(asked, tmp_path, source):
+    _, answered = asked
+    table = evaluate_models(run_of(tmp_path, rollouts__source=source), ["sft"])
+    assert list(table["model"].unique()) == ["base", "sft"]
+    assert "teacher" not in dict(answered)
+
+
 @pytest.mark.parametrize(
     ("changed", "again"),
     [("base", ["base", "sft", "dpo"]), ("teacher", ["teacher"])],

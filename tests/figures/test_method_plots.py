@@ -9,6 +9,7 @@ from finetune_geometry.figures.method_plots import (
     accuracy_by_steps,
     adapter_norms,
     gradient_weights,
+    group_outcomes,
     learning_rate_sweep,
     pretraining_curves,
     training_curves,
@@ -106,6 +107,26 @@ def test_accuracy_by_steps_has_wilson_intervals_for_each_model():
         assert y.tolist() == [n / 10 for n, _ in counts]
         assert container.lines[0].get_color() == palette.colour(model)
         check_intervals(container, x, counts)
+
+
+def test_models_without_a_record_are_said_to_have_none():
+    for axes in pretraining_curves({}).axes:
+        assert [text.get_text() for text in axes.texts] == ["no record"]
+        assert not axes.lines
+
+
+def test_problems_without_a_number_of_steps_are_one_dot_a_model():
+    answers = pd.DataFrame({"model": "base", "steps": 0, "correct": [True, True, True, False]})
+    axes = accuracy_by_steps(answers).axes[0]
+    assert legend(axes) == ["Base"]  # and no teacher that was not asked
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["all problems"]
+    (container,) = axes.containers
+    assert container.lines[0].get_ydata().tolist() == [0.75]
+    groups = [(group, reward, 0) for group, right in enumerate((0, 1, 2)) for reward in
+              [1.0] * right + [0.0] * (2 - right)]  # fmt: skip
+    axes = group_outcomes(pd.DataFrame(groups, columns=["group", "reward", "steps"])).axes[0]
+    assert legend(axes) == ["all problems"]
+    assert [bar.get_height() for bar in axes.patches] == pytest.approx([1 / 3] * 3)
 
 
 def test_the_learning_rate_sweep_shows_intervals_and_the_base():

@@ -274,3 +274,7 @@ def test_outcomes_of_groups_are_stacked_by_the_length_of_their_problems():
     # Short below, long on top of it; the sum is written above.
     assert [bar.get_y() for bar in ax.containers[1]] == [0, 0.25, 0.25]
     assert [t.get_text() for t in ax.texts] == ["25.0%", "25.0%", "50.0%"]
+    # Real problems have no number of steps: one bar, of all of them.
+    ax = method_plots.group_outcomes(table.assign(steps=0)).axes[0]
+    assert [[bar.get_height() for bar in c] for c in ax.containers] == [[0.25, 0.25, 0.5]]
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["all problems"]

@@ -16,6 +16,7 @@ from finetune_geometry.deltas.adapters import adapter_from, zero_adapter
 from finetune_geometry.deltas.lowrank import LowRankDelta, zero_delta
 from finetune_geometry.geometry import cores as cores_module
 from finetune_geometry.geometry.cores import compress, map_modules
+from finetune_geometry.geometry.factors import cholesky_frame
 from finetune_geometry.geometry.similarity import (
     InnerProducts,
     bootstrap_global_cosine,
@@ -25,6 +26,7 @@ from finetune_geometry.geometry.similarity import (
     orthogonal_fraction_table,
     plane,
 )
+from finetune_geometry.geometry.subspaces import principal_angles
 from finetune_geometry.geometry.table_layout import (
     TIDY_COLUMNS,
     bootstrap_averages,
@@ -209,6 +211,41 @@ def test_factors_that_would_lose_digits_are_left_to_the_frame(rng, what):
     found, wanted = inner_products(compress("m", ["1", "2"], [one, two])), framed([one, two])
     assert np.array_equal(found.inner, wanted.inner)
     assert np.array_equal(found.distance2, wanted.distance2)
+
+
+@pytest.mark.parametrize(("apart", "rows"), [(None, 9), (1e-1, 9), (1e-6, 30), (0.0, 30)], ids=str)
+def test_many_adapters_get_a_small_frame_on_each_side_whose_columns_are_well_apart(
+    rng, monkeypatch, apart, rows
+):
+    """A common A that training moved by `apart` (None: an A each), and a B each."""
+    monkeypatch.setattr(cores_module, "JOINT", -1)
+    deltas = [random_delta(rng, 40, 30, 3) for _ in range(3)]
+    if apart is not None:
+        start = deltas[0].A
+        deltas = [LowRankDelta(d.B, start + apart * d.A, d.scale) for d in deltas]
+    cores = compress("m", ["1", "2", "3"], deltas)
+    assert {u.shape for u in cores.left} == {(9, 3)}
+    assert {v.shape for v in cores.right} == {(rows, 3)}
+    whole = [delta.svd() for delta in deltas]
+    for i, (_, values, _) in enumerate(whole):
+        np.testing.assert_allclose(cores.singular_values[i], values, rtol=1e-11)
+    for side, found in ((0, cores.left), (2, cores.right)):
+        for i, j in itertools.product(range(3), repeat=2):
+            wanted = np.abs(whole[i][side].T @ whole[j][side])  # a singular vector has no sign
+            np.testing.assert_allclose(np.abs(found[i].T @ found[j]), wanted, atol=1e-9)
+            # What the cosines of nearly equal directions cannot tell, their sines do.
+            angle = principal_angles(whole[i][side], whole[j][side])[-1]
+            if i != j and apart != 0.0:
+                assert principal_angles(found[i], found[j])[-1] == pytest.approx(angle, rel=1e-8)
+
+
+def test_a_column_of_zeros_has_no_frame_of_the_table(rng):
+    columns = rng.normal(size=(12, 3))
+    columns[:, 1] *= 1e-140
+    assert cholesky_frame(columns.T @ columns) is None  # its square underflows
+    columns[:, 1] = 0
+    assert cholesky_frame(columns.T @ columns) is None
+    assert cholesky_frame(np.zeros((0, 0))) is None
 
 
 def test_workers_form_frames_side_by_side(rng, monkeypatch):

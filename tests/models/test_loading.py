@@ -12,8 +12,10 @@ from toy import save_toy_model
 from transformers import Gemma2Config, LlamaConfig, MistralConfig, Qwen3Config
 
 from finetune_geometry.methods.card_facts import lora_a_sha256, peak_memory_mb, versions
+from finetune_geometry.methods.trainers import RowCollator
 from finetune_geometry.models.inference import packed_linears, require_full_attention
-from finetune_geometry.models.loading import load_adapted, load_model
+from finetune_geometry.models.loading import load_adapted, load_model, load_tokenizer
+from finetune_geometry.models.prompts import end_of_turn
 from finetune_geometry.models.tiny import CHAT_TEMPLATE, build_config, build_tokenizer
 from finetune_geometry.settings.errors import UserError
 from finetune_geometry.settings.profiles import load_profile
@@ -120,6 +122,33 @@ def test_base_and_teacher_are_the_models_of_the_profile(toy_model, tmp_path):
         held = load_file(folder / "model.safetensors")["model.embed_tokens.weight"]
         assert torch.equal(model.model.embed_tokens.weight, held)
         assert tokenizer.chat_template == template
+
+
+@pytest.mark.parametrize("reserved", ["<|finetune_right_pad_id|>", "[PAD]", None])
+def test_a_model_without_a_padding_token_is_padded_and_still_learns_to_end(
+    toy_model, tmp_path, reserved
+):
+    """A token that is set aside is taken; else the padding looks like ends, and is no label."""
+    folder = shutil.copytree(toy_model, tmp_path / "model")
+    text = (folder / "tokenizer.json").read_text().replace('"<unk>"', '"<|other|>"')
+    assert '"<pad>"' in text
+    text = text.replace('"<pad>"', f'"{reserved or "<|filler|>"}"')
+    (folder / "tokenizer.json").write_text(text)
+    settings = json.loads((folder / "tokenizer_config.json").read_text())
+    for key in ("pad_token", "unk_token"):
+        settings.pop(key)
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings))
+    tokenizer = load_tokenizer(load_profile("tiny", {"model.base": str(folder)}))
+    assert tokenizer.pad_token == (reserved or tokenizer.eos_token)
+    ends = end_of_turn(tokenizer)
+    texts = ([], [6, 7])
+    rows = [
+        {"input_ids": [5, *text, *ends], "labels": [-100, *text, *ends], "weight": 1.0}
+        for text in texts
+    ]
+    batch = RowCollator(tokenizer.pad_token_id)(rows)
+    assert batch["labels"].tolist() == [[-100, *ends, -100, -100], [-100, 6, 7, *ends]]
+    assert batch["attention_mask"].sum(1).tolist() == [2, 4]
 
 
 def test_packed_linear_layers_compute_the_same(profile, adapters):

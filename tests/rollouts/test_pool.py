@@ -123,7 +123,7 @@ def test_the_teacher_is_sampled_as_the_settings_say(run, teacher, monkeypatch):
 
     def generate(model, tokenizer, prompts, **given):
         asked.append((len(prompts), given))
-        return [[tokenizer.eos_token_id]] * len(prompts)
+        return [[*tokenizer("7").input_ids, tokenizer.eos_token_id]] * len(prompts)
 
     monkeypatch.setattr(sampling, "complete", generate)
     sample_rollouts(Run.open("smoke", "pool", SETTINGS | changes))

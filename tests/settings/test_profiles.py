@@ -195,6 +195,21 @@ def test_broken_files_are_named(
     assert "loop.yaml" in str(caught.value)
 
 
+def test_a_commit_goes_with_the_repository_that_it_pins(tmp_path: Path) -> None:
+    pinned = {"model.base": "owner/model", "model.base_revision": "a" * 40}
+    assert load_profile("tiny", pinned).model.base_revision == "a" * 40
+    below, above = tmp_path / "below.yaml", tmp_path / "above.yaml"
+    text = "extends: tiny\nmodel:\n  base: owner/model\n  base_revision: " + "a" * 40
+    below.write_text(text)
+    assert load_profile(below).model.base_revision == "a" * 40
+    assert load_profile(below, {"model.base": "owner/other"}).model.base_revision == ""
+    assert load_profile(below, {"model.teacher": "owner/other"}).model.base_revision == "a" * 40
+    above.write_text(f"extends: {below}\nmodel:\n  base: owner/other\n")
+    assert load_profile(above).model.base_revision == ""
+    above.write_text(f"extends: {below}\nlora:\n  r: 2\n")
+    assert load_profile(above).model.base_revision == "a" * 40
+
+
 def test_overrides_as_text() -> None:
     text = "methods.dpo.learning_rate=1e-3  training.steps=20"
     assert parse_overrides(text) == {"methods.dpo.learning_rate": "1e-3", "training.steps": "20"}

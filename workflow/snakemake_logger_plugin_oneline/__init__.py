@@ -32,7 +32,11 @@ def reason(log: Path) -> str:
     except OSError:
         return "it ended before it wrote a log"
     if log.suffix == ".ipynb":
-        outputs = [o for cell in json.loads(said)["cells"] for o in cell.get("outputs", [])]
+        try:
+            cells = json.loads(said)["cells"]
+        except json.JSONDecodeError:  # stopped while it wrote
+            cells = []
+        outputs = [o for cell in cells for o in cell.get("outputs", [])]
         errors = [o for o in outputs if o["output_type"] == "error"]
         words = f"{errors[0]['ename']}: {errors[0]['evalue']}" if errors else ""
     else:
@@ -59,8 +63,12 @@ class LogHandler(LogHandlerBase):
         event = getattr(record, "event", None)
         said = record.getMessage() if record.msg else ""
         now = time.monotonic()
-        if event == LogEvent.RESOURCES_INFO and getattr(record, "cores", None):
-            self.progress.cores = record.cores
+        if event == LogEvent.RESOURCES_INFO:
+            if getattr(record, "cores", None):
+                self.progress.cores = record.cores
+            # Nearly all time of such a run goes into steps that need one each.
+            if "gpu" in (getattr(record, "provided_resources", None) or {}):
+                self.progress.cores = record.provided_resources["gpu"].value
         elif event == LogEvent.RUN_INFO:
             rules = {k: n for k, n in record.stats.items() if k != "total"}
             self.progress.plan({rule: int(count) for rule, count in rules.items()})
@@ -83,7 +91,8 @@ class LogHandler(LogHandlerBase):
         elif "Nothing to be done" in said:
             self.say("Nothing to do: everything is up to date.")
         elif record.levelno >= ERROR and not any(words in said for words in REPEATED):
-            self.say(said.strip())
+            # How Snakemake came to it is in its own log.
+            self.say(said.partition("Traceback (most recent call last)")[0].strip())
 
     def show(self, what: str, now: float) -> None:
         """A step has started."""

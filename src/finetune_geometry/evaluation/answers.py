@@ -16,7 +16,7 @@ from finetune_geometry.models.adapter_mixture import Mixture
 from finetune_geometry.models.continuous import complete
 from finetune_geometry.models.device import enough_memory
 from finetune_geometry.models.generation import batch_order, end_tokens
-from finetune_geometry.models.loading import load_model
+from finetune_geometry.models.loading import load_model, teacher_is_here
 from finetune_geometry.models.prompts import prompt_ids
 from finetune_geometry.problems.problem import Problem
 from finetune_geometry.problems.rewards import RIGHT, judge_whole
@@ -26,6 +26,7 @@ from finetune_geometry.runs.keys import answers_key
 from finetune_geometry.runs.parts import Parts
 from finetune_geometry.runs.records import Run
 from finetune_geometry.settings.errors import UserError
+from finetune_geometry.settings.hub import pinned
 from finetune_geometry.settings.profiles import Profile
 from finetune_geometry.settings.sections import Evaluation
 
@@ -123,26 +124,36 @@ def check_adapters(run: Run, names: Sequence[str]) -> None:
 
 
 def evaluate_models(
-    run: Run, adapters: Sequence[str], beside: Sequence[str] = (BASE, TEACHER)
+    run: Run,
+    adapters: Sequence[str],
+    beside: Sequence[str] = (BASE, TEACHER),
+    split: str = "test",
 ) -> pd.DataFrame:
     """Greedy answers of the adapters to the test problems, and of the models `beside` them.
 
-    Columns as of `predict`. Each model's answers are written to
-    evaluation/predictions/<name>.parquet as soon as they are there, and used again as long as
-    all that decides them is the same (`keys.answers_key`). Those of the base and of the teacher
-    ship with the reference run (SHIPPED) and are taken from there on the same terms, unless the
-    run was asked to execute what it could show (`make controls`). An adapter acts on the base in
-    fp32 without being merged into it (`Mixture`).
+    split: "test", or "aime" for the second test set of a profile that has one. A teacher that is no
+    model at hand (`teacher_is_here`) is left out.
+
+    Columns as of `predict`. Each model's answers are written to evaluation/predictions/ (those of
+    "aime" to aime/ in it), <name>.parquet, as soon as they are there, and used again as long as all
+    that decides them is the same (`keys.answers_key`). Those of the base and of the teacher ship
+    with the reference run (SHIPPED) and are taken from there on the same terms, unless the run was
+    asked to execute what it could show (`make controls`). An adapter acts on the base in fp32
+    without being merged into it (`Mixture`).
     """
     check_adapters(run, adapters)
-    problems = load_problems(run.profile, "test")
+    problems = load_problems(run.profile, split)
     names = [n for n in (BASE, *adapters, TEACHER) if n in adapters or n in beside]
+    if TEACHER in names and not teacher_is_here(run.profile):
+        names.remove(TEACHER)
     keys = {name: answers_key(run.profile, _sources(run, name), problems) for name in names}
-    found = {name: part for name in names if (part := _kept(run, name, keys[name])) is not None}
+    found = {
+        name: part for name in names if (part := _kept(run, name, keys[name], split)) is not None
+    }
     for name in found:
         print(f"{name}: answers kept from an earlier run", flush=True)
     for name in (BASE, TEACHER):
-        if name in names and name not in found:
+        if name in names and name not in found and split == "test":
             part = _shipped(run, name, keys[name])
             found |= {} if part is None else {name: part}
     missing = [name for name in names if name not in found]
@@ -153,31 +164,37 @@ def evaluate_models(
             for name in missing:
                 if name != TEACHER:
                     mixture.set({name: 1.0})
-                    found[name] = _answer(run, model, tokenizer, problems, name, keys[name])
+                    found[name] = _answer(run, model, tokenizer, problems, name, keys[name], split)
     if TEACHER in missing:
         model, tokenizer = load_model(run.profile, TEACHER)
-        found[TEACHER] = _answer(run, model, tokenizer, problems, TEACHER, keys[TEACHER])
+        found[TEACHER] = _answer(run, model, tokenizer, problems, TEACHER, keys[TEACHER], split)
     return pd.concat([found[name] for name in names], ignore_index=True)
 
 
 def _answer(
-    run: Run, model: object, tokenizer: object, problems: list[Problem], name: str, key: str
+    run: Run,
+    model: object,
+    tokenizer: object,
+    problems: list[Problem],
+    name: str,
+    key: str,
+    split: str,
 ) -> pd.DataFrame:
     begun = time.perf_counter()
-    parts = Parts(run, f"answers/{name}", key)
+    parts = Parts(run, f"answers/{split}/{name}", key)
     table = predict(model, tokenizer, problems, name, run.profile, parts)
-    run.write_table(_path(name), table.assign(**{_KEY: key}))
+    run.write_table(_path(name, split), table.assign(**{_KEY: key}))
     parts.clear()
     share, seconds = table["correct"].mean(), time.perf_counter() - begun
     print(f"{name}: {share:.1%} of {len(table)} right, {seconds:.0f} s", flush=True)
     return table
 
 
-def _kept(run: Run, name: str, key: str) -> pd.DataFrame | None:
+def _kept(run: Run, name: str, key: str, split: str) -> pd.DataFrame | None:
     """Answers written earlier from the same inputs, or None."""
-    if not run.path(_path(name)).is_file():
+    if not run.path(_path(name, split)).is_file():
         return None
-    table = run.read_table(_path(name))
+    table = run.read_table(_path(name, split))
     return table.drop(columns=_KEY) if (table[_KEY] == key).all() else None
 
 
@@ -196,13 +213,14 @@ def _shipped(run: Run, name: str, key: str) -> pd.DataFrame | None:
     return table
 
 
-def _path(name: str) -> str:
-    return f"evaluation/predictions/{name}.parquet"
+def _path(name: str, split: str = "test") -> str:
+    folder = "" if split == "test" else f"{split}/"
+    return f"evaluation/predictions/{folder}{name}.parquet"
 
 
 def _sources(run: Run, name: str) -> list[str]:
     """What holds the weights that answer as `name`: a model, and perhaps an adapter on it."""
     if name == TEACHER:
-        return [run.profile.model.teacher]
+        return [pinned(run.profile.model.teacher, run.profile.model.teacher_revision)]
     adapter = [] if name == BASE else [str(run.adapter_dir(name))]
-    return [run.profile.model.base, *adapter]
+    return [pinned(run.profile.model.base, run.profile.model.base_revision), *adapter]

@@ -75,8 +75,16 @@ def adapter_norms(method: str, norms: pd.DataFrame) -> Figure:
 
 
 def pretraining_curves(cards: Mapping[str, Mapping[str, Any]]) -> Figure:
-    """Loss and validation accuracy of the student and the teacher while they were raised."""
+    """Loss and validation accuracy of the student and the teacher while they were raised.
+
+    A model without a card leaves nothing to draw; if none has one, the figure says so.
+    """
     figure, (left, right) = plt.subplots(1, 2, figsize=(8.4, 3.2))
+    if not cards:
+        for axes in (left, right):
+            axes.text(0.5, 0.5, "no record", ha="center", va="center", transform=axes.transAxes)
+            axes.set(xticks=[], yticks=[])
+        return figure
     names = {"student": "base", "teacher": "teacher"}
     for role, card in cards.items():
         millions = card["tokens"] / card["step"] / 1e6
@@ -97,16 +105,23 @@ def _errors(value: Any, low: Any, high: Any) -> list[Any]:
 
 
 def accuracy_by_steps(answers: pd.DataFrame) -> Figure:
-    """Accuracy with 95 % Wilson intervals by number of steps; columns model, steps, correct."""
+    """Accuracy with 95 % Wilson intervals by number of steps; columns model, steps, correct.
+
+    A number of 0 is not known: then one dot a model is of all problems.
+    """
     figure, axes = plt.subplots(figsize=(6.4, 3.4))
     for shift, name in ((-0.08, "base"), (0.08, "teacher")):
         rows = answers[answers["model"] == name]
+        if rows.empty:  # a teacher that cannot be asked here
+            continue
         counts = rows.groupby("steps")["correct"].agg(["sum", "size"])
         low, high = proportion_confint(counts["sum"], counts["size"], method="wilson")
         value = counts["sum"] / counts["size"]
         axes.errorbar(counts.index + shift, value, yerr=_errors(value, low, high), capsize=3,
                       color=colour(name), marker=marker(name), label=label(name))  # fmt: skip
     axes.set(xlabel="steps of the problem", ylabel="accuracy", ylim=(0, 1.02))
+    if not answers["steps"].any():
+        axes.set(xlabel="", xticks=[0], xticklabels=["all problems"], xlim=(-1, 1))
     axes.legend()
     return figure
 
@@ -114,16 +129,18 @@ def accuracy_by_steps(answers: pd.DataFrame) -> Figure:
 def group_outcomes(rows: pd.DataFrame) -> Figure:
     """Share of groups by number of right rollouts, short and long problems stacked.
 
-    rows: columns group, reward, steps.
+    rows: columns group, reward, steps (0: not known; if none is, all are stacked as one).
     """
     groups = rows.groupby("group").agg(right=("reward", "sum"), steps=("steps", "first"))
     middle = int(groups["steps"].median())
     long = groups["steps"] > middle
     kinds = {f"up to {middle} steps": ~long, f"more than {middle} steps": long}
+    if not groups["steps"].any():
+        kinds = {"all problems": ~long}
     figure, axes = plt.subplots(figsize=(6.4, 3.4))
     places = range(int(rows.groupby("group").size().max()) + 1)
     bottom = pd.Series(0.0, index=places)
-    for (text, chosen), shade in zip(kinds.items(), ("#BBBBBB", "#555555"), strict=True):
+    for (text, chosen), shade in zip(kinds.items(), ("#BBBBBB", "#555555"), strict=False):
         share = groups[chosen]["right"].astype(int).value_counts() / len(groups)
         share = share.reindex(places, fill_value=0.0)
         axes.bar(list(places), share, bottom=bottom, color=shade, width=0.7, label=text)

@@ -36,6 +36,8 @@ _OTHER_COLOURS = ("#332288", "#117733", "#882255", "#999933", "#AA4499", "#66110
 _OTHER_MARKERS = ("p", "h", "<", ">", "d", "H", "8")
 # What the book calls a control, where that is not the end of its adapter's name.
 _CONTROLS = {"order": "reshuffled"}
+# On the student's own solutions; none of the book's objectives, but in the paper's release.
+_ONLINE = {"online_grpo": "Online GRPO", "online_dapo": "DAPO"}
 _cast: list[str] = []
 
 
@@ -93,7 +95,7 @@ def label(name: str) -> str:
     """A name as the book writes it: "Offline GRPO"; `dpo-lr` "DPO (lr)"; `sft-order` "SFT
     (reshuffled)": one loss, trained once more with its rows in another order."""
     method, _, control = name.partition("-")
-    known = {**METHODS, BASE: "Base", "teacher": "Teacher"}
+    known = {**METHODS, BASE: "Base", "teacher": "Teacher", **_ONLINE}
     if name in known:
         return known[name]
     if method in known and control:

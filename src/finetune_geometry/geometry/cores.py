@@ -8,9 +8,11 @@ the cores, which have at most M r rows and columns instead of d_out and d_in. Th
 never formed, and no approximation is made: all is Householder QR in fp64. Inner products alone need
 no frame.
 
-The joint frame costs d (M r)^2 a side. With many adapters that is more than all else, and each
-delta gets the thin SVD of its own factors instead, which costs d M r^2: the singular vectors are
-then those of the whole space, and everything else is as before.
+With many adapters that QR, of 2 d (M r)^2 operations a side, costs more than all else. The table of
+inner products of all columns costs a quarter of it, is needed anyway, and its Cholesky factor is a
+joint frame, too, as long as the columns are well apart. Where they are not (two adapters are nearly
+equal, or hardly left the A that they share), each delta gets the thin QR of its own factors on that
+side, and its singular vectors are then those of the whole space. Everything else is as before.
 """
 
 from __future__ import annotations
@@ -31,6 +33,7 @@ from finetune_geometry.deltas.lazy import once
 from finetune_geometry.deltas.lowrank import Array, LowRankDelta
 from finetune_geometry.geometry.factors import (
     CLOSE,
+    cholesky_frame,
     equal,
     gram_of_factors,
     gram_of_svds,
@@ -40,7 +43,7 @@ from finetune_geometry.geometry.factors import (
 from finetune_geometry.settings.errors import UserError
 
 T = TypeVar("T")
-JOINT = 128  # columns of all factors together, up to which one joint frame is the cheaper way
+JOINT = 128  # columns of all factors together, up to which a QR of them all is the cheaper way
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,32 +74,46 @@ class ModuleCores:
 
     @property
     def joint(self) -> bool:
-        """Whether the singular vectors are given in the joint frame, or in the whole space."""
+        """Whether both sides have the joint frame that a QR of all columns gives."""
         return sum(delta.r for delta in self.deltas) <= JOINT
 
     @once
     def _frame(self) -> tuple[tuple[Array, ...], tuple[Array, ...], tuple[Array, ...]]:
-        if not self.joint:
-            left, values, right = zip(*map(thin_svd, self.deltas), strict=True)
-            return left, values, right
-        r_out = r_factor(np.vstack([delta.B.T for delta in self.deltas]))
-        r_in = r_factor(np.vstack([delta.A for delta in self.deltas]))
         stops = np.cumsum([delta.r for delta in self.deltas])
         blocks = [slice(int(e) - d.r, int(e)) for d, e in zip(self.deltas, stops, strict=True)]
-        left, values, right = zip(
-            *(
-                LowRankDelta(r_out[:, block], r_in[:, block].T, delta.scale).svd()
+        if self.joint:
+            r_out = r_factor(np.vstack([delta.B.T for delta in self.deltas]))
+            r_in = r_factor(np.vstack([delta.A for delta in self.deltas]))
+            small = [
+                LowRankDelta(r_out[:, block], r_in[:, block].T, delta.scale)
                 for delta, block in zip(self.deltas, blocks, strict=True)
-            ),
-            strict=True,
-        )
+            ]
+            left, values, right = zip(*(delta.svd() for delta in small), strict=True)
+            return left, values, right
+        out, inside = map(cholesky_frame, self.tables)
+        small = [
+            LowRankDelta(
+                delta.B if out is None else out[:, block],
+                delta.A if inside is None else inside[:, block].T,
+                delta.scale,
+            )
+            for delta, block in zip(self.deltas, blocks, strict=True)
+        ]
+        left, values, right = zip(*map(thin_svd, small), strict=True)
         return left, values, right
+
+    @once
+    def tables(self) -> tuple[Array, Array]:
+        """Inner products of the columns of all B, and of the rows of all A, (M r, M r) each."""
+        outer = np.hstack([delta.B for delta in self.deltas])
+        inside = np.vstack([delta.A for delta in self.deltas])
+        return outer.T @ outer, inside @ inside.T
 
     @property
     def left(self) -> tuple[Array, ...]:
         """M matrices of left singular vectors, (n_out, r_i), orthonormal columns.
 
-        n_out is M r at most in a `joint` frame, and d_out otherwise.
+        n_out is M r at most in a joint frame, and d_out in the whole space.
         """
         return self._frame[0]
 
@@ -127,7 +144,7 @@ class ModuleCores:
         if self.exact is not None:
             return self.exact
         if ("_frame" not in vars(self) or not self.joint) and (
-            found := gram_of_factors(self.deltas)
+            found := gram_of_factors(self.deltas, vars(self).get("tables"))
         ) is not None:
             return found
         if not self.joint:
@@ -170,6 +187,18 @@ class ModuleCores:
             elif self.exact is None:
                 off[i] = (self.deltas[i] - float(along[i]) * self.deltas[reference]).norm() ** 2
         return along, off
+
+    def among(self, names: Sequence[str]) -> ModuleCores:
+        """The cores of some of the adapters, with what has been worked out for all of them."""
+        picked = [self.names.index(name) for name in names]
+        deltas = tuple(self.deltas[i] for i in picked)
+        few = ModuleCores(self.module, self.layer, tuple(names), deltas)
+        known = vars(self)
+        if "gram" in known:
+            vars(few)["gram"] = tuple(part[np.ix_(picked, picked)] for part in known["gram"])
+        if "_frame" in known and few.joint == self.joint:
+            vars(few)["_frame"] = tuple(tuple(part[i] for i in picked) for part in known["_frame"])
+        return few
 
     @once
     def ranks(self) -> tuple[int, ...]:

@@ -6,13 +6,16 @@ from collections.abc import Sequence
 from itertools import combinations
 
 import numpy as np
-from scipy.linalg.lapack import dgeqrf, dorgqr
+from scipy.linalg.lapack import dgeqrf, dorgqr, dpocon, dpotrf
 
 from finetune_geometry.deltas.lowrank import Array, LowRankDelta
 
 # `gram_of_factors` leaves to the frame what would lose more than two digits of fp64.
 CANCELLING = 200.0  # (sum of |b_c| |a_c| over the columns)^2 / ||dW||^2; at most r if orthogonal
 CLOSE = 0.01  # ||dW_i - dW_j||^2 / (||dW_i||^2 + ||dW_j||^2)
+# 1 / condition of the scaled table, below which `cholesky_frame` gives none. Tables of adapters of
+# Qwen3-4B's shapes differed from those by Householder QR by 1e-12 at 2e-6, by 8e-11 at 2e-9.
+DEPENDENT = 1e-7
 
 
 def equal(one: LowRankDelta, two: LowRankDelta) -> bool:
@@ -24,19 +27,28 @@ def equal(one: LowRankDelta, two: LowRankDelta) -> bool:
     return same and one.scale == two.scale
 
 
-def gram_of_factors(deltas: Sequence[LowRankDelta]) -> tuple[Array, Array] | None:
+def gram_of_factors(
+    deltas: Sequence[LowRankDelta], tables: tuple[Array, Array] | None = None
+) -> tuple[Array, Array] | None:
     """`ModuleCores.gram` from products of the factors, at a third of the cost of the frame.
 
     <dW_i, dW_j> is the sum over columns c of i and d of j of (b_c . b_d)(a_c . a_d). Rounding
     grows with how much the columns cancel, so None is returned where they do, or where two deltas
     are so close that their distance would be lost: the frame is exact there, too.
+
+    Args:
+        tables: `ModuleCores.tables`, if they are at hand.
     """
     changed = [i for i, delta in enumerate(deltas) if delta.r]
     inner, sizes = np.zeros((len(deltas),) * 2), np.zeros(len(deltas))
     if changed:
-        outer = np.vstack([deltas[i].scale * deltas[i].B.T for i in changed])
-        inside = np.vstack([deltas[i].A for i in changed])
-        products = (outer @ outer.T) * (inside @ inside.T)
+        if tables is None:
+            outer = np.vstack([deltas[i].scale * deltas[i].B.T for i in changed])
+            inside = np.vstack([deltas[i].A for i in changed])
+            products = (outer @ outer.T) * (inside @ inside.T)
+        else:
+            scales = np.concatenate([np.full(delta.r, delta.scale) for delta in deltas])
+            products = tables[0] * tables[1] * np.outer(scales, scales)
         starts = np.cumsum([0, *(deltas[i].r for i in changed)])[:-1]
         inner[np.ix_(changed, changed)] = block_sums(products, [deltas[i].r for i in changed])
         sizes[changed] = np.add.reduceat(np.sqrt(np.diagonal(products)), starts)
@@ -104,6 +116,24 @@ def _thin_qr(columns: Array) -> tuple[Array, Array]:
     factored, tau = dgeqrf(columns, lwork=64 * r)[:2]
     n = min(d, r)
     return dorgqr(factored[:, :n], tau, lwork=64 * n)[0], np.triu(factored[:n])
+
+
+def cholesky_frame(table: Array) -> Array | None:
+    """R, (n, n) and upper triangular, with R^T R = X^T X for n columns X of which this table is
+    given: the columns in an orthonormal basis of their span.
+
+    None where the columns, taken at length 1, are too nearly dependent (`DEPENDENT`), or where
+    one is 0 or its square underflows.
+    """
+    squares = np.diagonal(table)
+    if not squares.size or squares.min() < np.finfo(np.float64).tiny * 1e50:
+        return None
+    lengths = np.sqrt(squares)
+    scaled = table / lengths / lengths[:, None]
+    factor, failed = dpotrf(scaled, clean=True)
+    if failed or dpocon(factor, np.linalg.norm(scaled, 1))[0] < DEPENDENT:
+        return None
+    return np.asarray(factor * lengths)
 
 
 def r_factor(rows: Array) -> Array:

@@ -16,6 +16,7 @@ import pandas as pd
 from finetune_geometry.deltas.adapters import Adapter
 from finetune_geometry.geometry.cores import map_modules
 from finetune_geometry.geometry.similarity import (
+    InnerProducts,
     OrthogonalParts,
     bootstrap_global_cosine,
     inner_products,
@@ -73,14 +74,28 @@ def with_intervals(
 
     adapters: those that the tables are of, the base among them.
     """
-    sampling: dict[str, Any] = {"confidence": confidence, "seed": seed}
     parts = map_modules(
         lambda cores: (inner_products(cores), orthogonal_parts(cores, reference, ())), adapters
     )
-    cosines = bootstrap_global_cosine([inner for inner, _ in parts], **sampling)
+    inner, rest = zip(*parts, strict=True)
+    return add_intervals(tables, inner, rest, reference=reference, confidence=confidence, seed=seed)
+
+
+def add_intervals(
+    tables: Mapping[str, pd.DataFrame],
+    inner: Sequence[InnerProducts],
+    rest: Sequence[OrthogonalParts],
+    *,
+    reference: str,
+    confidence: float,
+    seed: int,
+) -> dict[str, pd.DataFrame]:
+    """`with_intervals` from what each module contributes."""
+    sampling: dict[str, Any] = {"confidence": confidence, "seed": seed}
+    cosines = bootstrap_global_cosine(inner, **sampling)
     cosines = cosines.assign(level="global", quantity="cosine")
     averages = bootstrap_averages(tables["angles"], **sampling)
-    fractions = bootstrap_orthogonal_fractions([rest for _, rest in parts], **sampling)
+    fractions = bootstrap_orthogonal_fractions(rest, **sampling)
     fractions = fractions.assign(b=reference, quantity="orthogonal_to_direction_norm")
     return {
         **tables,

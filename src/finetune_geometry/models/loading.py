@@ -16,14 +16,16 @@ from transformers.utils.logging import disable_progress_bar
 from finetune_geometry.models.device import device, enough_memory
 from finetune_geometry.runs.folders import project_root
 from finetune_geometry.settings.errors import UserError
+from finetune_geometry.settings.hub import fetched, is_path
 from finetune_geometry.settings.profiles import Profile
 
 
 def load_model(profile: Profile, role: str = "base") -> tuple[Any, Any]:
     """(model in evaluation mode, tokenizer) of a profile's "base" or "teacher".
 
-    A path is taken relative to the project; anything else is a hub id.  On a CPU the weights are
-    fp32, whatever the profile says: a small delta does not survive bf16 there (and gains no speed).
+    A path is taken relative to the project; anything else is a hub id, read from where `prefetch`
+    put it.  On a CPU the weights are fp32, whatever the profile says: a small delta does not
+    survive bf16 there (and gains no speed).
     """
     source, where = _source(profile, role), device(profile)
     disable_progress_bar()  # of loading weights: noise in a notebook
@@ -39,9 +41,20 @@ def load_model(profile: Profile, role: str = "base") -> tuple[Any, Any]:
     return model.eval(), load_tokenizer(profile, role)
 
 
+#: What models without a padding token set aside for one, the likeliest first.
+RESERVED = ("<|finetune_right_pad_id|>", "<|reserved_special_token_0|>", "<pad>", "[PAD]")
+
+
 @functools.lru_cache(maxsize=4)
 def _tokenizer(source: str) -> Any:
-    return AutoTokenizer.from_pretrained(source, padding_side="left")
+    tokenizer = AutoTokenizer.from_pretrained(source, padding_side="left")
+    if tokenizer.pad_token is None:
+        # Padding is masked by its place, never by its token, so any would do. One that is set
+        # aside keeps the ends of turns apart from it for whoever looks at a batch.
+        known = tokenizer.get_vocab()
+        named = (token for token in (*RESERVED, tokenizer.unk_token) if token in known)
+        tokenizer.pad_token = next(named, tokenizer.eos_token)
+    return tokenizer
 
 
 def load_tokenizer(profile: Profile, role: str = "base") -> Any:
@@ -49,16 +62,25 @@ def load_tokenizer(profile: Profile, role: str = "base") -> Any:
     return _tokenizer(str(_source(profile, role)))
 
 
-def _source(profile: Profile, role: str) -> Path | str:
-    """Where the files of a model are: a folder of the project, or a hub id."""
-    name = profile.model.base if role == "base" else profile.model.teacher
+def teacher_is_here(profile: Profile) -> bool:
+    """Whether the teacher is a model that can be asked here, not a server or a data set."""
+    return profile.rollouts.source == "model"
+
+
+def _source(profile: Profile, role: str) -> Path:
+    """Where the files of a model are: a folder of the project, or of the hub client's cache."""
+    model = profile.model
+    name = model.base if role == "base" else model.teacher
     local = project_root() / name
-    if name.startswith(("models/", "./", "/")) and not (local / "config.json").is_file():
+    if is_path(name) and not (local / "config.json").is_file():
         raise UserError(
             f"no model there: {local}: restore it from version control or retrain it with "
             "`make models`"
         )
-    return local if local.is_dir() else name
+    if local.is_dir():
+        return local
+    revision = model.base_revision if role == "base" else model.teacher_revision
+    return fetched(name, revision, "model", profile.name)
 
 
 def load_adapted(profile: Profile, adapters: Mapping[str, Path]) -> tuple[Any, Any]:

@@ -9,6 +9,7 @@ from typing import Any
 from finetune_geometry.problems.generator import Difficulty, generate_problems
 from finetune_geometry.problems.problem import Problem
 from finetune_geometry.settings.errors import UserError
+from finetune_geometry.settings.hub import fetched
 from finetune_geometry.settings.profiles import Profile
 
 #: 1,234 in GSM8K.  Elsewhere a comma may part the numbers of a pair, an interval or a set.
@@ -16,12 +17,16 @@ THOUSANDS = re.compile(r"-?[0-9]{1,3}(,[0-9]{3})+")
 
 
 def load_problems(profile: Profile, split: str) -> list[Problem]:
-    """The problems of one split: "train", "rollouts", "validation" or "test".
+    """The problems of one split: "train", "rollouts", "validation", "test" or "aime".
 
     Generated ones, or those of the profile's hub datasets: prompts for rollouts and validation
-    from `rollout_dataset`, disjoint parts of it; the test set from `test_dataset`.
+    from `rollout_dataset`, disjoint parts of it; the test set from `test_dataset`.  "aime" is the
+    second test set of a profile that has one; otherwise empty.
     """
     settings = profile.problems
+    if split == "aime":
+        dataset = (settings.aime_dataset, settings.aime_revision)
+        return _hub_problems(*dataset, "train", profile.name) if settings.aime_dataset else []
     count = getattr(settings, split)
     if settings.source == "generated":
         difficulty = Difficulty(
@@ -29,8 +34,10 @@ def load_problems(profile: Profile, split: str) -> list[Problem]:
         )
         return generate_problems(split, count, settings.seed, difficulty)
     if split == "test":
-        return _hub_problems(settings.test_dataset, "test")[:count]
-    pool = _hub_problems(settings.rollout_dataset, "train")
+        return _hub_problems(settings.test_dataset, settings.test_revision, "test", profile.name)[
+            :count
+        ]
+    pool = _hub_problems(settings.rollout_dataset, settings.rollout_revision, "train", profile.name)
     wanted = settings.rollouts + settings.validation
     if wanted > len(pool):
         raise UserError(
@@ -43,15 +50,16 @@ def load_problems(profile: Profile, split: str) -> list[Problem]:
 
 def test_problems(profile: Profile) -> list[Problem]:
     """All problems that a model of this profile is examined on."""
-    return load_problems(profile, "test")
+    return [*load_problems(profile, "test"), *load_problems(profile, "aime")]
 
 
-def _hub_problems(dataset: str, split: str) -> list[Problem]:
-    """Problems of a hub dataset (or of a local folder of JSON lines with the same columns)."""
+def _hub_problems(dataset: str, revision: str, split: str, profile: str) -> list[Problem]:
+    """Problems of a fetched hub dataset (or of a local folder with the same columns)."""
     from datasets import load_dataset  # kept here: only hub profiles need it
 
     configuration = "main" if dataset == "openai/gsm8k" else None
-    rows = load_dataset(dataset, configuration, split=split)
+    folder = fetched(dataset, revision, "dataset", profile)
+    rows = load_dataset(str(folder), configuration, split=split)
     return [read_problem(dict(row), f"{dataset}/{split}/{i}") for i, row in enumerate(rows)]
 
 

@@ -110,15 +110,17 @@ def fitting(pool: pd.DataFrame, profile: Profile) -> tuple[pd.DataFrame, pd.Data
     """The groups that fit whole into the student's context, and the same as its tokens.
 
     A group goes as a whole: wrong rollouts are the longer ones, and to drop these alone would
-    leave a pool of right ones.  Raises UserError if no group is left.
+    leave a pool of right ones.  One with an empty rollout goes, too: there is nothing to train on.
+    Raises UserError if no group is left.
     """
     tokens = tokenised(pool, profile)
     lengths = tokens["prompt_ids"].map(len) + tokens["completion_ids"].map(len)
-    fits = (lengths <= profile.model.max_length).groupby(pool["group"]).transform("all")
+    fits = (lengths <= profile.model.max_length) & (pool["text"].str.strip() != "")
+    fits = fits.groupby(pool["group"]).transform("all")
     if not fits[pool["split"] == "train"].any():
         raise UserError(
             f"no group fits into {profile.model.max_length} tokens: rollouts: raise "
-            "model.max_length or lower rollouts.max_new_tokens"
+            "model.max_length or lower rollouts.max_new_tokens (empty rollouts do not fit, either)"
         )
     return pool[fits].reset_index(drop=True), tokens[fits].reset_index(drop=True)
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ import pandas as pd
 
 from finetune_geometry.problems.problem import Problem
 from finetune_geometry.runs.folders import project_root
+from finetune_geometry.settings.hub import pinned
 from finetune_geometry.settings.profiles import Profile
 
 #: Of a model's folder: weights; settings and tokenizer; chat templates; sentence pieces.
@@ -31,15 +32,15 @@ NOT_DECIDING = {"card.json"}  # holds times, and changes with every training
 WRITING = {"logging_steps", "save_steps"}
 
 
-def content_sha256(source: str) -> str:
+def content_sha256(source: str, revision: str = "") -> str:
     """SHA-256 of a folder's weights, configuration, tokenizer and chat templates.
 
     source: a model or an adapter; relative to the project, or absolute.  A hub id stands for
-    itself.
+    itself, with its commit, `revision`.
     """
     folder = project_root() / source  # an absolute path stays as it is
     if not folder.is_dir():
-        return source
+        return pinned(source, revision)
     digest = hashlib.sha256()
     for path in sorted(_deciding_files(folder)):
         with open(path, "rb") as file:
@@ -83,14 +84,34 @@ def rollouts_key(profile: Profile, problems: Sequence[Problem], shard_prompts: i
         del settings[key]
     settings["prompt"] = [profile.prompt.instruction, dict(profile.prompt.teacher_template)]
     asked = [(problem.id, problem.question, problem.answer, problem.steps) for problem in problems]
-    teacher = content_sha256(profile.model.teacher)
+    teacher = content_sha256(profile.model.teacher, profile.model.teacher_revision)
     return _sha256([teacher, _loading(profile), settings, shard_prompts, asked])[:12]
+
+
+def request_key(body: Mapping[str, Any], sample: int) -> str:
+    """Key of one request to a server, 24 hexadecimal digits.
+
+    body: all that is sent, the model's name and the prompt among it.  Not where it is sent to: a
+    server's address is no pin, and may change between two starts of a run.
+    sample: which of the prompt's K, as a seed may be left out of the body.
+    """
+    return _sha256([dict(body), sample])[:24]
+
+
+def asked_key(problems: Sequence[Problem], requests: Sequence[str], shard_prompts: int) -> str:
+    """Key of the shards of a pool that a server wrote, 12 hexadecimal digits.
+
+    requests: the keys of all requests, those of a problem side by side.
+    """
+    asked = [(problem.id, problem.question, problem.answer, problem.steps) for problem in problems]
+    return _sha256([list(requests), shard_prompts, asked])[:12]
 
 
 def answers_key(profile: Profile, sources: Sequence[str], problems: Sequence[Problem]) -> str:
     """Key of a model's greedy answers to `problems`.
 
-    sources: what holds its weights, in order: a model, and the adapter on it if there is one.
+    sources: what holds its weights, in order: a model (with "@" and its commit, if it is from a
+    hub), and the adapter on it if there is one.
     The batch size counts: a product of other shape may round differently, and where two tokens are
     as likely as each other, that decides between them.
     """
@@ -105,8 +126,8 @@ def answers_key(profile: Profile, sources: Sequence[str], problems: Sequence[Pro
 
 def models_key(profile: Profile, folders: Sequence[str]) -> str:
     """Key of what is measured of the base model with adapters on it, in their order."""
-    sources = [profile.model.base, *folders]
-    return _sha256([[content_sha256(source) for source in sources], _loading(profile)])
+    base = content_sha256(profile.model.base, profile.model.base_revision)
+    return _sha256([base, [content_sha256(folder) for folder in folders], _loading(profile)])
 
 
 def part_key(decided_by: Any) -> str:
@@ -134,7 +155,7 @@ def adapter_origin(profile: Profile, method: str, rows_sha256: str) -> dict[str,
     origin = {
         "objective": method,
         "rows_sha256": rows_sha256,
-        "base_sha256": content_sha256(profile.model.base),
+        "base_sha256": content_sha256(profile.model.base, profile.model.base_revision),
         "settings": {
             "method": vars(profile.methods[method]),
             "training": {key: value for key, value in training.items() if key not in WRITING},

@@ -25,8 +25,10 @@ from finetune_geometry.runs.files import (
 )
 from finetune_geometry.runs.folders import results_root
 from finetune_geometry.settings.errors import UserError
+from finetune_geometry.settings.hub import PINS
 from finetune_geometry.settings.objectives import METHODS
 from finetune_geometry.settings.profiles import Profile, load_profile, parse_overrides
+from finetune_geometry.settings.revisions import LOCK, locked
 from finetune_geometry.settings.schema import dotted
 
 
@@ -71,7 +73,22 @@ class Run:
         for folder, inside, _ in os.walk(directory):
             sweep(Path(folder))
             inside[:] = [name for name in inside if name != "html" and not name.startswith(".")]
-        return cls(name, directory, reads.watched(loaded))
+        return cls(name, directory, reads.watched(locked(loaded, directory)))
+
+    def fix_revisions(self, commits: Mapping[str, str]) -> None:
+        """Note the commits of repositories that the profile leaves open, in the file LOCK.
+
+        commits: repository to commit. Every later step of the run reads them there.
+        """
+        values = self.profile.flat()
+        notes = {
+            key: {"repo": values[key], "commit": commits[values[key]]}
+            for key, (revision, _) in PINS.items()
+            if values[key] in commits and not values[revision]
+        }
+        if notes:
+            before = self.read_json(LOCK) if (self.dir / LOCK).is_file() else {}
+            self.write_json(LOCK, {**before, **notes})
 
     def path(self, relative: str | Path) -> Path:
         """A path inside the run's folder; the folders above it are made."""

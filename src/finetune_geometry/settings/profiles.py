@@ -11,6 +11,7 @@ profiles each time it plans, and must stay quick.
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ import yaml
 from pydantic.dataclasses import dataclass
 
 from finetune_geometry.settings.errors import UserError, closest
+from finetune_geometry.settings.hub import PINS
 from finetune_geometry.settings.objectives import METHODS
 from finetune_geometry.settings.schema import KNOWN_KEYS, build, dotted
 from finetune_geometry.settings.sections import (
@@ -30,6 +32,7 @@ from finetune_geometry.settings.sections import (
     Model,
     Problems,
     Prompt,
+    Released,
     Rollouts,
     Training,
 )
@@ -53,6 +56,7 @@ class Profile:
     evaluation: Evaluation
     geometry: Geometry
     prompt: Prompt = dataclasses.field(default_factory=Prompt)
+    released: Released = dataclasses.field(default_factory=Released)
 
     def training_of(self, method: str) -> Training:
         """`training` with the values that `methods.<method>` replaces."""
@@ -96,15 +100,8 @@ def load_profile(name_or_path: str | Path, overrides: Mapping[str, Any] | None =
     """
     path = _locate(name_or_path)
     tree = _read(path)
-    for key, value in (overrides or {}).items():
-        *parents, last = key.split(".")
-        node = tree
-        for parent in parents:
-            child = node.setdefault(parent, {})
-            if not isinstance(child, dict):
-                raise UserError(f"{key}: override: {parent!r} holds one value and has no parts")
-            node = child
-        node[last] = value
+    for key, value in _unpinned(overrides or {}).items():
+        _put(tree, key, value)
     tree.setdefault("description", "")
     methods = tree.get("methods") or {}
     if not isinstance(methods, dict):
@@ -119,6 +116,24 @@ def load_profile(name_or_path: str | Path, overrides: Mapping[str, Any] | None =
     profile = build(Profile, {**tree, "name": path.stem}, path)
     _check(profile, path)
     return profile
+
+
+def _put(tree: dict[str, Any], key: str, value: Any) -> None:
+    """Set the value with a dotted name in nested sections."""
+    *parents, last = key.split(".")
+    node = tree
+    for parent in parents:
+        child = node.setdefault(parent, {})
+        if not isinstance(child, dict):
+            raise UserError(f"{key}: override: {parent!r} holds one value and has no parts")
+        node = child
+    node[last] = value
+
+
+def _unpinned(changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Dotted values, and no commit for each repository that is named anew without one."""
+    open_ones = [revision for key, (revision, _) in PINS.items() if key in changes]
+    return dict.fromkeys(open_ones, "") | dict(changes)
 
 
 def _locate(name_or_path: str | Path) -> Path:
@@ -147,7 +162,10 @@ def _read(path: Path, seen: tuple[Path, ...] = ()) -> dict[str, Any]:
         return tree
     if path in seen:
         raise UserError(f"profile extends itself: {path}: remove one 'extends' line")
-    return _merge(_read(_locate(parent), (*seen, path)), tree)
+    below = _read(_locate(parent), (*seen, path))
+    for key, value in _unpinned(dict(dotted(tree))).items():
+        _put(tree, key, value)
+    return _merge(below, tree)
 
 
 def _merge(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
@@ -178,6 +196,10 @@ def _check(profile: Profile, path: Path) -> None:
         ("geometry.lmc_alphas", geometry.lmc_alphas >= 3, "at least 3"),
         ("geometry.lmc_answered", geometry.lmc_answered >= 1, "at least 1"),
     ]
+    for key, value in profile.flat().items():
+        if key.endswith("revision"):  # a branch would be another repository tomorrow
+            whole = not value or re.fullmatch(r"[0-9a-f]{40}", value) is not None
+            limits.append((key, whole, "a commit, 40 hexadecimal digits, or empty"))
     for name in METHODS:
         training = profile.training_of(name)
         where = f"methods.{name}"

@@ -87,9 +87,10 @@ class Endpoint:
 class Traces:
     """A public data set of verified generations."""
 
-    dataset: str = ""  # one that `rollouts/trace_readers.py` knows, on the hub or in a folder
+    dataset: str = ""  # one that `settings/trace_sets.py` knows, on the hub or in a folder
     folder: str = ""  # read from here, where it is not fetched from the hub
     revision: str = ""
+    files: WholeOrNone = None  # its first so many; null: as many as should suffice
 
 
 @dataclass(frozen=True, config=KNOWN_KEYS)
@@ -210,3 +211,13 @@ class Geometry:
     cka_rows: Whole = 100
     cka_tokens: Whole = 1000
     seed: Whole = 0
+
+
+@dataclass(frozen=True, config=KNOWN_KEYS)
+class Released:
+    """A collection of adapters that others trained, one folder each, held against the ledger."""
+
+    collection: str = "AlexWortega/capabilityvectors-qwen3-4b"  # a folder or a hub id
+    revision: str = ""  # a commit on the hub; empty: the newest one when it is fetched
+    protocol: str = "qwen3-4b"  # the profile whose seeds, rates, steps and k they should have
+    blanks: str = "unknown"  # empty cells of its table; "paper": as in the protocol
