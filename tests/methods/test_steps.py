@@ -158,3 +158,13 @@ def test_bounded_by_tokens_it_goes_on_to_the_same_adapter(toy_model, monkeypatch
             train(run, method)
     assert train(run, method)["resumed"]
     assert same(adapter(run, method), adapter(whole, method))
+
+
+@pytest.mark.parametrize("method", ["rft", "dpo"])
+def test_recomputed_activations_give_the_same_adapter(toy_model, method):
+    runs = {}
+    for said in (False, True, "auto"):
+        run = runs[said] = toy_run(toy_model, str(said), training__gradient_checkpointing=said)
+        train(run, method)
+    assert same(adapter(runs[False], method), adapter(runs[True], method))
+    assert same(adapter(runs[False], method), adapter(runs["auto"], method))

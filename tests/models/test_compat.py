@@ -30,7 +30,7 @@ def names(path: Path) -> tuple[set[str], set[str]]:
     """Private names that a module makes, and those that it reads off an object or imports."""
     made, read = set(), set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
             made.add(node.name)
         elif isinstance(node, ast.Attribute):
             (read if isinstance(node.ctx, ast.Load) else made).add(node.attr)

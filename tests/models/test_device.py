@@ -71,7 +71,9 @@ def test_only_one_place_asks_for_a_gpu():
     """Anything else could come to another answer, and run somewhere else."""
     package = Path(finetune_geometry.__file__).parent
     asking = [p for p in package.rglob("*.py") if "cuda.is_available" in p.read_text("utf-8")]
-    assert [path.relative_to(package).as_posix() for path in asking] == ["runs/keys.py"]
+    places = {path.relative_to(package).as_posix() for path in asking}
+    # The calibration measures the machine, and runs no model of a profile.
+    assert places - {"methods/calibration.py", "methods/timed_steps.py"} == {"runs/keys.py"}
 
 
 def test_several_visible_gpus_are_one():

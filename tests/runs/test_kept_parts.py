@@ -77,8 +77,12 @@ def test_a_part_is_measured_once_until_what_decides_it_changes(run):
     assert parts.of(["a", 4], measure).tolist() == [[1, 0.1]]
     assert Parts(run, "some", ["weights", 2]).of(["a", 3], measure).tolist() == [[2, 0.1]]
     parts.clear()
-    assert not parts.folder.exists()
+    assert not (run.dir / "parts").exists()
     assert parts.of(["a", 3], measure).tolist() == [[3, 0.1]]
+    other = Parts(run, "other/b", 0)
+    other.of(0, measure)
+    parts.clear()
+    assert [path.name for path in (run.dir / "parts").iterdir()] == ["other"]
 
 
 def test_a_part_that_was_not_whole_is_not_there(run):
@@ -117,7 +121,7 @@ def test_answers_go_on_with_the_next_batches(run, monkeypatch):
     found = answers._answer(run, model, tokenizer, problems, "base", "key", "test")
     assert [len(prompts) for _, _, prompts in calls] == [4]
     assert found.equals(whole)
-    assert not (run.dir / "parts/answers/test/base").exists()
+    assert not (run.dir / "parts").exists()
 
 
 def test_lines_go_on_with_the_next_points(run, mixture, monkeypatch):

@@ -4,26 +4,23 @@ from __future__ import annotations
 
 import json
 import shutil
-from contextlib import AbstractContextManager
-from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import torch
 from datasets import Dataset
-from peft import LoraConfig, get_peft_model_state_dict
+from peft import get_peft_model_state_dict
 from safetensors.torch import save_file
 from transformers import PrinterCallback
 from trl import DPOConfig, SFTConfig
 
+from finetune_geometry.methods.arguments import cut_by_tokens, memory_of, shared_arguments
 from finetune_geometry.methods.card_facts import lora_a_sha256, peak_memory_mb, versions
 from finetune_geometry.methods.checkpoints import begin, kept_rows, last_checkpoint
-from finetune_geometry.methods.distributed import launch, rank
-from finetune_geometry.methods.recomputing import recomputes
+from finetune_geometry.methods.counted import adapter_config
+from finetune_geometry.methods.distributed import launch
 from finetune_geometry.methods.rows import (
     batch_facts,
-    micro_batches,
     preference_pairs,
     row_lengths,
     row_order,
@@ -38,7 +35,6 @@ from finetune_geometry.methods.trainers import (
     token_loss,
 )
 from finetune_geometry.models.compat import on_one_gpu
-from finetune_geometry.models.device import device, enough_memory
 from finetune_geometry.models.loading import load_model
 from finetune_geometry.rollouts.pool import load_rollouts
 from finetune_geometry.runs.files import atomic_directory, explain_full_disk
@@ -46,8 +42,6 @@ from finetune_geometry.runs.keys import adapter_origin, rows_hash
 from finetune_geometry.runs.records import Run
 from finetune_geometry.settings.errors import UserError
 from finetune_geometry.settings.objectives import METHODS, OBJECTIVES
-from finetune_geometry.settings.profiles import Profile
-from finetune_geometry.settings.sections import Training
 
 
 def train(run: Run, method: str, name: str | None = None) -> dict[str, Any]:
@@ -94,13 +88,14 @@ def train_here(run: Run, method: str, name: str, rows: pd.DataFrame | None = Non
     model.train()
     checkpoints = run.path(f"checkpoints/{name}")
     watch = Watch(training.steps, method)
-    common = {"model": model, "processing_class": tokenizer, "peft_config": _lora(profile),
-              "order": order, "cut": _cut(sizes, order, training),
+    common = {"model": model, "processing_class": tokenizer, "order": order,
+              "peft_config": adapter_config(profile.lora),
+              "cut": cut_by_tokens(sizes, order, training),
               "callbacks": [watch]}  # fmt: skip
-    shared = _arguments(profile, training, checkpoints, sizes)
+    shared = shared_arguments(profile, training, checkpoints, sizes)
     trainer: Any
     last = last_checkpoint(checkpoints, training.processes)
-    with _enough_memory(training):
+    with memory_of(training):
         if OBJECTIVES[method].paired:
             variant = OBJECTIVES[method].variant(settings.variant)
             shared |= {**settings.constants, "precompute_ref_log_probs": variant.needs_reference}
@@ -152,90 +147,6 @@ def train_here(run: Run, method: str, name: str, rows: pd.DataFrame | None = Non
         "versions": versions(),
     }
     _save_adapter(run, name, trainer.model, card)
-
-
-def _lora(profile: Profile) -> LoraConfig:
-    return LoraConfig(
-        r=profile.lora.r,
-        lora_alpha=profile.lora.alpha,
-        lora_dropout=profile.lora.dropout,
-        target_modules=list(profile.lora.target_modules),
-        task_type="CAUSAL_LM",
-    )
-
-
-def _arguments(
-    profile: Profile, training: Training, checkpoints: Path, sizes: np.ndarray
-) -> dict[str, Any]:
-    """What TRL's two configurations are given alike; sizes: `row_lengths` of the rows."""
-    on_cpu = device(profile).type == "cpu"
-    return {
-        "output_dir": str(checkpoints),
-        "max_steps": max(training.schedule_steps or 0, training.steps),
-        **_batches(training, sizes),
-        "learning_rate": training.learning_rate,
-        "lr_scheduler_type": training.scheduler,
-        "warmup_steps": training.warmup_ratio,
-        "weight_decay": training.weight_decay,
-        "max_grad_norm": training.max_grad_norm,
-        "use_cpu": on_cpu,
-        "ddp_backend": None if training.processes == 1 else "gloo" if on_cpu else "nccl",
-        "ddp_find_unused_parameters": False,  # every adapter is used in every step
-        "bf16": training.bf16,
-        "activation_checkpointing": recomputes(profile, training, *_longest(sizes)),
-        "seed": profile.lora.seed,  # TRL seeds with it right before the adapter is made
-        "save_steps": training.save_steps,
-        "save_total_limit": 1,
-        "logging_steps": min(training.logging_steps, training.steps),
-        "logging_nan_inf_filter": False,  # a loss that is not finite must be seen
-        "pad_to_multiple_of": SHAPE_STEP,
-        "max_length": None,  # never truncate silently: lengths were checked above
-        "report_to": "none",
-        "disable_tqdm": True,
-        "dataloader_pin_memory": not on_cpu,
-    }
-
-
-def _longest(sizes: np.ndarray) -> tuple[int, int]:
-    """Tokens of the longest sequence, padded, and the sequences of a row."""
-    return -(-int(sizes.max()) // SHAPE_STEP) * SHAPE_STEP, sizes.shape[1]
-
-
-def _batches(training: Training, sizes: np.ndarray) -> dict[str, int | None]:
-    """How a batch is accumulated by the trainer; not at all where it is cut by tokens (`_cut`)."""
-    if training.micro_batch_tokens is None:
-        micro, together = training.micro_batch_size, training.processes
-        return {
-            "per_device_train_batch_size": micro,
-            "gradient_accumulation_steps": training.batch_size // (micro * together),
-            "precompute_ref_batch_size": None,
-        }
-    longest, _ = _longest(sizes)
-    return {
-        "per_device_train_batch_size": training.batch_size // training.processes,
-        "gradient_accumulation_steps": 1,
-        "precompute_ref_batch_size": max(1, training.micro_batch_tokens // (2 * longest)),
-    }
-
-
-def _cut(sizes: np.ndarray, order: list[int], training: Training) -> list[list[list[int]]] | None:
-    """This process's micro-batches of every step, as indices of rows, where tokens bound them."""
-    if training.micro_batch_tokens is None:
-        return None
-    batches = np.asarray(order).reshape(-1, training.batch_size)
-    return [
-        [batch[part].tolist() for part in micro_batches(sizes[batch], training, SHAPE_STEP, rank())]
-        for batch in batches
-    ]
-
-
-def _enough_memory(training: Training) -> AbstractContextManager[None]:
-    advice = "lower it, or set training.gradient_checkpointing = true"
-    if training.micro_batch_tokens is not None:
-        setting, value = "training.micro_batch_tokens", training.micro_batch_tokens
-        return enough_memory(setting, value, advice)
-    advice = "lower it, or bound micro-batches by training.micro_batch_tokens"
-    return enough_memory("micro_batch_size", training.micro_batch_size, advice)
 
 
 def trained(run: Run, method: str, name: str | None = None) -> dict[str, Any]:

@@ -126,8 +126,8 @@ def answers_key(profile: Profile, sources: Sequence[str], problems: Sequence[Pro
 
 def models_key(profile: Profile, folders: Sequence[str]) -> str:
     """Key of what is measured of the base model with adapters on it, in their order."""
-    sources = [profile.model.base, *folders]
-    return _sha256([[content_sha256(source) for source in sources], _loading(profile)])
+    base = content_sha256(profile.model.base, profile.model.base_revision)
+    return _sha256([base, [content_sha256(folder) for folder in folders], _loading(profile)])
 
 
 def part_key(decided_by: Any) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 from collections.abc import Callable
 from typing import Any
@@ -21,7 +22,8 @@ class Parts:
     """
 
     def __init__(self, run: Run, name: str, decided_by: Any) -> None:
-        self.folder, self.decided_by = run.path(f"parts/{name}"), decided_by
+        self.root, self.decided_by = run.dir / "parts", decided_by
+        self.folder = self.root / name
 
     def of(self, part: Any, measure: Callable[[], NDArray[Any]]) -> NDArray[Any]:
         """What `measure` gives for a part, measured now or earlier; read from its file as needed.
@@ -39,3 +41,6 @@ class Parts:
     def clear(self) -> None:
         """The whole is written: forget the parts, this measurement's and those of earlier ones."""
         shutil.rmtree(self.folder, ignore_errors=True)
+        with contextlib.suppress(OSError):  # another measurement has parts there
+            for folder in self.folder.relative_to(self.root.parent).parents[:-1]:
+                (self.root.parent / folder).rmdir()
