@@ -8,7 +8,7 @@ import pytest
 import torch
 from toy import adapter, same, toy_run
 
-from finetune_geometry.methods import training
+from finetune_geometry.methods import arguments, training
 from finetune_geometry.methods.rows import batch_facts, micro_batches
 from finetune_geometry.methods.training import train
 from finetune_geometry.settings.errors import UserError
@@ -111,6 +111,76 @@ def test_the_gradient_of_a_step_is_that_of_the_plain_cut(toy_model, gradients, m
     for name in one:
         torch.testing.assert_close(two[name], one[name], atol=1e-6 * largest, rtol=1e-5)
     assert cut["losses"][0][1] == pytest.approx(plain["losses"][0][1], rel=1e-6)
+
+
+UNPAIRED = [variant for variant in VARIANTS if variant[0] != "dpo"]
+
+
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+@pytest.mark.parametrize(
+    ("method", "variant"), [*UNPAIRED, ("rft", "distinct"), ("rift", "published")]
+)
+def test_without_padding_the_gradient_is_the_same(
+    toy_model, gradients, monkeypatch, method, variant, attention
+):
+    """On a CPU a mask keeps rows apart that stand one behind the other; on a GPU flash attention.
+
+    With rows of different weights, so that a token of another row's weight would show.
+    """
+    shared = {
+        "model__attention": attention,
+        "training__bf16": False,
+        "training__max_grad_norm": 1e9,
+        "training__steps": 1,
+        "training__batch_size": 6,
+        "training__micro_batch_size": 3,
+        f"methods__{method}__variant": variant,
+    }
+    plain = train(toy_run(toy_model, "plain", **shared), method)
+    monkeypatch.setattr(training, "packs", lambda *args: True)
+    shapes = []
+    whole = training.RowCollator.torch_call
+
+    def seen(self, examples):
+        batch = whole(self, examples)
+        shapes.append(tuple(batch["input_ids"].shape))
+        assert "attention_mask" not in batch
+        return batch
+
+    monkeypatch.setattr(training.RowCollator, "torch_call", seen)
+    packed = train(toy_run(toy_model, "packed", training__micro_batch_tokens=512, **shared), method)
+    one, two = gradients
+    largest = max(gradient.abs().max().item() for gradient in one.values())
+    for name in one:
+        torch.testing.assert_close(two[name], one[name], atol=1e-6 * largest, rtol=1e-5)
+    assert packed["losses"][0][1] == pytest.approx(plain["losses"][0][1], rel=1e-6, abs=1e-9)
+    assert {rows for rows, _ in shapes} == {1}
+    assert max(width for _, width in shapes) <= 512
+    assert packed["padding"] < plain["padding"]
+
+
+def test_rows_are_packed_where_flash_attention_reads_them():
+    by_tokens, flash = (
+        {"training.micro_batch_tokens": 512},
+        {"model.attention": "flash_attention_2"},
+    )
+    for changes, paired, expected in (
+        (by_tokens | flash, False, True),
+        (by_tokens | flash, True, False),
+        (by_tokens, False, False),
+        (flash, False, False),
+    ):
+        profile = load_profile("tiny", changes)
+        assert arguments.packs(profile, profile.training, paired) is expected
+
+
+def test_packed_rows_have_no_padding_but_the_last():
+    lengths = np.array([[10], [20], [40], [60]])
+    chosen = settings(batch_size=4, micro_batch_tokens=96)
+    assert micro_batches(lengths, chosen, 32, packed=True) == [[0, 1, 2], [3]]
+    assert micro_batches(lengths, chosen, 32) == [[0, 1], [2], [3]]
+    facts = batch_facts(lengths, [0, 1, 2, 3], chosen, 32, packed=True)
+    assert facts["padding"] == pytest.approx(1 - 130 / (96 + 64))
 
 
 def test_the_parts_of_a_step_differ_in_size_and_are_those_of_the_cut(toy_model, monkeypatch):

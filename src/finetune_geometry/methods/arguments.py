@@ -68,15 +68,25 @@ def _batches(training: Training, sizes: np.ndarray) -> dict[str, int | None]:
     }
 
 
+def packs(profile: Profile, training: Training, paired: bool) -> bool:
+    """Whether the rows of a micro-batch stand one behind the other, without padding.
+
+    Flash attention alone reads such rows at the cost of their own lengths. TRL's DPO cannot.
+    """
+    by_tokens = training.micro_batch_tokens is not None
+    return by_tokens and "flash" in profile.model.attention and not paired
+
+
 def cut_by_tokens(
-    sizes: np.ndarray, order: list[int], training: Training
+    sizes: np.ndarray, order: list[int], training: Training, packed: bool
 ) -> list[list[list[int]]] | None:
     """This process's micro-batches of every step, as indices of rows, where tokens bound them."""
     if training.micro_batch_tokens is None:
         return None
     batches = np.asarray(order).reshape(-1, training.batch_size)
+    how = (SHAPE_STEP, rank(), packed)
     return [
-        [batch[part].tolist() for part in micro_batches(sizes[batch], training, SHAPE_STEP, rank())]
+        [batch[part].tolist() for part in micro_batches(sizes[batch], training, *how)]
         for batch in batches
     ]
 

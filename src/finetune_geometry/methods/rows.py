@@ -138,17 +138,27 @@ def row_order(lengths: np.ndarray, training: Training) -> list[int]:
     ]
 
 
+def positions(lengths: np.ndarray, multiple: int, packed: bool = False) -> int:
+    """Positions that a micro-batch computes, padding included.
+
+    lengths: tokens of its sequences, in any shape.
+    multiple: sequences are padded to the longest of them, rounded up to this; packed: they stand
+    one behind the other, and only their end is rounded up.
+    """
+    held = int(lengths.sum() if packed else lengths.max())
+    return -(-held // multiple) * multiple * (1 if packed else lengths.size)
+
+
 def micro_batches(
-    lengths: np.ndarray, training: Training, multiple: int, process: int = 0
+    lengths: np.ndarray, training: Training, multiple: int, process: int = 0, packed: bool = False
 ) -> list[list[int]]:
     """The rows of one step, places 0 to batch_size - 1, as the micro-batches of one process.
 
     lengths: tokens of each row of the step, (rows, sequences of a row), in the step's order.
-    multiple: sequences are padded to the longest of their micro-batch, rounded up to this.
 
     With `micro_batch_tokens` a micro-batch holds as many rows, one after another, as have at most
-    so many positions, padding included; else it holds `micro_batch_size` rows. Of several processes
-    each gets every so manieth row, or micro-batch: all then have long ones and short ones.
+    so many `positions`; else it holds `micro_batch_size` rows. Of several processes each gets every
+    so manieth row, or micro-batch: all then have long ones and short ones.
     Raises UserError if a single row has more positions.
     """
     limit, processes = training.micro_batch_tokens, training.processes
@@ -157,30 +167,31 @@ def micro_batches(
         whole = [list(range(i, i + size)) for i in range(0, len(lengths), size)]
         return whole[process::processes]
     cut: list[list[int]] = []
-    width = 0
     for row in range(process, len(lengths), processes):
-        padded = -(-int(lengths[row].max()) // multiple) * multiple
-        if padded * lengths.shape[1] > limit:
+        alone = positions(lengths[row], multiple, packed)
+        if alone > limit:
             raise UserError(
-                f"a row has {padded * lengths.shape[1]} positions, a micro-batch at most {limit}: "
+                f"a row has {alone} positions, a micro-batch at most {limit}: "
                 "training.micro_batch_tokens: raise it, or lower rollouts.max_new_tokens"
             )
-        width = max(width, padded)
-        if cut and (len(cut[-1]) + 1) * width * lengths.shape[1] <= limit:
+        if cut and positions(lengths[[*cut[-1], row]], multiple, packed) <= limit:
             cut[-1].append(row)
         else:
             cut.append([row])
-            width = padded
     return cut
 
 
 def batch_facts(
-    lengths: np.ndarray, order: Sequence[int], training: Training, multiple: int
+    lengths: np.ndarray,
+    order: Sequence[int],
+    training: Training,
+    multiple: int,
+    packed: bool = False,
 ) -> dict[str, Any]:
     """What the batches of an `order` are made of, as a card tells it.
 
     lengths: tokens of each row, (rows,), or of both sequences of each pair, (pairs, 2).
-    multiple: sequences are padded to the longest of their micro-batch, rounded up to this.
+    multiple, packed: as of `positions`.
 
     `distinct_rows_per_batch`: the least and the mean number of different rows in an optimiser step.
     `padding`: share of the positions computed that hold no token, between 0 and 1.
@@ -188,13 +199,13 @@ def batch_facts(
     steps = np.asarray(order).reshape(-1, training.batch_size)
     distinct = [len(set(step)) for step in steps.tolist()]
     held = lengths.reshape(len(lengths), -1)[steps]  # (steps, rows, sequences of a row)
-    positions = sum(
-        -(-int(step[rows].max()) // multiple) * multiple * step[rows].size
+    computed = sum(
+        positions(step[rows], multiple, packed)
         for step in held
         for process in range(training.processes)
-        for rows in micro_batches(step, training, multiple, process)
+        for rows in micro_batches(step, training, multiple, process, packed)
     )
     return {
         "distinct_rows_per_batch": {"least": min(distinct), "mean": float(np.mean(distinct))},
-        "padding": float(1 - held.sum() / positions),
+        "padding": float(1 - held.sum() / computed),
     }

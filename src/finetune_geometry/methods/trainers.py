@@ -49,11 +49,21 @@ def token_loss(method: str, settings: Method) -> Callable[[Tensor, Tensor, Tenso
 
 
 class RowCollator(DataCollatorForLanguageModeling):
-    """TRL's collator, which pads ids and labels, and the rows' weights beside them."""
+    """TRL's collator, which pads ids and labels, and the rows' weights beside them.
+
+    With `padding_free` rows stand one behind the other in one sequence, (1, tokens), and each token
+    has the weight of its row; what attends must keep them apart by their positions.
+    """
 
     def torch_call(self, examples: list[dict[str, Any]]) -> dict[str, Any]:
         batch = super().torch_call(examples)
-        batch["weight"] = torch.tensor([example["weight"] for example in examples])
+        weight = torch.tensor([example["weight"] for example in examples])
+        if self.padding_free:
+            tokens = torch.tensor([len(example["input_ids"]) for example in examples])
+            held = weight.repeat_interleave(tokens)
+            weight = held.new_zeros(batch["input_ids"].shape)
+            weight[0, : len(held)] = held
+        batch["weight"] = weight
         return batch
 
 
@@ -76,12 +86,19 @@ class ObjectiveTrainer(WholeSteps, FixedOrder, SFTTrainer):
         """Sum of the token losses over the completion tokens of the whole optimiser step."""
         weight = inputs.pop("weight")
         inputs["use_cache"] = False
-        log_probs, mask, outputs = token_log_probs(model, inputs)
+        packed = weight.ndim == 2
+        if packed:  # a loss is a function of each token: each is a row of its own, then
+            weight = weight[0, 1:]
+
+        def read() -> tuple[Tensor, Tensor, Any]:
+            log_probs, mask, outputs = token_log_probs(model, inputs)
+            return (log_probs.T, mask.T, outputs) if packed else (log_probs, mask, outputs)
 
         def reference() -> Tensor:
             with torch.no_grad(), self.accelerator.unwrap_model(model).disable_adapter():
-                return token_log_probs(model, inputs)[0]
+                return read()[0]
 
+        log_probs, mask, outputs = read()
         losses = self.objective(log_probs, mask, weight.to(log_probs), reference)
         tokens = mask.sum() if num_items_in_batch is None else num_items_in_batch
         loss = losses.sum() / torch.as_tensor(tokens).clamp(min=1)

@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from transformers import PrinterCallback
 from trl import DPOConfig, SFTConfig
 
-from finetune_geometry.methods.arguments import cut_by_tokens, memory_of, shared_arguments
+from finetune_geometry.methods.arguments import cut_by_tokens, memory_of, packs, shared_arguments
 from finetune_geometry.methods.card_facts import lora_a_sha256, peak_memory_mb, versions
 from finetune_geometry.methods.checkpoints import begin, kept_rows, last_checkpoint
 from finetune_geometry.methods.counted import adapter_config
@@ -87,10 +87,11 @@ def train_here(run: Run, method: str, name: str, rows: pd.DataFrame | None = Non
     model, tokenizer = load_model(profile, "base")
     model.train()
     checkpoints = run.path(f"checkpoints/{name}")
+    packed = packs(profile, training, OBJECTIVES[method].paired)
     watch = Watch(training.steps, method)
     common = {"model": model, "processing_class": tokenizer, "order": order,
               "peft_config": adapter_config(profile.lora),
-              "cut": cut_by_tokens(sizes, order, training),
+              "cut": cut_by_tokens(sizes, order, training, packed),
               "callbacks": [watch]}  # fmt: skip
     shared = shared_arguments(profile, training, checkpoints, sizes)
     trainer: Any
@@ -109,7 +110,9 @@ def train_here(run: Run, method: str, name: str, rows: pd.DataFrame | None = Non
             shared["remove_unused_columns"] = False  # the weight of a row is used
             trainer = ObjectiveTrainer(
                 args=on_one_gpu(SFTConfig(**shared)),
-                data_collator=RowCollator(tokenizer.pad_token_id, pad_to_multiple_of=SHAPE_STEP),
+                data_collator=RowCollator(
+                    tokenizer.pad_token_id, padding_free=packed, pad_to_multiple_of=SHAPE_STEP
+                ),
                 objective=token_loss(method, settings),
                 train_dataset=Dataset.from_pandas(rows, preserve_index=False),
                 **common,
@@ -135,7 +138,7 @@ def train_here(run: Run, method: str, name: str, rows: pd.DataFrame | None = Non
         "steps": trainer.state.global_step,
         "rows": len(rows),
         "epochs": training.steps * training.batch_size / len(rows),
-        **batch_facts(sizes, order, training, SHAPE_STEP),
+        **batch_facts(sizes, order, training, SHAPE_STEP, packed),
         "lora_a_sha256": initial_hash,
         "final_loss": history[-1]["loss"],
         "gradient_norms": [[entry["step"], entry["grad_norm"]] for entry in history],
