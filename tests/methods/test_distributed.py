@@ -22,7 +22,7 @@ def results_of_this_test(tmp_path, monkeypatch):
     monkeypatch.setenv("FINETUNE_GEOMETRY_RESULTS", str(tmp_path / "results"))
 
 
-@pytest.mark.parametrize(("method", "tokens"), [("rft", 512), ("dpo", None)])
+@pytest.mark.parametrize(("method", "tokens"), [("rft", 512), ("dpo", 512), ("dpo", None)])
 def test_two_processes_train_the_adapter_of_one(toy_model, capsys, method, tokens):
     changes = {"training__bf16": False, "training__micro_batch_tokens": tokens}
     alone = train(toy_run(toy_model, "alone", **changes), method)
