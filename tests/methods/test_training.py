@@ -514,7 +514,7 @@ def test_an_adapter_is_kept_while_all_that_made_it_is_the_same(toy_model, monkey
         with pytest.raises(KeyboardInterrupt):
             training.trained(toy_run(toy_model, pool=pool), "sft", "sft-lr")
         toy_run(toy_model)  # the first pool again
-        patch.setattr(keys, "content_sha256", lambda source: "other weights")
+        patch.setattr(keys, "content_sha256", lambda *source: "other weights")
         with pytest.raises(KeyboardInterrupt):
             training.trained(run, "sft", "sft-lr")
     assert train(changed, "sft", "sft-lr")["learning_rate"] == 1e-3
