@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import operator
+import os
 import shutil
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -115,7 +116,8 @@ def refuse_what_cannot_fit(profile: Profile, run: str = "") -> None:
     Quick: no torch, and no driver is asked unless the profile needs a GPU.
     """
     if profile.model.needs_gpu and gpu_here() is None:
-        if shutil.which("nvidia-smi"):
+        named = os.environ.get("CUDA_VISIBLE_DEVICES", "")  # as with devices of another make
+        if shutil.which("nvidia-smi") or named not in ("", "-1"):
             return
         machine = machine_for("cpu", threads=profile.training.threads)
         raise UserError(
