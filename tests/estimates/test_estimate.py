@@ -188,7 +188,8 @@ def test_on_the_command_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert {"methods/dpo", "geometry/cka", "book"} <= {s["name"] for s in facts["stages"]}
     assert facts["constants"]["training_share"]["from"] == "assumed"
     assert facts["total"]["hours"] == pytest.approx(sum(s["hours"] for s in facts["stages"]))
-    argv = ["estimate", "--profile", "qwen3-4b", "--gpu", "4090", "--set", "rollouts.source=traces"]
+    changes = "rollouts.source=traces training.gradient_checkpointing=false"
+    argv = ["estimate", "--profile", "qwen3-4b", "--gpu", "4090", "--set", changes]
     assert cli.main(argv) == 0
     said = capsys.readouterr().out
     assert "offline_grpo" in said

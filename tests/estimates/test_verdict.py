@@ -32,6 +32,13 @@ def large(**changes: object) -> Profile:
     )
 
 
+#: Four rows at a time whatever their length, everything kept for the way back.
+EVERYTHING_KEPT = {
+    "training.micro_batch_tokens": None,
+    "training.gradient_checkpointing": False,
+}
+
+
 @pytest.mark.parametrize("name", ["tiny", "smoke"])
 def test_the_small_profiles_are_never_refused_on_4_gib(host, name: str) -> None:
     host(4.0)
@@ -39,10 +46,14 @@ def test_the_small_profiles_are_never_refused_on_4_gib(host, name: str) -> None:
     assert verdict.verdict(estimate(load_profile(name))).startswith("fits on this machine")
 
 
-def test_without_a_gpu(host) -> None:
+def test_without_a_gpu(host, monkeypatch: pytest.MonkeyPatch) -> None:
     host(64.0)
-    with pytest.raises(UserError, match=r"qwen3-4b needs one: .*profile tiny fits"):
-        verdict.refuse_what_cannot_fit(large())
+    for named in ("", "-1"):
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", named)
+        with pytest.raises(UserError, match=r"qwen3-4b needs one: .*profile tiny fits"):
+            verdict.refuse_what_cannot_fit(large())
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")  # a device that no tool here knows
+    verdict.refuse_what_cannot_fit(large())
 
 
 def test_a_card_of_24_gib(host) -> None:
@@ -51,9 +62,10 @@ def test_a_card_of_24_gib(host) -> None:
     with pytest.raises(
         UserError, match=r"methods/dpo needs 1\d\d GiB .*fits with SET=.*gradient_checkpointing"
     ) as refused:
-        verdict.refuse_what_cannot_fit(large())
+        verdict.refuse_what_cannot_fit(large(**EVERYTHING_KEPT))
     assert "\n" not in str(refused.value)
-    verdict.refuse_what_cannot_fit(large(**{"training.gradient_checkpointing": "auto"}))
+    recomputing = EVERYTHING_KEPT | {"training.gradient_checkpointing": "auto"}
+    verdict.refuse_what_cannot_fit(large(**recomputing))
 
 
 def test_a_card_that_is_too_small_for_the_model(host) -> None:
