@@ -5,7 +5,7 @@ Light, like jobs.py: the workflow asks each time it plans.
 
 from __future__ import annotations
 
-from gpus import AS_IT_IS, NONE, ONE
+from gpus import AS_IT_IS, NONE
 from jobs import Job
 
 from finetune_geometry.estimates.verdict import memory_mb, runtime_minutes
@@ -26,11 +26,17 @@ def needs_gpu(job: Job, profile: Profile) -> bool:
     return profile.model.needs_gpu and job.loads_model and not elsewhere
 
 
+def gpus_of(job: Job, profile: Profile) -> int:
+    """How many GPUs the step computes on: as many as processes share a training."""
+    count = profile.training.processes if "training" in job.settings else 1
+    return count if needs_gpu(job, profile) else 0
+
+
 def gpu_of(job: Job, profile: Profile) -> str:
     """Which GPUs the step may see, in the words of gpus.py."""
     if not profile.model.needs_gpu:
         return AS_IT_IS
-    return ONE if needs_gpu(job, profile) else NONE
+    return str(count) if (count := gpus_of(job, profile)) else NONE
 
 
 def resources_of(job: Job, profile: Profile) -> dict[str, int]:
@@ -45,5 +51,5 @@ def resources_of(job: Job, profile: Profile) -> dict[str, int]:
             estimated = max(estimated, memory_mb(profile, "methods/sft"))
         memory = LIBRARIES + 3 * estimated // 2
         minutes = max(60, runtime_minutes(profile, job.name))
-    gpu = {"gpu": 1} if needs_gpu(job, profile) else {}
+    gpu = {"gpu": count} if (count := gpus_of(job, profile)) else {}
     return {"mem_mb": memory, "runtime": minutes, **gpu}

@@ -66,7 +66,8 @@ def place(name: str, profile: Profile) -> Place:
         raise UserError(f"no {command} here: EXECUTOR={name}: start it where jobs are submitted")
     if executor == "local":
         needs_gpu = profile.model.needs_gpu
-        arguments, environment = _gpus() if needs_gpu else ([], {gpus.CLAIMABLE: ""})
+        processes = profile.training.processes
+        arguments, environment = _gpus(processes) if needs_gpu else ([], {gpus.CLAIMABLE: ""})
         return Place(path.parent, executor, arguments, environment)
     if executor == "slurm":
         _known_to_slurm(config.get("default-resources") or {}, path)
@@ -106,13 +107,18 @@ def _known_to_slurm(resources: dict[str, Any], path: Path) -> None:
                 raise UserError(f"no {what} {name!r}: {path}: {closest(name, known.split())}")
 
 
-def _gpus() -> tuple[list[str], dict[str, str]]:
-    """Arguments and environment of a run on this machine's GPUs."""
+def _gpus(processes: int) -> tuple[list[str], dict[str, str]]:
+    """Arguments and environment of a run on this machine's GPUs; processes: of one training."""
     devices = gpus.on_this_machine()
     if not devices:
         raise UserError(
             "no GPU here: nvidia-smi lists none, or CUDA_VISIBLE_DEVICES is empty: "
             "mend the driver, set CUDA_VISIBLE_DEVICES, or take EXECUTOR=slurm or kubernetes"
+        )
+    if processes > len(devices):
+        raise UserError(
+            f"{processes} processes of a training want a GPU each, {len(devices)} here: "
+            f"training.processes: set it to {len(devices)} or less"
         )
     # A step on a GPU waits for it, not for a core: threads must not keep a device idle.
     threads = max(1, (os.cpu_count() or 1) // len(devices))

@@ -1,4 +1,4 @@
-"""Which GPU a step computes on: one of its own, or none.
+"""Which GPUs a step computes on: its own, or none.
 
 On one machine a step claims a device by a lock of the operating system, which is gone with the
 process that held it. Snakemake counts devices, but does not say which one a step may take; and two
@@ -19,7 +19,7 @@ from typing import IO
 
 VISIBLE = "CUDA_VISIBLE_DEVICES"
 CLAIMABLE = "FINETUNE_GEOMETRY_GPUS"  # of this machine, set by executors.py
-AS_IT_IS, NONE, ONE = "as-it-is", "none", "one"
+AS_IT_IS, NONE = "as-it-is", "none"  # or how many
 
 
 def on_this_machine() -> list[str]:
@@ -38,11 +38,15 @@ def on_this_machine() -> list[str]:
     return said.stdout.split() if said.returncode == 0 else []
 
 
-def claim(devices: Sequence[str]) -> tuple[str, IO[str]]:
-    """Wait for a device that no other step holds: its name, and the file that holds it."""
+def claim(devices: Sequence[str], count: int = 1) -> tuple[list[str], list[IO[str]]]:
+    """Wait for devices that no other step holds: their names, and the files that hold them.
+
+    All or none: of two steps that want two, neither may wait with one in its hand.
+    """
     folder = Path(tempfile.gettempdir()) / f"finetune-geometry-gpus-{os.getuid()}"
     folder.mkdir(mode=0o700, exist_ok=True)
     while True:
+        held: dict[str, IO[str]] = {}
         for device in devices:
             file = open(folder / f"{device}.lock", "a", encoding="utf-8")  # noqa: SIM115
             try:
@@ -50,7 +54,11 @@ def claim(devices: Sequence[str]) -> tuple[str, IO[str]]:
             except BlockingIOError:
                 file.close()
             else:
-                return device, file
+                held[device] = file
+            if len(held) == count:
+                return list(held), list(held.values())
+        for file in held.values():
+            file.close()
         time.sleep(0.5)
 
 
@@ -58,16 +66,19 @@ def claim(devices: Sequence[str]) -> tuple[str, IO[str]]:
 def environment(gpu: str) -> Iterator[tuple[dict[str, str], list[int]]]:
     """The environment of a step, and the open files that it must inherit to keep its device.
 
-    gpu: ONE, NONE, or AS_IT_IS for a profile that needs no GPU: nothing is changed.
+    gpu: how many, NONE, or AS_IT_IS for a profile that needs no GPU: nothing is changed.
     """
     if gpu == AS_IT_IS:
         yield dict(os.environ), []
     elif gpu == NONE:
         yield os.environ | {VISIBLE: ""}, []
     elif devices := os.environ.get(CLAIMABLE):
-        device, file = claim(devices.split(","))
-        with file:
-            yield os.environ | {VISIBLE: device}, [file.fileno()]
-    else:  # what the scheduler gave; never two, which transformers would train on at once
+        names, files = claim(devices.split(","), int(gpu))
+        with contextlib.ExitStack() as held:
+            for file in files:
+                held.enter_context(file)
+            yield os.environ | {VISIBLE: ",".join(names)}, [file.fileno() for file in files]
+    else:  # what the scheduler gave; never more, which transformers would train on at once
         given = os.environ.get(VISIBLE)
-        yield os.environ | ({VISIBLE: given.split(",")[0]} if given else {}), []
+        chosen = ",".join(given.split(",")[: int(gpu)]) if given else ""
+        yield os.environ | ({VISIBLE: chosen} if given else {}), []

@@ -67,6 +67,9 @@ def test_a_profile_says_whether_it_runs_on_cores_or_on_gpus(
     assert large.environment == {gpus.CLAIMABLE: "1,3"}
     assert place("local", LARGE).arguments == large.arguments  # counted wherever they are used
     assert place("gpu", SMALL).arguments == []
+    shared = load_profile("tiny", {"model.needs_gpu": True, "training.processes": 3})
+    with pytest.raises(UserError, match=r"3 processes of a training want a GPU each, 2 here"):
+        place("", shared)
 
 
 @pytest.mark.parametrize(

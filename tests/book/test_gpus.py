@@ -133,7 +133,7 @@ def test_a_device_is_held_as_long_as_what_computes_on_it_lives(
     measure = subprocess.Popen(
         [
             *(sys.executable, str(ROOT / "workflow" / "measure.py"), str(tmp_path / "t.json")),
-            *(gpus.ONE, sys.executable, "-c", code),
+            *("1", sys.executable, "-c", code),
         ]
     )
     deadline = time.time() + 60
@@ -142,24 +142,50 @@ def test_a_device_is_held_as_long_as_what_computes_on_it_lives(
     children = psutil.Process(measure.pid).children()
     measure.kill()
     measure.wait()
-    device, file = gpus.claim(["0", "1"])
+    claimed, (file,) = gpus.claim(["0", "1"])
     file.close()
-    assert device == "1"
+    assert claimed == ["1"]
     for child in children:
         child.kill()
     psutil.wait_procs(children, timeout=30)
-    device, file = gpus.claim(["0"])
+    claimed, (file,) = gpus.claim(["0"])
     file.close()
-    assert device == "0"
+    assert claimed == ["0"]
+
+
+def test_devices_are_claimed_together_or_not_at_all(
+    lock_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(gpus.CLAIMABLE, "0,1,2")
+    claimed, (file,) = gpus.claim(["1"])
+    with gpus.environment("2") as (variables, inherited):
+        assert variables["CUDA_VISIBLE_DEVICES"] == "0,2"
+        assert len(inherited) == 2
+        waited = []
+
+        def sleep(seconds: float) -> None:
+            """While a step waits for two, the one that is free is not in its hand."""
+            file.close()
+            waited.append(gpus.claim(["1"])[1][0])
+            waited.pop().close()
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(gpus.time, "sleep", sleep)
+        with pytest.raises(KeyboardInterrupt), gpus.environment("2"):
+            pass
+    assert not waited
+    assert claimed == ["1"]
 
 
 def test_what_a_scheduler_gave_stands(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(gpus.CLAIMABLE, "")
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-1a,GPU-2b")  # a node given whole
-    with gpus.environment(gpus.ONE) as (variables, _):
+    with gpus.environment("1") as (variables, _):
         assert variables["CUDA_VISIBLE_DEVICES"] == "GPU-1a"
+    with gpus.environment("2") as (variables, _):
+        assert variables["CUDA_VISIBLE_DEVICES"] == "GPU-1a,GPU-2b"
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
-    with gpus.environment(gpus.ONE) as (variables, _):
+    with gpus.environment("1") as (variables, _):
         assert "CUDA_VISIBLE_DEVICES" not in variables
     with gpus.environment(gpus.NONE) as (variables, _):
         assert variables["CUDA_VISIBLE_DEVICES"] == ""
@@ -205,9 +231,18 @@ def test_steps_demand_a_gpu_if_they_load_the_model_and_the_profile_wants_one() -
     for job in JOBS:
         demands = resources_of(job, large)
         assert demands.get("gpu", 0) == int(job.loads_model) == int(needs_gpu(job, large)), job.name
-        assert gpu_of(job, large) == (gpus.ONE if job.loads_model else gpus.NONE)
+        assert gpu_of(job, large) == ("1" if job.loads_model else gpus.NONE)
         assert demands["mem_mb"] > 0
         assert demands["runtime"] > 0
+
+
+def test_a_training_that_is_shared_demands_a_gpu_for_each_process() -> None:
+    shared = load_profile("tiny", {"model.needs_gpu": True, "training.processes": 2})
+    demands = {job.stem: gpu_of(job, shared) for job in JOBS}
+    assert [demands[name] for name in ("sft", "dpo", "reshuffled", "second_seed")] == ["2"] * 4
+    assert demands["accuracy"] == demands["cka"] == "1"
+    assert demands["verdict"] == gpus.NONE
+    assert {resources_of(job, shared).get("gpu", 0) for job in JOBS} == {0, 1, 2}
 
 
 def test_rollouts_that_come_from_elsewhere_need_no_gpu() -> None:

@@ -62,7 +62,7 @@ this_run.record("{name}", {{"learning_rate": this_run.profile.training_of("dpo")
 BODIES = {
     "sample": 'this_run.path("rows.csv").write_text("rows")',
     "train": 'this_run.path("begun").touch()\n'
-    'while not this_run.path("go").exists(): time.sleep(0.1)\n'
+    'while not (this_run.dir.parent / "go").exists(): time.sleep(0.1)\n'
     'this_run.path("adapter").write_text(this_run.path("rows.csv").read_text())',
     "judge": 'this_run.path("claims.csv").write_text("claims")',
 }
@@ -98,7 +98,7 @@ class Project:
 
     def let_train(self, go: bool) -> None:
         """Whether the training comes to its end, or waits to be killed."""
-        path = self.run / "go"
+        path = self.run.parent / "go"  # of all runs
         path.parent.mkdir(parents=True, exist_ok=True)
         if go:
             path.touch()
