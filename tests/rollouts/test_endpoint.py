@@ -175,10 +175,12 @@ def test_a_server_that_says_when_is_not_asked_before(server):
         ("soon", 0, 0),
         ("-5", 0, 0),
         ("100000", 600, 600),
-        (format_datetime(datetime.now(UTC) + timedelta(seconds=300)), 100, 300),
+        (timedelta(seconds=300), 100, 300),
     ],
 )
 def test_retry_after_is_a_number_or_a_date(given, least, most):
+    if isinstance(given, timedelta):
+        given = format_datetime(datetime.now(UTC) + given)
     request = httpx2.Request("POST", "http://127.0.0.1")
     response = httpx2.Response(429, headers={"retry-after": given}, request=request)
     error = openai.RateLimitError("no", response=response, body=None)
