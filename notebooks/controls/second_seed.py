@@ -59,6 +59,8 @@ from finetune_geometry.problems.sources import load_problems
 from finetune_geometry.report.notebook_tables import show_table
 from finetune_geometry.rollouts.pool import load_rollouts
 from finetune_geometry.runs.adapters import load_run
+from finetune_geometry.runs.keys import models_key
+from finetune_geometry.runs.parts import Parts
 from finetune_geometry.runs.records import Run
 from finetune_geometry.settings.objectives import METHODS
 from finetune_geometry.settings.parameters import check_parameters
@@ -173,10 +175,13 @@ tasks = make_tasks(
     evaluation.batch_size,
 )
 ends, alphas = ["sft", "sft-seed"], np.linspace(0, 1, settings.lmc_alphas)
+decided_by = models_key(this_run.profile, [str(this_run.adapter_dir(n)) for n in ends])
+parts = Parts(this_run, "second_seed", decided_by)  # a killed measurement goes on
 with Mixture(model, {n: load_adapter(this_run.adapter_dir(n), n) for n in ends}) as mixture:
-    scores = score_points(mixture, tokenizer, tasks, line_points(ends, alphas))
+    scores = score_points(mixture, tokenizer, tasks, line_points(ends, alphas), parts=parts)
 line = connectivity_table(scores, ends, alphas, **sampling)
 this_run.write_table("controls/second_seed_connectivity.csv", line)
+parts.clear()
 heights = line[line["quantity"].isin(["height", "barrier", "midpoint"])]
 show_table(
     heights[["metric", "quantity", "value", "low", "high"]],
