@@ -151,9 +151,11 @@ def prefetch_command(
             size = "here" if one.here else f"{in_words(one.missing)} to fetch"
             print(
                 f"{one.item.repo}  {one.item.kind}  {one.item.revision[:12]}  "
-                f"{in_words(one.size)} in {one.files} files  {size}",
+                f"{in_words(one.size)} in {one.files} file{'s' * (one.files != 1)}  {size}",
                 flush=True,
             )
+            if one.note:
+                print(f"  {one.note}", flush=True)
         if dry_run:
             raise typer.Exit
         open_ones = [one.item for one, item in zip(listed, items, strict=True) if not item.revision]

@@ -158,13 +158,14 @@ class _Cost:
 
     def _trained(self, item: Trained) -> Stage:
         shape, machine, lora = self.shape, self.machine, self.profile.lora
-        dtype = self._dtype()
+        dtype = self.profile.model.dtype
         recompute = memory.recomputes(
             self.profile.training.gradient_checkpointing,
             *(shape, lora, dtype, item.micro_tokens, machine.gpu_gib),
         )
-        # Only where Triton is does the fused head leave out the prompts.
-        scored = item.scored if machine.gpu_gib else 1.0
+        # On a CPU the head leaves out the prompts only where its vocabulary is large.
+        compact = machine.gpu_gib > 0 or shape.vocabulary >= flops.LARGE_VOCABULARY
+        scored = item.scored if compact else 1.0
         step = flops.training(shape, lora, item.length, scored, recompute)
         total = item.positions * step + item.reference * flops.reading(shape, item.length, scored)
         on_cpu = 0.0 if machine.gpu_gib else self._cpu_training_gib(item)
@@ -191,7 +192,8 @@ class _Cost:
         arithmetic = machine["matrix_rate"] * machine["writing_share"]
         known = ["matrix_rate", "reading_share", "writing_share", "layer_seconds"]
         paged = machine.gpu_gib > 0 and item.continuous
-        dtype, held = self._dtype(), held_tokens(item)
+        model, held = self.profile.model, held_tokens(item)
+        dtype = model.dtype if item.role == "base" else model.teacher_dtype or model.dtype
         rows = float(min(item.batch, item.answers))
         if paged:
             held = item.prompt + item.new  # others are at their beginning
@@ -215,13 +217,13 @@ class _Cost:
             gpu_gib=memory.writing_gib(shape, dtype, held, max(rows, memory.LEAST_ROWS))
             if machine.gpu_gib
             else 0.0,
-            host_gib=0.0 if machine.gpu_gib else self._cpu_writing_gib(shape, item),
+            host_gib=0.0 if machine.gpu_gib else self._cpu_writing_gib(shape, dtype, item),
             disk_gib=item.answers * item.new * TEXT / GIB,
             measured=self._measured(*known),
         )
 
     def _read(self, item: Read) -> Stage:
-        shape, machine, dtype = self.shape, self.machine, self._dtype()
+        shape, machine, dtype = self.shape, self.machine, self.profile.model.dtype
         total = item.tokens * flops.reading(shape, item.length, item.scored)
         seconds = total / (machine["matrix_rate"] * machine["reading_share"])
         kept = item.kept * shape.layers * shape.width * 4 / GIB
@@ -233,7 +235,7 @@ class _Cost:
             seconds=seconds * machine["mixture_reading"],
             flops=total,
             gpu_gib=gpu if machine.gpu_gib else 0.0,
-            host_gib=2 * kept + (0.0 if machine.gpu_gib else shape.parameters * 8 / GIB),
+            host_gib=2 * kept + (0.0 if machine.gpu_gib else memory.cpu_weights_gib(shape, dtype)),
             measured=self._measured("matrix_rate", "reading_share", "mixture_reading"),
         )
 
@@ -253,9 +255,6 @@ class _Cost:
     def _measured(self, *names: str) -> bool:
         return all(self.machine.constants[name].measured for name in names)
 
-    def _dtype(self) -> str:
-        return self.profile.model.dtype if self.machine.gpu_gib else "float32"
-
     def _teacher(self) -> Architecture:
         model = self.profile.model
         return architecture_of(model.teacher, model.teacher_revision)
@@ -271,12 +270,13 @@ class _Cost:
     def _cpu_training_gib(self, item: Trained) -> float:
         shape, lora = self.shape, self.profile.lora
         kept = 2 * memory.activations(shape, lora, item.micro_tokens, False)  # fp32 beside bf16
-        return (shape.parameters * 4 + shape.trained(lora) * 16 + kept) / GIB
+        adapters = shape.trained(lora) * 16  # weights, gradients, two moments of Adam
+        return (shape.parameters * BYTES[self.profile.model.dtype] + adapters + kept) / GIB
 
-    def _cpu_writing_gib(self, shape: Architecture, item: Written) -> float:
+    def _cpu_writing_gib(self, shape: Architecture, dtype: str, item: Written) -> float:
         rows = min(item.batch, item.answers)
-        held = rows * held_tokens(item) * shape.cache_bytes("float32")
-        return (shape.parameters * 8 + held) / GIB  # the weights, and packed ones
+        held = rows * held_tokens(item) * shape.cache_bytes(dtype)
+        return memory.cpu_weights_gib(shape, dtype) + held / GIB
 
 
 _made: dict[str, Estimate | None] = {}

@@ -10,6 +10,9 @@ from __future__ import annotations
 from finetune_geometry.estimates.architecture import Architecture
 from finetune_geometry.settings.sections import Lora
 
+#: Tokens of a vocabulary from which on a training on a CPU leaves the prompts out of its head.
+LARGE_VOCABULARY = 10_000
+
 
 def reading(shape: Architecture, length: float, scored: float = 0.0, adapters: int = 0) -> float:
     """Of a forward pass, for each token of a text of `length` tokens.

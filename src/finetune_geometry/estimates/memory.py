@@ -59,6 +59,11 @@ def recomputes(
     return 0 < gpu_gib * 0.95 < training_gib(shape, lora, dtype, tokens, False)
 
 
+def cpu_weights_gib(shape: Architecture, dtype: str) -> float:
+    """Weights on a CPU that reads or writes: fp32 ones lie there packed, too."""
+    return shape.parameters * BYTES[dtype] * (2 if dtype == "float32" else 1) / GIB
+
+
 def rows_at_once(
     shape: Architecture, dtype: str, context: float, rows: float, gpu_gib: float
 ) -> float:

@@ -173,7 +173,7 @@ class Probe:
 
     def _model(self) -> Any:
         torch.manual_seed(0)
-        dtype = getattr(torch, self.profile.model.dtype) if self.kind == "gpu" else torch.float32
+        dtype = getattr(torch, self.profile.model.dtype)
         with self.device:
             return build(self.shape, dtype, attn_implementation=self.profile.model.attention)
 

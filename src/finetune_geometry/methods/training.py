@@ -34,7 +34,7 @@ from finetune_geometry.methods.trainers import (
     Watch,
     token_loss,
 )
-from finetune_geometry.models.compat import on_one_gpu
+from finetune_geometry.models.compat import compact_head, on_one_gpu
 from finetune_geometry.models.loading import load_model
 from finetune_geometry.rollouts.pool import load_rollouts
 from finetune_geometry.runs.files import atomic_directory, explain_full_disk
@@ -96,7 +96,7 @@ def train_here(run: Run, method: str, name: str, rows: pd.DataFrame | None = Non
     shared = shared_arguments(profile, training, checkpoints, sizes)
     trainer: Any
     last = last_checkpoint(checkpoints, training.processes)
-    with memory_of(training):
+    with memory_of(training), compact_head(model):
         if OBJECTIVES[method].paired:
             variant = OBJECTIVES[method].variant(settings.variant)
             shared |= {**settings.constants, "precompute_ref_log_probs": variant.needs_reference}

