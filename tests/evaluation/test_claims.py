@@ -24,6 +24,7 @@ from finetune_geometry.evaluation.judging import (
     RULE_COLUMNS,
     UNDECIDED,
     UNTESTABLE,
+    VERDICTS,
     Number,
     judge,
     judge_claims,
@@ -35,6 +36,7 @@ from finetune_geometry.runs.folders import project_root
 from finetune_geometry.runs.records import Run
 from finetune_geometry.settings.errors import UserError
 from finetune_geometry.settings.objectives import METHODS
+from finetune_geometry.settings.profiles import load_profile
 
 SETTINGS = {"geometry.k": 10}
 
@@ -583,3 +585,13 @@ def test_versions_stand_in_the_order_in_which_they_were_written(tmp_path):
 
     with pytest.raises(UserError, match="out of order"):
         load_ledger(changed_ledger(tmp_path, add_an_older_one))
+
+
+def test_predictions_are_of_the_ledger_and_use_its_words():
+    tree = yaml.safe_load((project_root() / "book" / "predictions.yaml").read_text("utf-8"))
+    claims = load_ledger().claims
+    for name, made in tree.items():
+        assert load_profile(name).name == name
+        assert list(made["claims"]) == list(claims)
+        assert {claim["verdict"] for claim in made["claims"].values()} <= set(VERDICTS)
+        assert all(claim["reason"].strip() for claim in made["claims"].values())

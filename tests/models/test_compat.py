@@ -10,8 +10,10 @@ from pathlib import Path
 
 import pytest
 import torch
+import trl.trainer.utils
 from conftest import ROOT
-from transformers import AttentionInterface, AutoModelForCausalLM
+from transformers import AttentionInterface, AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
+from trl.trainer.utils import add_fused_lm_head
 
 from finetune_geometry.methods import steps, trainers
 from finetune_geometry.models import compat, generation, inference
@@ -111,3 +113,31 @@ def test_packed_layers_compute_what_the_layer_does() -> None:
         inputs = torch.randn(3, 5, 48)
         with torch.inference_mode():
             torch.testing.assert_close(compat.packed_linear(layer)(inputs), layer(inputs))
+
+
+@pytest.mark.parametrize(("vocabulary", "scored"), [(12_000, 5), (500, 14)])
+def test_a_large_vocabulary_is_scored_where_a_label_counts(vocabulary, scored, monkeypatch) -> None:
+    torch.manual_seed(0)
+    size = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 1}
+    heads = {"num_attention_heads": 2, "num_key_value_heads": 1}
+    model = LlamaForCausalLM(LlamaConfig(vocab_size=vocabulary, **size, **heads))
+    add_fused_lm_head(model)
+    ids = torch.randint(0, 500, (2, 8))
+    labels = ids.clone()
+    labels[0, :6], labels[1, :5] = -100, -100  # 2 and 3 count
+    inputs = {"input_ids": ids, "labels": labels}
+    plain, mask, _ = compat.token_log_probs(model, inputs)
+    rows = []
+    function = trl.trainer.utils._ChunkedLogProbFunction
+    apply = function.apply
+    monkeypatch.setattr(
+        function, "apply", lambda hidden, *args: rows.append(len(hidden)) or apply(hidden, *args)
+    )
+    with compat.compact_head(model):
+        compact, same_mask, _ = compat.token_log_probs(model, inputs)
+    assert rows == [scored]
+    assert torch.equal(mask, same_mask)
+    torch.testing.assert_close(compact, plain)
+    rows.clear()
+    compat.token_log_probs(model, inputs)
+    assert rows == [14]

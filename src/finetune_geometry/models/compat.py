@@ -136,5 +136,5 @@ def compact_head(model: Any) -> Iterator[None]:
     if model.config.get_text_config().vocab_size < LARGE_VOCABULARY:
         yield
     else:
-        with mock.patch.object(trl.trainer.utils, "_use_triton", lambda device: True):
+        with mock.patch.object(trl.trainer.utils, "_use_triton", return_value=True):
             yield

@@ -73,7 +73,8 @@ def convert(gguf: Path, folder: Path) -> None:
         config = read.config.to_dict()
         for key in ("quantization_config", "_name_or_path", "_model_name_or_path"):
             config.pop(key, None)
-        model = type(read)(type(read.config).from_dict(config)).to(torch.bfloat16)
+        model: Any = type(read)(type(read.config).from_dict(config))
+        model = model.to(torch.bfloat16)
         model.load_state_dict(read.state_dict())
         model.generation_config = read.generation_config
         model.save_pretrained(folder)

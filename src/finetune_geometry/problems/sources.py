@@ -11,6 +11,7 @@ from finetune_geometry.problems.problem import Problem
 from finetune_geometry.settings.errors import UserError
 from finetune_geometry.settings.hub import fetched
 from finetune_geometry.settings.profiles import Profile
+from finetune_geometry.settings.sections import Problems
 
 #: 1,234 in GSM8K.  Elsewhere a comma may part the numbers of a pair, an interval or a set.
 THOUSANDS = re.compile(r"-?[0-9]{1,3}(,[0-9]{3})+")
@@ -29,10 +30,7 @@ def load_problems(profile: Profile, split: str) -> list[Problem]:
         return _hub_problems(*dataset, "train", profile.name) if settings.aime_dataset else []
     count = getattr(settings, split)
     if settings.source == "generated":
-        difficulty = Difficulty(
-            settings.min_steps, settings.max_steps, settings.max_value, settings.distractors
-        )
-        return generate_problems(split, count, settings.seed, difficulty)
+        return generate_problems(split, count, settings.seed, _difficulty(settings, split))
     if split == "test":
         return _hub_problems(settings.test_dataset, settings.test_revision, "test", profile.name)[
             :count
@@ -46,6 +44,15 @@ def load_problems(profile: Profile, split: str) -> list[Problem]:
         )
     random.Random(settings.seed).shuffle(pool)
     return pool[:count] if split == "rollouts" else pool[len(pool) - count :]
+
+
+def _difficulty(settings: Problems, split: str) -> Difficulty:
+    """How hard the generated problems of a split are; those of an exam may be of another kind."""
+    values = {name: getattr(settings, name) for name in ("min_steps", "max_steps", "max_value")}
+    if split in ("test", "validation"):
+        own = {name: getattr(settings, f"test_{name}") for name in values}
+        values |= {name: value for name, value in own.items() if value is not None}
+    return Difficulty(**values, distractors=settings.distractors)
 
 
 def test_problems(profile: Profile) -> list[Problem]:

@@ -65,10 +65,10 @@ def fetched(
     if not COMMIT.fullmatch(revision):
         raise UserError(f"no commit is fixed: {repo} (revision {revision!r}): {advice}")
     if package := package_at(repo, revision):
-        folder = package_folder(package)
-        if not (folder / "config.json").is_file():
+        converted = package_folder(package)
+        if not (converted / "config.json").is_file():
             raise UserError(f"not fetched: {repo} from {package.pin}: {advice}")
-        return folder
+        return converted
     # The client is imported where a repository is asked for: what is local does without it.
     from huggingface_hub import get_cached_repo_tree, snapshot_download
     from huggingface_hub.errors import CachedRepoTreeNotFoundError, LocalEntryNotFoundError

@@ -61,6 +61,9 @@ class Problems:
     max_steps: Whole = 8
     max_value: Whole = 200  # no quantity in a problem exceeds it
     distractors: Number = 0.1  # probability of an irrelevant sentence after each sentence
+    test_min_steps: WholeOrNone = None  # of test and validation problems; null: as the others
+    test_max_steps: WholeOrNone = None
+    test_max_value: WholeOrNone = None
     rollout_dataset: str = ""  # hub ids, for source: hub
     test_dataset: str = ""
     rollout_revision: str = ""
