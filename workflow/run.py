@@ -28,8 +28,9 @@ from finetune_geometry.estimates.verdict import refuse_what_cannot_fit
 from finetune_geometry.runs.files import atomic_write
 from finetune_geometry.runs.records import Run
 from finetune_geometry.settings.errors import UserError, closest
+from finetune_geometry.settings.packages import PACKAGES
 from finetune_geometry.settings.profiles import parse_overrides
-from finetune_geometry.settings.revisions import check_fetched
+from finetune_geometry.settings.revisions import check_fetched, needed
 
 HERE = Path(__file__).resolve().parent
 
@@ -138,11 +139,32 @@ def show(rows: list[dict[str, float | str]]) -> None:
     print(f"{'sum':<34}{sum(float(row['seconds']) for row in rows):>9.1f}")
 
 
+def opened(options: argparse.Namespace) -> Run:
+    """The run, with all there that it reads from elsewhere.
+
+    A model that a package of the registry holds is small and open, so it is fetched without being
+    asked for; whatever else is missing is an error that says what to type.
+    """
+    words = (options.profile, options.run, options.set)
+    run = Run.open(*words[:2], parse_overrides(options.set))
+    try:
+        check_fetched(run.profile)
+    except UserError:
+        if not all(item.repo in PACKAGES for item in needed(run.profile)):
+            raise
+        command = [sys.executable, "-m", "finetune_geometry", "prefetch"]
+        for option, word in zip(("--profile", "--run", "--set"), words, strict=True):
+            command += [option, word]
+        if code := subprocess.run(command, check=False).returncode:
+            sys.exit(code)
+        run = Run.open(*words[:2], parse_overrides(options.set))
+    return run
+
+
 def main() -> int:
     options = arguments()
     # A fault is told before anything starts.
-    run = Run.open(options.profile, options.run, parse_overrides(options.set))
-    check_fetched(run.profile)
+    run = opened(options)
     where = place(options.executor, run.profile)
     if not where.remote:  # of a cluster's nodes nothing is known here
         refuse_what_cannot_fit(run.profile, run.name)
