@@ -1,0 +1,78 @@
+"""A run ships in small: adapters in half precision, tables, a column of the ledger."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import ship_run
+from conftest import ROOT
+from safetensors.numpy import load_file
+
+from finetune_geometry.deltas.adapters import load_adapter
+from finetune_geometry.geometry.similarity import cosine_table
+from finetune_geometry.runs.files import read_csv
+from finetune_geometry.settings.errors import UserError
+
+
+@pytest.fixture
+def shipped(smoke_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The smoke run, shipped into a folder of its own."""
+    monkeypatch.setenv("FINETUNE_GEOMETRY_RESULTS", str(smoke_run.parent))
+    monkeypatch.setattr(ship_run, "ROOT", tmp_path)
+    monkeypatch.setattr(ship_run, "REFERENCE", tmp_path / "reference")
+    monkeypatch.setattr("sys.argv", ["ship_run.py", "--profile", "smoke"])
+    ship_run.main()
+    return tmp_path / "models" / "smoke"
+
+
+@pytest.mark.smoke
+def test_the_shipped_adapters_say_what_the_run_s_tables_say(shipped: Path, smoke_run: Path) -> None:
+    names = sorted(path.name for path in (shipped / "adapters").iterdir())
+    assert {"sft", "rft", "dft", "rift", "offline_grpo", "dpo", "sft-order"} <= set(names)
+    for name in names:
+        weights = load_file(shipped / "adapters" / name / "adapter_model.safetensors")
+        assert {value.dtype for value in weights.values()} == {np.dtype(np.float16)}
+    adapters = [load_adapter(shipped / "adapters" / name, name) for name in ("sft", "rft", "dft")]
+    again = cosine_table(adapters).query("level == 'global' and quantity == 'cosine'")
+    table = read_csv(shipped / "geometry" / "cosine.csv").query("quantity == 'cosine'")
+    for row in again.itertuples():
+        pair = table[(table["a"] == row.a) & (table["b"] == row.b) & (table["level"] == "global")]
+        assert row.value == pytest.approx(float(pair["value"].iloc[0]), abs=2e-3)
+    assert "module" not in set(table["level"])
+
+
+@pytest.mark.smoke
+def test_what_ships_names_its_base_and_no_path_of_a_machine(shipped: Path) -> None:
+    column = shipped.parents[1] / "reference" / "claims" / "smoke.csv"
+    assert column.read_bytes() == (shipped / "claims.csv").read_bytes()
+    settings = json.loads((shipped / "adapters" / "sft" / "adapter_config.json").read_text())
+    assert settings["base_model_name_or_path"] == "models/student"
+    readme = (shipped / "adapters" / "dpo" / "README.md").read_text(encoding="utf-8")
+    assert "DPO" in readme
+    assert "pairs to draw from" in readme
+    for path in shipped.rglob("*"):
+        if path.suffix in {".json", ".md", ".csv"}:
+            assert str(ROOT) not in path.read_text(encoding="utf-8"), path
+    sums = read_csv(shipped / "evaluation" / "sums.csv")
+    assert (sums["right"] <= sums["sums"]).all()
+
+
+@pytest.mark.smoke
+def test_too_much_is_not_shipped(
+    smoke_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FINETUNE_GEOMETRY_RESULTS", str(smoke_run.parent))
+    monkeypatch.setattr(ship_run, "ROOT", tmp_path)
+    monkeypatch.setattr(ship_run, "LIMIT_MB", 0.01)
+    monkeypatch.setattr("sys.argv", ["ship_run.py", "--profile", "smoke"])
+    with pytest.raises(UserError, match="ship fewer"):
+        ship_run.main()
+    assert not (tmp_path / "models" / "smoke").exists()
+
+
+def test_a_factor_beyond_half_precision_is_refused() -> None:
+    with pytest.raises(UserError, match="too large for fp16"):
+        ship_run.halved({"a": np.array([1e5], dtype=np.float32)}, "sft")
