@@ -15,7 +15,7 @@ from finetune_geometry.settings.errors import UserError
 from finetune_geometry.settings.profiles import Profile, load_profile, profile_names
 
 USABLE = 0.95  # of a memory: the rest is held by others
-SMALLEST = "tiny"
+SMALLEST = "tiny"  # in time and in memory
 PATIENCE = 14 * 86400.0  # seconds: nobody is advised to wait for longer
 
 
@@ -103,10 +103,10 @@ def _smaller(profile: Profile) -> Iterator[tuple[Mapping[str, Any], Profile]]:
 
 
 def _largest_first(profile: Profile) -> list[str]:
-    """Shipped profiles other than this one, those that need a GPU first."""
+    """Shipped profiles other than this one: those that need a GPU, then the quickest without."""
     names = [name for name in profile_names() if name not in (profile.name, "smoke")]
     order = {name: load_profile(name) for name in names}
-    return sorted(names, key=lambda n: (not order[n].model.needs_gpu, n == SMALLEST, n))
+    return sorted(names, key=lambda n: (not order[n].model.needs_gpu, n != SMALLEST, n))
 
 
 def refuse_what_cannot_fit(profile: Profile, run: str = "") -> None:
