@@ -213,6 +213,21 @@ def test_a_run_that_shows_the_reference_cannot_become_it(project: Project) -> No
         numbers.write_text(before, encoding="utf-8")
 
 
+def test_a_run_of_other_settings_than_its_profiles_cannot_become_the_reference(
+    project: Project,
+) -> None:
+    numbers = project.root / "results" / "smoke" / "numbers.json"
+    before = numbers.read_text(encoding="utf-8")
+    made = json.loads(before) | {"profile.lora.r": 3}  # as with SET="lora.r=3"
+    numbers.write_text(json.dumps(made), encoding="utf-8")
+    try:
+        said = make_reference(project)
+    finally:
+        numbers.write_text(before, encoding="utf-8")
+    assert said.startswith("error: made with lora.r = 3, the profile smoke has ")
+    assert "is the reference" in make_reference(project)
+
+
 # The reference run, read without any run.
 
 
