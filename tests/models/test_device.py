@@ -63,6 +63,9 @@ def test_the_driver_s_own_words_are_given(tmp_path, monkeypatch):
         "PyTorch: CUDA driver version is insufficient for CUDA runtime version; "
         "nvidia-smi: Failed to initialize NVML: Driver mismatch"
     )
+    tool.write_text("#!/bin/sh\nexec sleep 60\n")
+    monkeypatch.setattr(module, "PATIENCE", 0.1)
+    assert why_no_gpu().endswith("; nvidia-smi: no answer within 0.1 seconds")
     monkeypatch.setenv("PATH", "")
     assert why_no_gpu().endswith("; there is no nvidia-smi")
 

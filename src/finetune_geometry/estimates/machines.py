@@ -23,6 +23,7 @@ from finetune_geometry.settings.errors import UserError, closest
 MEASURED = "machine.json"  # in the folder of all runs
 CPU = "cpu"
 GIB = 2**30
+PATIENCE = 60  # seconds that the driver has to answer
 
 
 @dataclass(frozen=True)
@@ -216,7 +217,10 @@ def gpu_here() -> tuple[str, float, str] | None:
     if asked is None or os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1"):
         return None
     query = [asked, "--query-gpu=name,memory.total", "--format=csv,noheader,nounits"]
-    done = subprocess.run(query, capture_output=True, text=True, check=False)
+    try:
+        done = subprocess.run(query, capture_output=True, text=True, timeout=PATIENCE)
+    except (OSError, subprocess.TimeoutExpired):  # no program, or a driver that hangs
+        return None
     name, _, memory = (done.stdout.splitlines() or [""])[0].partition(",")
     if done.returncode != 0 or not memory.strip().isdigit():
         return None

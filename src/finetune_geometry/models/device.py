@@ -17,6 +17,7 @@ from finetune_geometry.settings.errors import UserError
 from finetune_geometry.settings.profiles import Profile
 
 GIB = 2**30
+PATIENCE = 60  # seconds that the driver has to answer
 #: What PyTorch says on a CPU, where it raises a plain RuntimeError.
 _EXHAUSTED = re.compile(r"(can't|cannot|not enough|out of) (allocate )?memory", re.IGNORECASE)
 _ASKED = re.compile(r"tried to allocate ([\d.]+) (bytes|[KMGT]iB)", re.IGNORECASE)
@@ -52,9 +53,16 @@ def why_no_gpu() -> str:
     if tool is None:
         reasons.append("there is no nvidia-smi")
     else:
-        done = subprocess.run([tool, "-L"], capture_output=True, text=True, check=False)
-        reasons.append(f"nvidia-smi: {_line(done.stdout + done.stderr) or 'says nothing'}")
+        reasons.append(f"nvidia-smi: {_asked(tool)}")
     return "; ".join(reasons)
+
+
+def _asked(tool: str) -> str:
+    try:
+        done = subprocess.run([tool, "-L"], capture_output=True, text=True, timeout=PATIENCE)
+    except subprocess.TimeoutExpired:  # a driver that hangs
+        return f"no answer within {PATIENCE} seconds"
+    return _line(done.stdout + done.stderr) or "says nothing"
 
 
 def _line(text: str) -> str:
