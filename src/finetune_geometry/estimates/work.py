@@ -85,10 +85,15 @@ Item = Trained | Written | Read | Host | Asked
 
 def work(profile: Profile, text: Lengths) -> dict[str, tuple[Item, ...]]:
     """The work of each chapter by its job's name, in the order of the book."""
-    test = _answers(profile, profile.problems.test, text.answer, adapted=True)
-    aime = profile.problems.aime_dataset
-    hard = _answers(profile, AIME_PROBLEMS if aime else 0, AIME_ANSWER, adapted=True)
-    validation = _answers(profile, profile.problems.validation, text.answer)
+    test = _answers(profile, profile.problems.test, text, adapted=True)
+    competition = AIME_PROBLEMS if profile.problems.aime_dataset else 0
+    hard = dataclasses.replace(
+        test,
+        answers=competition,
+        prompts=competition,
+        new=min(AIME_ANSWER, float(profile.evaluation.max_new_tokens)),
+    )
+    validation = _answers(profile, profile.problems.validation, text)
     sft = trained(profile, "sft", text)
     # Its answers ship with the models of the reference run.
     base = () if is_reference(profile) else (dataclasses.replace(test, adapted=False),)
@@ -152,15 +157,13 @@ def trained(profile: Profile, method: str, text: Lengths) -> Trained:
     return Trained(positions, length, share, float(micro), reference)
 
 
-def _answers(profile: Profile, count: int, new: float, adapted: bool = False) -> Written:
-    limit = float(profile.evaluation.max_new_tokens)
-    prompt = 78.0 if profile.problems.source == "generated" else 120.0
+def _answers(profile: Profile, count: int, text: Lengths, adapted: bool = False) -> Written:
     return Written(
         answers=count,
         prompts=count,
-        prompt=prompt,
-        new=min(new, limit),
-        longest=limit,
+        prompt=text.prompt,
+        new=text.answer,
+        longest=float(profile.evaluation.max_new_tokens),
         batch=profile.evaluation.batch_size,
         adapted=adapted,
     )
@@ -209,7 +212,7 @@ def _lines(profile: Profile, text: Lengths, one: bool = False) -> tuple[Item, ..
     # two to compare with; one of the paper's and these two. The ends are shared.
     lines = (1, 1, 1) if one else (len(METHODS) + 2, 5, 3)
     read, boxed, answered = (n * inside + (2 if one else ends) for n in lines)
-    test = _answers(profile, settings.lmc_answered, text.answer, adapted=True)
+    test = _answers(profile, settings.lmc_answered, text, adapted=True)
     box = text.prompt + 8
     return (
         Read(
