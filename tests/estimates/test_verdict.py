@@ -113,6 +113,17 @@ def test_the_driver_is_asked_for_the_card(tmp_path: Path, monkeypatch: pytest.Mo
     machines.gpu_here.cache_clear()
     try:
         assert machines.gpu_here() == ("NVIDIA A100-SXM4-80GB", 80.0, "a100-80")
+        asked.write_text(
+            '#!/bin/sh\ncase "$*" in *--id=1*) echo "NVIDIA L4, 23034";; '
+            '*--id=*) exit 6;; *) echo "NVIDIA H100 PCIe, 81559";; esac\n'
+        )
+        found = []
+        for named in ("1,0", "MIG-1a"):
+            monkeypatch.setenv("CUDA_VISIBLE_DEVICES", named)
+            machines.gpu_here.cache_clear()
+            found.append(machines.gpu_here())
+        assert found == [("NVIDIA L4", 23034 / 1024, "l4"), None]
+        monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
         monkeypatch.setattr(machines, "PATIENCE", 0.5)
         for answer in ("echo no devices were found; exit 6", "exec sleep 60"):
             asked.write_text(f"#!/bin/sh\n{answer}\n")

@@ -212,11 +212,18 @@ def keep_measured(found: Mapping[str, Any]) -> Path:
 
 @functools.cache
 def gpu_here() -> tuple[str, float, str] | None:
-    """(full name, memory in GiB, name in GPUS or "") of the first GPU here, asked of the driver."""
+    """(full name, memory in GiB, name in GPUS or "") of a GPU here, asked of the driver.
+
+    The first one that $CUDA_VISIBLE_DEVICES names, else the first there is. None where the driver
+    knows none, or not by that name.
+    """
     asked = shutil.which("nvidia-smi")
-    if asked is None or os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1"):
+    chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if asked is None or chosen in ("", "-1"):
         return None
     query = [asked, "--query-gpu=name,memory.total", "--format=csv,noheader,nounits"]
+    if chosen is not None:
+        query.append(f"--id={chosen.partition(',')[0].strip()}")
     try:
         done = subprocess.run(query, capture_output=True, text=True, timeout=PATIENCE)
     except (OSError, subprocess.TimeoutExpired):  # no program, or a driver that hangs
