@@ -20,15 +20,11 @@ from finetune_geometry.runs.folders import project_root
 from finetune_geometry.settings.profiles import Profile, load_profile
 
 PROFILE, GPU, TARGET = "qwen3-4b", "h100", 12.0  # hours
-#: So that the profile fits on one card, where it does not say so itself.
-CHANGES = {"training.gradient_checkpointing": "auto"}
 
 
 def tables() -> dict[str, str]:
     """The tables as text, by the name of their file in book/."""
     profile = load_profile(PROFILE)
-    if profile.training.gradient_checkpointing is False:
-        profile = load_profile(PROFILE, CHANGES)
     machine = machine_for(GPU, needs_gpu=True)
     assumed = dataclasses.replace(machine, assumed_device=True, host_gib=0.0)
     found = estimate(profile, machine=assumed)

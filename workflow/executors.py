@@ -130,9 +130,12 @@ def jobs_left(folder: Path) -> list[str]:
     """Numbers of the Slurm jobs of the run in this folder that are still queued or running.
 
     A run whose head was killed leaves them behind; beside a second one they would write the same
-    files.
+    files. None where the queue cannot be asked: nothing can be submitted there, either.
     """
     command = ["squeue", "--me", "--noheader", "--format", "%i %Z"]
-    queue = subprocess.run(command, capture_output=True, text=True)
+    try:
+        queue = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    except (OSError, subprocess.TimeoutExpired):
+        return []
     lines = [line.split(maxsplit=1) for line in queue.stdout.splitlines()]
     return [number for number, *where in lines if where == [str(folder)]]

@@ -29,7 +29,7 @@ def on_this_machine() -> list[str]:
         names = [name.strip() for name in chosen.split(",")]
         # CUDA reads no further than a name that is none, as -1.
         end = next((i for i, name in enumerate(names) if name in ("", "-1")), len(names))
-        return names[:end]
+        return list(dict.fromkeys(names[:end]))  # one that is named twice is one
     command = ["nvidia-smi", "--query-gpu=index", "--format=csv,noheader"]
     try:
         said = subprocess.run(command, capture_output=True, text=True, timeout=60)
@@ -48,7 +48,8 @@ def claim(devices: Sequence[str], count: int = 1) -> tuple[list[str], list[IO[st
     while True:
         held: dict[str, IO[str]] = {}
         for device in devices:
-            file = open(folder / f"{device}.lock", "a", encoding="utf-8")  # noqa: SIM115
+            name = device.replace("/", "_")  # a part of a GPU may be called MIG-GPU-.../1/0
+            file = open(folder / f"{name}.lock", "a", encoding="utf-8")  # noqa: SIM115
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:

@@ -28,6 +28,7 @@ from finetune_geometry.runs.files import atomic_directory, atomic_write
 from finetune_geometry.runs.folders import results_root
 from finetune_geometry.settings.errors import UserError
 from finetune_geometry.settings.profiles import Profile, load_profile
+from finetune_geometry.settings.revisions import locked
 
 MACHINE = ("papermill", "execution", "ExecuteTime")
 #: Notebook, figure, and the file that the README shows.
@@ -70,6 +71,20 @@ def _portable(text: Any) -> Any:
     if isinstance(text, list):
         return [_portable(line) for line in text]
     return ADDRESS.sub("0x0", text.replace(f"{ROOT}/", "").replace(str(ROOT), "."))
+
+
+def refuse_other_settings(folder: Path, profile: Profile) -> None:
+    """Raise UserError unless the run was made with the profile's own settings.
+
+    Those of the reference are taken for what every run of its profile has.
+    """
+    made = json.loads((folder / "numbers.json").read_text(encoding="utf-8"))
+    for key, value in settings_of(locked(profile, folder))["profile"].items():
+        if (other := made.get(f"profile.{key}")) != value:
+            raise UserError(
+                f"made with {key} = {other!r}, the profile {profile.name} has {value!r}: {folder}: "
+                "make a run without SET, or change the profile's file"
+            )
 
 
 def copy_notebooks(folder: Path) -> None:
@@ -125,9 +140,10 @@ def main() -> None:
     options = parser.parse_args()
     profile = load_profile(options.profile)
     folder = results_root() / (options.run or profile.name)
-    for name in ["timing.csv", *(name for job in JOBS for name in job.outputs)]:
+    for name in ["timing.csv", "numbers.json", *(name for job in JOBS for name in job.outputs)]:
         if not (folder / name).is_file():
             raise UserError(f"missing {name}: {folder}: run `make book` first")
+    refuse_other_settings(folder, profile)
     if shown := shown_from_reference(folder):
         raise UserError(
             f"{shown[0]} is itself shown from the reference run: {folder}: "

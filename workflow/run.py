@@ -118,12 +118,15 @@ def stop(*_: object) -> None:
 
 
 def timing(folder: Path) -> list[dict[str, float | str]]:
-    """Merge timing/*.json into timing.csv, in the order of the jobs, the book last."""
+    """Merge timing/*.json into timing.csv, in the order of the jobs, the book last.
+
+    What is shown from the reference run took nothing: its file is empty, and it has no row.
+    """
     rows: list[dict[str, float | str]] = []
     for name, stem in [*((job.name, job.stem) for job in JOBS), ("book", "book")]:
         path = folder / "timing" / f"{stem}.json"
-        if path.is_file():
-            rows.append({"notebook": name, **json.loads(path.read_text(encoding="utf-8"))})
+        if path.is_file() and (taken := json.loads(path.read_text(encoding="utf-8"))):
+            rows.append({"notebook": name, **taken})
     with atomic_write(folder / "timing.csv") as file:
         columns = ["notebook", "started", "seconds", "cpu_seconds", "peak_mib"]
         writer = csv.DictWriter(file, columns, lineterminator="\n")

@@ -1,4 +1,6 @@
-"""What ships of the reference run, and how a run shows a part of it: shipped.py NAME OUTPUT...
+"""What ships of the reference run, and how a run shows a part of it.
+
+shipped.py NAME TIMING PAGE NUMBERS TABLE... fills the outputs of one notebook.
 
 book/reference/ holds numbers and tables of the reference run, written by reference.py; its executed
 notebooks lie beside their sources. A chapter that a run need not make anew is put into the run's
@@ -52,7 +54,7 @@ def asked_for(run: Path) -> set[str]:
     return set(path.read_text(encoding="utf-8").split()) if path.is_file() else set()
 
 
-def main(name: str, page: str, numbers: str, *tables: str) -> int:
+def main(name: str, timing: str, page: str, numbers: str, *tables: str) -> int:
     """Fill the outputs of one notebook, relative to the run's folder, from the reference run."""
     note = (
         "This page shows the **reference run**, not yours: what it measures need not be made anew "
@@ -60,7 +62,7 @@ def main(name: str, page: str, numbers: str, *tables: str) -> int:
         f"your run, type `make controls ONLY={stem_of(name)}`; `make controls` executes all such "
         "pages."
     )
-    for output in (page, numbers, *tables):
+    for output in (timing, page, numbers, *tables):
         Path(output).parent.mkdir(parents=True, exist_ok=True)
     executed = (ROOT / "notebooks" / f"{name}.ipynb").read_text(encoding="utf-8")
     noted = with_note(json.loads(executed), note)
@@ -71,7 +73,7 @@ def main(name: str, page: str, numbers: str, *tables: str) -> int:
     for table in tables:
         shutil.copy(REFERENCE / table, table)
     # What it took is known only where it was executed.
-    Path("timing", f"{stem_of(name)}.json").unlink(missing_ok=True)
+    Path(timing).write_text("{}\n", encoding="utf-8")
     return 0
 
 

@@ -10,7 +10,10 @@ from finetune_geometry.runs.folders import results_root
 
 
 def main(run: str) -> int:
-    folder = results_root() / Path(run).stem
+    """run: its name, or the profile that it is named after."""
+    # A profile may be a file, and its run has the file's name; a run's own name may have a dot.
+    name = Path(run).stem if run.endswith((".yaml", ".yml")) else run
+    folder = results_root() / name
     claims, printed = (read_csv(folder / "released" / f"{n}.csv") for n in ("claims", "printed"))
     print(f"\n{'claim':<7}{'verdict':<30}title")
     for row in claims.to_dict("records"):

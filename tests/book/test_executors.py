@@ -150,3 +150,5 @@ def test_jobs_of_a_run_that_are_left_in_the_queue(slurm: Path, tmp_path: Path) -
     assert jobs_left(run) == ["11", "13"]
     command(slurm, "squeue", "exit 1")
     assert jobs_left(run) == []
+    (slurm / "squeue").unlink()
+    assert jobs_left(run) == []

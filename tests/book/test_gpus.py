@@ -177,6 +177,15 @@ def test_devices_are_claimed_together_or_not_at_all(
     assert claimed == ["1"]
 
 
+def test_a_part_of_a_gpu_is_claimed_by_its_name(lock_folder: Path) -> None:
+    part = "MIG-GPU-1a/7/0"
+    claimed, (file,) = gpus.claim([part, f"{part[:-1]}1"])
+    other, (beside,) = gpus.claim([part, f"{part[:-1]}1"])
+    file.close()
+    beside.close()
+    assert [*claimed, *other] == [part, "MIG-GPU-1a/7/1"]
+
+
 def test_what_a_scheduler_gave_stands(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(gpus.CLAIMABLE, "")
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-1a,GPU-2b")  # a node given whole
@@ -193,7 +202,13 @@ def test_what_a_scheduler_gave_stands(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize(
     ("variable", "found"),
-    [("0,1", ["0", "1"]), ("", []), ("-1", []), ("1, GPU-2b ,-1,0", ["1", "GPU-2b"])],
+    [
+        ("0,1", ["0", "1"]),
+        ("", []),
+        ("-1", []),
+        ("1, GPU-2b ,-1,0", ["1", "GPU-2b"]),
+        ("0,1,0", ["0", "1"]),  # of three a step would wait for ever
+    ],
 )
 def test_gpus_that_the_variable_lists(
     monkeypatch: pytest.MonkeyPatch, variable: str, found: list[str]

@@ -130,14 +130,15 @@ def test_the_verdict_names_the_chapters_that_are_of_the_reference_run(
     assert json.loads((tmp_path / "timing" / "book.json").read_text())["seconds"] >= 0
 
 
-# A small project whose last notebook need not be made anew.
+# A small project whose first notebook and last need not be made anew.
 
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
     made = Project(tmp_path_factory.mktemp("shipped"))
     with open(made.root / "workflow" / "jobs.py", "a", encoding="utf-8") as file:
-        file.write("\nimport dataclasses\nJOBS[2] = dataclasses.replace(JOBS[2], shipped=True)\n")
+        file.write("\nimport dataclasses\n")
+        file.write("for n in (0, 2): JOBS[n] = dataclasses.replace(JOBS[n], shipped=True)\n")
     said = make_reference(made)
     assert "run `make book` first" in said
     assert made.executed() == {"sample", "train", "judge"}  # there is no reference yet
@@ -166,7 +167,7 @@ def test_a_run_shows_the_reference_until_it_is_asked_or_a_setting_differs(
     said = project.make("--run", "other")
     assert "show notebooks/judge from the reference run" in said
     assert "execute notebooks/judge" not in said
-    assert shown_from_reference(run) == ["judge"]
+    assert shown_from_reference(run) == ["judge", "sample"]
     assert (run / "claims.csv").read_text() == "claims"
     page = json.loads((run / "notebooks" / "judge.ipynb").read_text(encoding="utf-8"))
     title = "".join(page["cells"][0]["source"])
@@ -183,10 +184,22 @@ def test_a_run_shows_the_reference_until_it_is_asked_or_a_setting_differs(
 
     assert "did you mean 'judge'" in project.make("--run", "other", "--execute", "jugde")
     assert project.executed("--run", "other", "--execute", "judge") == {"judge"}
-    assert shown_from_reference(run) == []
+    assert shown_from_reference(run) == ["sample"]
     assert "judge.from_reference" not in (run / "numbers.json").read_text()
     # Asked once, the run goes on executing it.
     assert "Nothing to do" in project.make("--run", "other")
+
+
+def test_what_reads_no_other_notebook_is_executed_when_asked_too(project: Project) -> None:
+    """All that it reads is older than its page: no date tells that the page is another's."""
+    run = project.root / "results" / "first"
+    project.make("--run", "first")
+    assert shown_from_reference(run) == ["judge", "sample"]
+    changed = ("--run", "first", "--set", "rollouts.temperature=0.5", "--", "--dry-run")
+    assert project.executed(*changed) == {"sample", "train", "judge"}
+    assert "sample" in project.executed("--run", "first", "--execute", "all")
+    assert shown_from_reference(run) == []
+    assert "sample" in (run / "timing.csv").read_text()
 
 
 def test_a_run_that_shows_the_reference_cannot_become_it(project: Project) -> None:
@@ -198,6 +211,21 @@ def test_a_run_that_shows_the_reference_cannot_become_it(project: Project) -> No
         assert "run `make controls` first" in make_reference(project)
     finally:
         numbers.write_text(before, encoding="utf-8")
+
+
+def test_a_run_of_other_settings_than_its_profiles_cannot_become_the_reference(
+    project: Project,
+) -> None:
+    numbers = project.root / "results" / "smoke" / "numbers.json"
+    before = numbers.read_text(encoding="utf-8")
+    made = json.loads(before) | {"profile.lora.r": 3}  # as with SET="lora.r=3"
+    numbers.write_text(json.dumps(made), encoding="utf-8")
+    try:
+        said = make_reference(project)
+    finally:
+        numbers.write_text(before, encoding="utf-8")
+    assert said.startswith("error: made with lora.r = 3, the profile smoke has ")
+    assert "is the reference" in make_reference(project)
 
 
 # The reference run, read without any run.

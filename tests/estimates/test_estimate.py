@@ -15,7 +15,16 @@ from finetune_geometry import cli
 from finetune_geometry.estimates import machines, verdict
 from finetune_geometry.estimates.estimate import SHIPPED, Estimate, estimate
 from finetune_geometry.estimates.lengths import lengths_of
-from finetune_geometry.estimates.work import Read, Trained, Written, trained, work
+from finetune_geometry.estimates.work import (
+    LINE_TOKENS,
+    STATE_TOKENS,
+    Read,
+    Trained,
+    Written,
+    trained,
+    work,
+)
+from finetune_geometry.geometry import hidden_states, line_scores
 from finetune_geometry.settings.errors import UserError
 from finetune_geometry.settings.objectives import METHODS
 from finetune_geometry.settings.profiles import Profile, load_profile
@@ -98,6 +107,17 @@ def test_points_of_the_lines() -> None:
     assert rows.tokens / text.row == pytest.approx(79)
     assert boxes.tokens / (text.prompt + 8) == pytest.approx(52)
     assert answers.answers == 34 * profile.geometry.lmc_answered
+
+
+def test_reading_takes_memory_by_the_batch_and_answers_of_a_line_are_written_by_pages() -> None:
+    """As the chapters do it on a GPU."""
+    assert (line_scores.READ_TOKENS, hidden_states.READ_TOKENS) == (LINE_TOKENS, STATE_TOKENS)
+    few, many = (estimate(large(evaluation__batch_size=n), gpu="h100") for n in (16, 512))
+    for name in ("geometry/cka", "controls/second_seed", "geometry/mode_connectivity"):
+        assert few.stage(name).gpu_gib <= many.stage(name).gpu_gib
+    assert many.stage("geometry/cka").gpu_gib > few.stage("geometry/cka").gpu_gib + 5
+    seconds = few.stage("geometry/mode_connectivity").seconds
+    assert seconds == many.stage("geometry/mode_connectivity").seconds  # pages know no batches
 
 
 def test_what_was_measured_here_is_used_and_said(folder: Path) -> None:

@@ -13,7 +13,8 @@ from trl.trainer.utils import add_fused_lm_head
 
 from finetune_geometry.estimates import flops
 from finetune_geometry.estimates.architecture import Architecture, architecture_of
-from finetune_geometry.methods.counted import adapter_config, build, count
+from finetune_geometry.methods.arguments import adapter_config
+from finetune_geometry.methods.counted import build, count
 from finetune_geometry.settings.profiles import load_profile
 
 SMALL = Architecture(

@@ -10,7 +10,8 @@ from peft import get_peft_model
 
 from finetune_geometry.estimates import memory
 from finetune_geometry.estimates.architecture import Architecture, architecture_of
-from finetune_geometry.methods.counted import adapter_config, build
+from finetune_geometry.methods.arguments import adapter_config
+from finetune_geometry.methods.counted import build
 from finetune_geometry.settings.profiles import load_profile
 
 QWEN = architecture_of("Qwen/Qwen3-4B-Instruct-2507")

@@ -69,10 +69,10 @@ def test_a_card_of_24_gib(host) -> None:
 
 
 def test_a_card_that_is_too_small_for_the_model(host) -> None:
-    host(64.0, ("Tesla T4", 14.7, "t4"))
+    host(64.0, ("NVIDIA GeForce RTX 3060", 12.0, ""))  # a card that no table here lists
     small = load_profile("qwen3-0.6b", {"rollouts.source": "traces", "rollouts.temperature": 1})
     lacking = verdict.misfit(estimate(large(**{"training.gradient_checkpointing": "auto"})))
-    assert "the Tesla T4 has 15" in lacking
+    assert "the NVIDIA GeForce RTX 3060 has 12" in lacking
     changed = small
     for _settings, changed in verdict._smaller(small):
         if not verdict.misfit(estimate(changed)):
@@ -113,8 +113,21 @@ def test_the_driver_is_asked_for_the_card(tmp_path: Path, monkeypatch: pytest.Mo
     machines.gpu_here.cache_clear()
     try:
         assert machines.gpu_here() == ("NVIDIA A100-SXM4-80GB", 80.0, "a100-80")
-        asked.write_text("#!/bin/sh\necho no devices were found\nexit 6\n")
-        machines.gpu_here.cache_clear()
-        assert machines.gpu_here() is None
+        asked.write_text(
+            '#!/bin/sh\ncase "$*" in *--id=1*) echo "NVIDIA L4, 23034";; '
+            '*--id=*) exit 6;; *) echo "NVIDIA H100 PCIe, 81559";; esac\n'
+        )
+        found = []
+        for named in ("1,0", "MIG-1a"):
+            monkeypatch.setenv("CUDA_VISIBLE_DEVICES", named)
+            machines.gpu_here.cache_clear()
+            found.append(machines.gpu_here())
+        assert found == [("NVIDIA L4", 23034 / 1024, "l4"), None]
+        monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
+        monkeypatch.setattr(machines, "PATIENCE", 0.5)
+        for answer in ("echo no devices were found; exit 6", "exec sleep 60"):
+            asked.write_text(f"#!/bin/sh\n{answer}\n")
+            machines.gpu_here.cache_clear()
+            assert machines.gpu_here() is None
     finally:
         machines.gpu_here.cache_clear()

@@ -9,7 +9,7 @@ from toy import toy_run
 
 from finetune_geometry.estimates import machines
 from finetune_geometry.estimates.estimate import estimate
-from finetune_geometry.methods import calibration
+from finetune_geometry.methods import calibration, timed_steps
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning:peft")
 
@@ -19,8 +19,10 @@ def test_every_constant_is_measured_and_used(
 ) -> None:
     monkeypatch.setenv("FINETUNE_GEOMETRY_RESULTS", str(tmp_path))
     monkeypatch.setattr(calibration, "BUDGET", 0.02)
-    profile, said = toy_run(toy_model, rollouts__batch_size=8).profile, []
+    profile, said, told = toy_run(toy_model, rollouts__batch_size=8).profile, [], []
+    monkeypatch.setattr(timed_steps, "on_one_gpu", lambda a: told.append(type(a).__name__) or a)
     found = calibration.calibrate(profile, said.append)
+    assert told == ["SFTConfig"]  # several would share each batch, and none of it is so in a run
     (kind,) = found
     (shape,) = found[kind]["shapes"]
     assert shape.startswith("2 layers of 32")

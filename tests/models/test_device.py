@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from toy import toy_run
@@ -63,6 +64,9 @@ def test_the_driver_s_own_words_are_given(tmp_path, monkeypatch):
         "PyTorch: CUDA driver version is insufficient for CUDA runtime version; "
         "nvidia-smi: Failed to initialize NVML: Driver mismatch"
     )
+    tool.write_text("#!/bin/sh\nexec sleep 60\n")
+    monkeypatch.setattr(module, "PATIENCE", 0.1)
+    assert why_no_gpu().endswith("; nvidia-smi: no answer within 0.1 seconds")
     monkeypatch.setenv("PATH", "")
     assert why_no_gpu().endswith("; there is no nvidia-smi")
 
@@ -122,6 +126,26 @@ def test_out_of_memory_on_a_cpu_names_the_setting():
         r"evaluation\.batch_size = 128: take less, then run the same command again"
     )
     assert re.fullmatch(wanted, str(caught.value))
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`",
+        "cuDNN error: CUDNN_STATUS_ALLOC_FAILED",
+    ],
+)
+def test_out_of_memory_of_a_library_on_a_gpu(gpus, monkeypatch, words):
+    monkeypatch.setattr("torch.cuda.mem_get_info", lambda: (2**30, 80 * 2**30))
+    wanted = r"^out of memory \(1\.00 of 80\.0 GiB free\): a\.b = 1: lower it"
+    with pytest.raises(UserError, match=wanted), enough_memory("a.b", 1):
+        raise RuntimeError(words)
+
+
+def test_out_of_memory_in_an_array_says_what_was_asked_for():
+    wanted = r"^out of memory \(262144\.00 GiB more asked for, "
+    with pytest.raises(UserError, match=wanted), enough_memory("a.b", 1):
+        np.empty(2**48, dtype=np.uint8)
 
 
 @pytest.mark.parametrize("error", [MemoryError(), RuntimeError("out of memory")])

@@ -181,6 +181,9 @@ def test_a_tokenizer_without_a_template_or_an_end_of_turn_is_refused(qwen):
     bare.chat_template = "{% for m in messages %}{{ m.content }}\n{% endfor %}"
     with pytest.raises(UserError, match=r"ends no turn with a token of its own"):
         completion_ids(bare, ["5"], [True])
+    bare.chat_template = "<|endoftext|>{{ messages[0].content }}"  # and no answer
+    with pytest.raises(UserError, match=r"ends no turn with a token of its own"):
+        completion_ids(bare, ["5"], [True])
 
 
 @pytest.mark.skipif(not DATA, reason="FINETUNE_GEOMETRY_DATA names no folder with the tokenizer")

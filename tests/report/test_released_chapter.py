@@ -237,3 +237,20 @@ def test_a_run_s_own_adapters_get_the_run_s_own_verdicts(smoke_run: Path, tmp_pa
     for name in shared:
         assert ours["verdict"][name] == own["verdict"][name], name
         assert ours["value"][name] == pytest.approx(own["value"][name], abs=1e-9), name
+
+
+@pytest.mark.parametrize(("said", "folder"), [("v1.2", "v1.2"), ("mine/tiny.yaml", "tiny")])
+def test_what_came_of_it_is_told_of_a_run_by_its_name_or_by_its_profile(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    said: str,
+    folder: str,
+) -> None:
+    tables = tmp_path / folder / "released"
+    tables.mkdir(parents=True)
+    (tables / "claims.csv").write_text("claim,verdict,title\nC1,reproduced,A claim\n")
+    (tables / "printed.csv").write_text("agrees\nyes\n")
+    monkeypatch.setenv("FINETUNE_GEOMETRY_RESULTS", str(tmp_path))
+    assert show_released.main(said) == 0
+    assert str(tables / "folders.csv") in capsys.readouterr().out

@@ -191,13 +191,14 @@ class _Cost:
         seconds = read / (machine["matrix_rate"] * machine["reading_share"])
         arithmetic = machine["matrix_rate"] * machine["writing_share"]
         known = ["matrix_rate", "reading_share", "writing_share", "layer_seconds"]
-        paged = machine.gpu_gib > 0 and item.continuous
+        paged = machine.gpu_gib > 0  # continuous batching; else one batch after another
         model, held = self.profile.model, held_tokens(item)
         dtype = model.dtype if item.role == "base" else model.teacher_dtype or model.dtype
         rows = float(min(item.batch, item.answers))
         if paged:
             held = item.prompt + item.new  # others are at their beginning
-            rows = memory.rows_at_once(shape, dtype, held, item.answers, machine.gpu_gib)
+            together = item.answers / item.models
+            rows = memory.rows_at_once(shape, dtype, held, together, machine.gpu_gib)
             steps = item.answers * item.new / max(rows, 1.0)
             moved = shape.parameters * BYTES[dtype] + rows * context * shape.cache_bytes(dtype)
             moving = moved / (machine["bandwidth"] * machine["bandwidth_share"])
@@ -229,7 +230,8 @@ class _Cost:
         kept = item.kept * shape.layers * shape.width * 4 / GIB
         if item.kept:  # a Gram matrix for each model and layer, 0.65 s at 1,000 tokens and 7 models
             seconds += 0.65 / 7 * item.kept / 1000 * shape.layers * shape.width / 2560
-        gpu = memory.reading_gib(shape, dtype, item.length, item.scored, item.kept > 0)
+        passing = (item.passing, item.length, item.scored)
+        gpu = memory.reading_gib(shape, dtype, *passing, kept=item.kept > 0)
         return Stage(
             "",
             seconds=seconds * machine["mixture_reading"],

@@ -21,6 +21,7 @@ AIME_ANSWER = 2500.0  # assumed: tokens; one problem is long
 PADDING = 0.19  # of the positions a step computes, measured: the reference run's trainings
 #: A pair's rollouts are of mixed groups, whose problems are harder: measured in the reference run.
 PAIRED_LONGER = 1.15
+LONGEST_PROMPT = 1.9  # against the mean, measured: the generated problems
 SPREAD = 2.0  # the longest of a batch against its mean, measured in the reference run
 
 
@@ -51,12 +52,12 @@ def lengths_of(profile: Profile, run: str = "") -> Lengths:
         room = min(room, float(rollouts.max_new_tokens))
     # What is longer is cut off; of traces whole groups are left out, and those that stay are short.
     completion = min(completion, (FITTING if rollouts.source == "traces" else CUT) * room)
-    longest, measured = prompt * 1.9 + room, False
+    longest, measured = prompt * LONGEST_PROMPT + room, False
     card = results_root() / (run or profile.name) / "rollouts" / "card.json"
     if card.is_file():
         found = json.loads(card.read_text(encoding="utf-8"))
         completion, measured = float(found["mean_tokens"]), True
-        longest = prompt * 1.9 + float(found["max_tokens"])
+        longest = prompt * LONGEST_PROMPT + float(found["max_tokens"])
     longest = min(longest, float(profile.model.max_length))
     answer = min(answer, float(profile.evaluation.max_new_tokens))
     return Lengths(prompt, completion, answer, int(longest), measured)

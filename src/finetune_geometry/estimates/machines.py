@@ -23,6 +23,7 @@ from finetune_geometry.settings.errors import UserError, closest
 MEASURED = "machine.json"  # in the folder of all runs
 CPU = "cpu"
 GIB = 2**30
+PATIENCE = 60  # seconds that the driver has to answer
 
 
 @dataclass(frozen=True)
@@ -211,12 +212,22 @@ def keep_measured(found: Mapping[str, Any]) -> Path:
 
 @functools.cache
 def gpu_here() -> tuple[str, float, str] | None:
-    """(full name, memory in GiB, name in GPUS or "") of the first GPU here, asked of the driver."""
+    """(full name, memory in GiB, name in GPUS or "") of a GPU here, asked of the driver.
+
+    The first one that $CUDA_VISIBLE_DEVICES names, else the first there is. None where the driver
+    knows none, or not by that name.
+    """
     asked = shutil.which("nvidia-smi")
-    if asked is None or os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1"):
+    chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if asked is None or chosen in ("", "-1"):
         return None
     query = [asked, "--query-gpu=name,memory.total", "--format=csv,noheader,nounits"]
-    done = subprocess.run(query, capture_output=True, text=True, check=False)
+    if chosen is not None:
+        query.append(f"--id={chosen.partition(',')[0].strip()}")
+    try:
+        done = subprocess.run(query, capture_output=True, text=True, timeout=PATIENCE)
+    except (OSError, subprocess.TimeoutExpired):  # no program, or a driver that hangs
+        return None
     name, _, memory = (done.stdout.splitlines() or [""])[0].partition(",")
     if done.returncode != 0 or not memory.strip().isdigit():
         return None

@@ -9,8 +9,6 @@ from finetune_geometry.settings.sections import Lora
 CONTEXT = 1.0  # GiB that a GPU's driver and libraries take
 SLACK = 1.08  # of the allocator: blocks that are held and not used
 HEAD_TILE = 4096 * 1024 * 12  # bytes of the fused head: a tile of logits, and its sums in fp32
-READ_TOKENS = 4096  # positions of one forward pass that reads (models/teacher_forcing.py)
-KEPT_TOKENS = 8192  # of one that keeps hidden states (geometry/hidden_states.py)
 LOGIT = 10  # bytes for each: bf16, fp32, and their log-softmax
 PAGED_ROWS = 256  # answers at once in continuous batching, memory allowing
 LEAST_ROWS = 8  # with fewer at once sampling is not worth its while
@@ -80,10 +78,15 @@ def writing_gib(shape: Architecture, dtype: str, context: float, rows: float) ->
     return CONTEXT + SLACK * (weights + held) / GIB
 
 
-def reading_gib(shape: Architecture, dtype: str, length: float, scored: float, kept: bool) -> float:
-    """GPU memory of reading texts of `length` tokens; kept: the hidden states of every layer."""
+def reading_gib(
+    shape: Architecture, dtype: str, tokens: float, length: float, scored: float, kept: bool
+) -> float:
+    """GPU memory of reading `tokens` positions at once, of texts of `length` tokens.
+
+    scored: share of the tokens whose logits are computed; kept: the hidden states of every layer.
+    """
     weights = shape.parameters * BYTES[dtype]
-    tokens = max(length, KEPT_TOKENS if kept else READ_TOKENS)
+    tokens = max(length, tokens)
     passing = tokens * 2 * (4 * shape.width + 3 * shape.inner)  # of one block
     states = tokens * 2 * shape.width * shape.layers if kept else 0.0
     logits = tokens * max(scored, 1 / length) * shape.vocabulary * LOGIT

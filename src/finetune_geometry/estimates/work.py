@@ -20,6 +20,9 @@ from finetune_geometry.settings.objectives import METHODS, OBJECTIVES
 from finetune_geometry.settings.profiles import Profile, load_profile
 
 AIME_PROBLEMS = 30
+#: Positions that are read together for each of `evaluation.batch_size`: `geometry.line_scores` and
+#: `geometry.hidden_states` have the same numbers.
+LINE_TOKENS, STATE_TOKENS = 32, 64
 SWEEP = 2  # further learning rates that the chapter on the learning rate trains at
 
 
@@ -46,7 +49,7 @@ class Written:
     batch: int
     role: str = "base"
     adapted: bool = False  # adapters beside the base
-    continuous: bool = True  # where a GPU is: continuous batching; else one batch after another
+    models: int = 1  # that write equally many of the answers: on a GPU one after another
 
 
 @dataclass(frozen=True)
@@ -56,8 +59,8 @@ class Read:
     tokens: float
     length: float
     scored: float  # share whose logits are computed
+    passing: float  # positions of one forward pass, or those of the longest text
     kept: float = 0.0  # hidden states kept on the host, tokens x models
-    adapted: bool = True
 
 
 @dataclass(frozen=True)
@@ -82,10 +85,15 @@ Item = Trained | Written | Read | Host | Asked
 
 def work(profile: Profile, text: Lengths) -> dict[str, tuple[Item, ...]]:
     """The work of each chapter by its job's name, in the order of the book."""
-    test = _answers(profile, profile.problems.test, text.answer, adapted=True)
-    aime = profile.problems.aime_dataset
-    hard = _answers(profile, AIME_PROBLEMS if aime else 0, AIME_ANSWER, adapted=True)
-    validation = _answers(profile, profile.problems.validation, text.answer)
+    test = _answers(profile, profile.problems.test, text, adapted=True)
+    competition = AIME_PROBLEMS if profile.problems.aime_dataset else 0
+    hard = dataclasses.replace(
+        test,
+        answers=competition,
+        prompts=competition,
+        new=min(AIME_ANSWER, float(profile.evaluation.max_new_tokens)),
+    )
+    validation = _answers(profile, profile.problems.validation, text)
     sft = trained(profile, "sft", text)
     # Its answers ship with the models of the reference run.
     base = () if is_reference(profile) else (dataclasses.replace(test, adapted=False),)
@@ -131,35 +139,31 @@ def is_reference(profile: Profile) -> bool:
 def trained(profile: Profile, method: str, text: Lengths) -> Trained:
     """The training of one objective."""
     settings, paired = profile.training_of(method), OBJECTIVES[method].paired
-    rows, row = settings.steps * settings.batch_size, text.row
-    sequences, reference = 1, 0.0
-    longest = -(-text.longest // 32) * 32
+    sequences, row = 1, text.row
     if paired:
         sequences, row = 2, min(text.row * PAIRED_LONGER, float(text.longest))
     length = row / (1 - PADDING)
-    if OBJECTIVES[method].variant(profile.methods[method].variant).needs_reference and paired:
-        # Once for every pair; one group in twenty or so is mixed. Without knowledge: one in eight.
-        reference = profile.rollouts.prompts / 8 * 2 * length
-    bound = settings.micro_batch_tokens
+    positions = settings.steps * settings.batch_size * sequences * length
+    reference = 0.0
+    if OBJECTIVES[method].variant(profile.methods[method].variant).needs_reference:
+        # Of pairs once for each; one group in twenty or so is mixed. Without knowledge: one in
+        # eight. Of rows at every step.
+        reference = profile.rollouts.prompts / 8 * sequences * length if paired else positions
+    longest = -(-text.longest // 32) * 32
     micro = settings.micro_batch_size * sequences * longest
-    if bound:
-        micro = max(bound, longest * sequences)
-    positions = rows * sequences * length
-    if not paired and OBJECTIVES[method].variant(profile.methods[method].variant).needs_reference:
-        reference = positions
+    if settings.micro_batch_tokens:
+        micro = max(settings.micro_batch_tokens, longest * sequences)
     share = (row - text.prompt) / length
     return Trained(positions, length, share, float(micro), reference)
 
 
-def _answers(profile: Profile, count: int, new: float, adapted: bool = False) -> Written:
-    limit = float(profile.evaluation.max_new_tokens)
-    prompt = 78.0 if profile.problems.source == "generated" else 120.0
+def _answers(profile: Profile, count: int, text: Lengths, adapted: bool = False) -> Written:
     return Written(
         answers=count,
         prompts=count,
-        prompt=prompt,
-        new=min(new, limit),
-        longest=limit,
+        prompt=text.prompt,
+        new=text.answer,
+        longest=float(profile.evaluation.max_new_tokens),
         batch=profile.evaluation.batch_size,
         adapted=adapted,
     )
@@ -208,17 +212,22 @@ def _lines(profile: Profile, text: Lengths, one: bool = False) -> tuple[Item, ..
     # two to compare with; one of the paper's and these two. The ends are shared.
     lines = (1, 1, 1) if one else (len(METHODS) + 2, 5, 3)
     read, boxed, answered = (n * inside + (2 if one else ends) for n in lines)
-    test = _answers(profile, settings.lmc_answered, text.answer, adapted=True)
+    test = _answers(profile, settings.lmc_answered, text, adapted=True)
     box = text.prompt + 8
     return (
-        Read(read * settings.lmc_rows * text.row, text.row, text.completion / text.row),
-        Read(boxed * settings.lmc_problems * box, box, 8 / box),
+        Read(
+            *(read * settings.lmc_rows * text.row, text.row, text.completion / text.row),
+            passing=LINE_TOKENS * profile.evaluation.batch_size,
+        ),
+        Read(
+            *(boxed * settings.lmc_problems * box, box, 8 / box),
+            passing=LINE_TOKENS * profile.evaluation.batch_size,
+        ),
         dataclasses.replace(
             test,
             answers=answered * settings.lmc_answered,
-            prompts=answered * settings.lmc_answered,  # of another model each
-            batch=128,
-            continuous=False,
+            prompts=answered * settings.lmc_answered,
+            models=answered,
         ),
     )
 
@@ -226,7 +235,9 @@ def _lines(profile: Profile, text: Lengths, one: bool = False) -> tuple[Item, ..
 def _cka(profile: Profile, text: Lengths) -> tuple[Item, ...]:
     models, settings = len(METHODS) + 1, profile.geometry
     tokens = min(settings.cka_tokens, settings.cka_rows * text.completion)
-    return (Read(models * settings.cka_rows * text.row, text.row, 0.0, kept=tokens * models),)
+    read = models * settings.cka_rows * text.row
+    passing = STATE_TOKENS * profile.evaluation.batch_size
+    return (Read(read, text.row, 0.0, passing, kept=tokens * models),)
 
 
 #: Seconds of a chapter for 144 modules of a model of width 2,560 and seven adapters. The first is
@@ -236,7 +247,7 @@ _GEOMETRY = {"cosine": 12.0, "principal_angles": 6.0, "orthogonal_fraction": 6.0
 
 
 def _geometry(profile: Profile, name: str) -> tuple[Item, ...]:
-    # Of these modules: 36 blocks of four. A width is not known here; see `estimate.stage_of`.
+    # Of 144 modules, 36 blocks of four; `estimate` knows how many there are, and how wide.
     return (Host(_GEOMETRY.get(name, 6.0)),)
 
 

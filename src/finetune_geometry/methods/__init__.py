@@ -1,4 +1,4 @@
-"""The six objectives: losses, rows, trainers, and the one entry point `training.train`.
+"""The objectives: losses, rows, trainers, and the one entry point `training.train`.
 
 Imports all rooms up to `rollouts`.
 """

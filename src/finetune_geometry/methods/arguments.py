@@ -1,4 +1,4 @@
-"""What TRL's trainers are told, from the profile: one place for all six objectives."""
+"""What PEFT and TRL's trainers are told, from the profile: one place for all objectives."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from peft import LoraConfig
 
 from finetune_geometry.methods.distributed import rank
 from finetune_geometry.methods.recomputing import recomputes
@@ -14,7 +15,7 @@ from finetune_geometry.methods.rows import micro_batches
 from finetune_geometry.methods.trainers import SHAPE_STEP
 from finetune_geometry.models.device import device, enough_memory
 from finetune_geometry.settings.profiles import Profile
-from finetune_geometry.settings.sections import Training
+from finetune_geometry.settings.sections import Lora, Training
 
 
 def shared_arguments(
@@ -49,6 +50,17 @@ def shared_arguments(
         "disable_tqdm": True,
         "dataloader_pin_memory": not on_cpu,
     }
+
+
+def adapter_config(lora: Lora) -> LoraConfig:
+    """A profile's `lora` as PEFT takes it."""
+    return LoraConfig(
+        r=lora.r,
+        lora_alpha=lora.alpha,
+        lora_dropout=lora.dropout,
+        target_modules=list(lora.target_modules),
+        task_type="CAUSAL_LM",
+    )
 
 
 def _batches(training: Training, sizes: np.ndarray) -> dict[str, int | None]:

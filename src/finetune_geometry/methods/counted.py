@@ -10,11 +10,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from peft import LoraConfig, get_peft_model
+from peft import get_peft_model
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from finetune_geometry.estimates.architecture import Architecture
+from finetune_geometry.methods.arguments import adapter_config
 from finetune_geometry.settings.sections import Lora
 
 
@@ -48,17 +49,6 @@ def build(shape: Architecture, dtype: torch.dtype = torch.bfloat16, **changes: A
         **{"attn_implementation": "sdpa", "max_position_embeddings": 32768, **changes},
     )
     return AutoModelForCausalLM.from_config(config, dtype=dtype)
-
-
-def adapter_config(lora: Lora) -> LoraConfig:
-    """A profile's `lora` as PEFT takes it."""
-    return LoraConfig(
-        r=lora.r,
-        lora_alpha=lora.alpha,
-        lora_dropout=lora.dropout,
-        target_modules=list(lora.target_modules),
-        task_type="CAUSAL_LM",
-    )
 
 
 def count(shape: Architecture, lora: Lora, length: int, recompute: bool = False) -> Count:

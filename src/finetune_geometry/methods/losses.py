@@ -1,13 +1,13 @@
-"""The six objectives as pure functions on per-token log-probabilities.
+"""The objectives as pure functions on per-token log-probabilities.
 
 Shapes, everywhere: `log_probs` (rows, tokens) holds log pi(y_t | x, y_<t) of the completion's
 tokens under the model that is trained and 0 at every other position; `mask` (rows, tokens) is 1
 at completion tokens; `reward` and `advantage` are (rows,).  Log-probabilities are in nats.
 
-The five unpaired objectives return the loss of each token, (rows, tokens), 0 off the mask; the
-trainer adds them up and divides by the number of completion tokens in the batch, the same for all
-five.  All five are a weighted negative log-likelihood in gradient, -w * d log pi; each docstring
-gives w.  `dpo` returns one loss for each pair.
+The unpaired objectives return the loss of each token, (rows, tokens), 0 off the mask; the trainer
+adds them up and divides by the number of completion tokens in the batch, the same for all of them.
+Each is a weighted negative log-likelihood in gradient, -w * d log pi; its docstring gives w.  `dpo`
+returns one loss for each pair.
 
 Where a primary source and the paper (arXiv:2606.23740) differ, the paper's is the plain name and
 the primary's carries the source in its name.  Terms in pi itself are taken per token: pi of a

@@ -31,7 +31,7 @@ def advantage(rows: pd.DataFrame, formula: Any, bias: float) -> np.ndarray:
     k = rows.groupby("group").size()
     if k.max() == 1:
         raise UserError(
-            "every group has one rollout (K = 1), so an advantage within a group is always 0: "
+            "every group has one rollout (K = 1), so no advantage within a group tells two apart: "
             "offline_grpo: set rollouts.k to 2 or more and sample again"
         )
     result = np.empty(len(rows))
@@ -190,7 +190,7 @@ def batch_facts(
 ) -> dict[str, Any]:
     """What the batches of an `order` are made of, as a card tells it.
 
-    lengths: tokens of each row, (rows,), or of both sequences of each pair, (pairs, 2).
+    lengths: tokens of each row, as of `row_lengths`, or (rows,).
     multiple, packed: as of `positions`.
 
     `distinct_rows_per_batch`: the least and the mean number of different rows in an optimiser step.

@@ -14,8 +14,9 @@ from datasets import Dataset
 from transformers import PrinterCallback, TrainerCallback
 from trl import SFTConfig
 
-from finetune_geometry.methods.counted import adapter_config
+from finetune_geometry.methods.arguments import adapter_config
 from finetune_geometry.methods.trainers import SHAPE_STEP, ObjectiveTrainer, RowCollator, token_loss
+from finetune_geometry.models.compat import on_one_gpu
 from finetune_geometry.models.tiny import build_tokenizer
 from finetune_geometry.settings.profiles import Profile
 
@@ -50,7 +51,7 @@ def timed_steps(
             remove_unused_columns=False,
         )
         trainer = ObjectiveTrainer(
-            args=arguments,
+            args=on_one_gpu(arguments),
             model=model,
             processing_class=build_tokenizer(),
             peft_config=adapter_config(profile.lora),

@@ -1,6 +1,6 @@
 """Trainers: TRL's SFTTrainer with the loss of an unpaired objective, and TRL's DPOTrainer.
 
-The five unpaired objectives share one subclass of SFTTrainer, which differs from it in the loss;
+The unpaired objectives share one subclass of SFTTrainer, which differs from it in the loss;
 DPO is TRL's own trainer.  Both read rows in an order that is fixed beforehand, so that every
 unpaired objective sees the same rows in the same batches.
 """

@@ -1,4 +1,4 @@
-"""Training: one entry point, `train`, for all six objectives."""
+"""Training: one entry point, `train`, for all objectives."""
 
 from __future__ import annotations
 
@@ -14,10 +14,15 @@ from safetensors.torch import save_file
 from transformers import PrinterCallback
 from trl import DPOConfig, SFTConfig
 
-from finetune_geometry.methods.arguments import cut_by_tokens, memory_of, packs, shared_arguments
+from finetune_geometry.methods.arguments import (
+    adapter_config,
+    cut_by_tokens,
+    memory_of,
+    packs,
+    shared_arguments,
+)
 from finetune_geometry.methods.card_facts import lora_a_sha256, peak_memory_mb, versions
 from finetune_geometry.methods.checkpoints import begin, kept_rows, last_checkpoint
-from finetune_geometry.methods.counted import adapter_config
 from finetune_geometry.methods.distributed import launch
 from finetune_geometry.methods.rows import (
     batch_facts,

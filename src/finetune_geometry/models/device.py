@@ -17,9 +17,14 @@ from finetune_geometry.settings.errors import UserError
 from finetune_geometry.settings.profiles import Profile
 
 GIB = 2**30
-#: What PyTorch says on a CPU, where it raises a plain RuntimeError.
-_EXHAUSTED = re.compile(r"(can't|cannot|not enough|out of) (allocate )?memory", re.IGNORECASE)
-_ASKED = re.compile(r"tried to allocate ([\d.]+) (bytes|[KMGT]iB)", re.IGNORECASE)
+PATIENCE = 60  # seconds that the driver has to answer
+#: What a plain RuntimeError says: PyTorch's on a CPU, and those of CUDA's libraries.
+_EXHAUSTED = re.compile(
+    r"(can't|cannot|not enough|out of) (allocate )?memory|CU[A-Z]+_STATUS_ALLOC_FAILED",
+    re.IGNORECASE,
+)
+#: ... and how much was asked for, in PyTorch's words or NumPy's.
+_ASKED = re.compile(r"(?:tried|unable) to allocate ([\d.]+) (bytes|[KMGT]iB)", re.IGNORECASE)
 _UNITS = {"bytes": 1, "kib": 2**10, "mib": 2**20, "gib": GIB, "tib": 2**40}
 
 
@@ -52,9 +57,16 @@ def why_no_gpu() -> str:
     if tool is None:
         reasons.append("there is no nvidia-smi")
     else:
-        done = subprocess.run([tool, "-L"], capture_output=True, text=True, check=False)
-        reasons.append(f"nvidia-smi: {_line(done.stdout + done.stderr) or 'says nothing'}")
+        reasons.append(f"nvidia-smi: {_asked(tool)}")
     return "; ".join(reasons)
+
+
+def _asked(tool: str) -> str:
+    try:
+        done = subprocess.run([tool, "-L"], capture_output=True, text=True, timeout=PATIENCE)
+    except subprocess.TimeoutExpired:  # a driver that hangs
+        return f"no answer within {PATIENCE} seconds"
+    return _line(done.stdout + done.stderr) or "says nothing"
 
 
 def _line(text: str) -> str:
@@ -74,7 +86,7 @@ def enough_memory(setting: str, value: object, advice: str = "lower it") -> Iter
         surely = isinstance(error, torch.OutOfMemoryError | MemoryError)
         if not surely and not _EXHAUSTED.search(text):
             raise
-        on_gpu = "CUDA" in text
+        on_gpu = "CUDA" in text or "_STATUS_ALLOC_FAILED" in text
         asked = _ASKED.search(text)
         size = float(asked[1]) * _UNITS[asked[2].lower()] / GIB if asked else None
         wanted = "" if size is None else f"{size:.2f} GiB more asked for, "

@@ -44,11 +44,13 @@ def prompt_ids(
 def end_of_turn(tokenizer: Any, prompt: Prompt = PLAIN) -> list[int]:
     """The token that the chat template puts behind an answer, as a list of one.
 
-    Read off the template, as a model's EOS token may be another: a base model's is.
+    Read off the template, as a model's EOS token may be another: a base model's is. Raises
+    UserError where the template writes no answer, or no special token right behind one.
     """
     turn = [*messages("?", prompt), {"role": "assistant", "content": _PROBE}]
     text = tokenizer.apply_chat_template(turn, tokenize=False, **prompt.template)
-    behind = tokenizer(text.rpartition(_PROBE)[2], add_special_tokens=False).input_ids
+    _, answer, rest = text.rpartition(_PROBE)
+    behind = tokenizer(rest, add_special_tokens=False).input_ids if answer else []
     if not behind or behind[0] not in tokenizer.all_special_ids:
         raise UserError(
             f"its chat template ends no turn with a token of its own: {tokenizer.name_or_path}: "
