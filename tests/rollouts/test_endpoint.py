@@ -18,11 +18,11 @@ import pytest
 from fake_endpoint import USAGE, FakeEndpoint, identity, question_of
 
 from finetune_geometry.problems.sources import load_problems
-from finetune_geometry.rollouts import asking, endpoint_replies
+from finetune_geometry.rollouts import endpoint_replies, endpoint_requests
 from finetune_geometry.rollouts import pool as rollouts
-from finetune_geometry.rollouts.answer_files import AnswerFiles
 from finetune_geometry.rollouts.card_table import card_table
 from finetune_geometry.rollouts.endpoint import ANSWERS, EndpointSource, seed
+from finetune_geometry.rollouts.endpoint_journal import Journal
 from finetune_geometry.rollouts.pool import load_rollouts, sample_rollouts
 from finetune_geometry.runs.records import Run
 from finetune_geometry.settings.errors import UserError
@@ -62,7 +62,7 @@ def quick(monkeypatch, tmp_path):
     monkeypatch.setenv("FINETUNE_GEOMETRY_RESULTS", str(tmp_path))
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     monkeypatch.setattr(rollouts, "SHARD_PROMPTS", 4)
-    monkeypatch.setattr(asking, "FIRST_WAIT", 0.0)
+    monkeypatch.setattr(endpoint_requests, "FIRST_WAIT", 0.0)
 
 
 def opened(server, **changes):
@@ -75,9 +75,9 @@ def endpoint(**changes):
 
 
 def answers(run):
-    files = AnswerFiles(run.dir / ANSWERS)
-    files.refresh()
-    return {key: files.read(key) for key in files.asked if files.has(key)}
+    journal = Journal(run.dir / ANSWERS)
+    journal.refresh()
+    return {key: journal.read(key) for key in journal.asked if journal.has(key)}
 
 
 def forget_the_pool(run):
@@ -197,11 +197,13 @@ def test_it_waits_longer_each_time_and_never_in_step(server, monkeypatch):
         waits.append(seconds)
         raise TimeoutError
 
-    monkeypatch.setattr(asking, "asyncio", SimpleNamespace(**vars(asking.asyncio)))
-    monkeypatch.setattr(asking.asyncio, "wait_for", wait_for)
+    monkeypatch.setattr(
+        endpoint_requests, "asyncio", SimpleNamespace(**vars(endpoint_requests.asyncio))
+    )
+    monkeypatch.setattr(endpoint_requests.asyncio, "wait_for", wait_for)
     server.faults.extend(["500"] * 8)
     source = EndpointSource(opened(server, **endpoint(retries=8)))
-    monkeypatch.setattr(asking, "FIRST_WAIT", 1.0)
+    monkeypatch.setattr(endpoint_requests, "FIRST_WAIT", 1.0)
     source.sample(source.problems()[:1], 0)
     assert len(waits) == 8
     for wait, longer in zip(waits, [1, 2, 4, 8, 16, 32, 60, 60], strict=True):
@@ -249,7 +251,7 @@ def test_what_was_lost_counts_against_the_budget(server):
     most = 3 * 2e4 * run.profile.rollouts.max_new_tokens / 1e6
     assert most > 15
     source = EndpointSource(run)
-    source.files.refresh()
+    source.journal.refresh()
     assert most < source.asker.spent() < 45
     with pytest.raises(UserError, match="the budget is used up"):
         sample_rollouts(run)
@@ -427,7 +429,7 @@ def test_a_line_that_is_none_is_told(server):
 
 def test_two_processes_do_not_ask_for_the_same(server):
     run = opened(server)
-    other = AnswerFiles(run.dir / ANSWERS)
+    other = Journal(run.dir / ANSWERS)
     with other.writing("other"), pytest.raises(UserError, match="another process asks for this"):
         sample_rollouts(run)
     assert server.requests == []
@@ -445,8 +447,10 @@ def test_a_full_disk_leaves_whole_lines(server, monkeypatch):
         if len(calls) == 8:
             raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("finetune_geometry.rollouts.answer_files.os", SimpleNamespace(**vars(os)))
-    monkeypatch.setattr("finetune_geometry.rollouts.answer_files.os.fsync", full)
+    monkeypatch.setattr(
+        "finetune_geometry.rollouts.endpoint_journal.os", SimpleNamespace(**vars(os))
+    )
+    monkeypatch.setattr("finetune_geometry.rollouts.endpoint_journal.os.fsync", full)
     with pytest.raises(UserError, match="no space left on the disk"):
         sample_rollouts(run)
     kept = len(answers(run))
@@ -524,7 +528,7 @@ def test_no_room_for_anything_ends_the_run(server):
 
 
 def test_it_says_how_far_it_is(server, monkeypatch, capsys):
-    monkeypatch.setattr(asking, "REPORT", 0.0)
+    monkeypatch.setattr(endpoint_requests, "REPORT", 0.0)
     source = EndpointSource(opened(server, **endpoint(concurrency=1)))
     source.sample(source.problems()[:1], 0)
     said = capsys.readouterr().out.splitlines()

@@ -30,7 +30,7 @@ from trace_files import (
 
 from finetune_geometry.cli import main
 from finetune_geometry.models.tiny import build_tokenizer
-from finetune_geometry.problems.rewards import RIGHT, UNVERIFIABLE, WRONG, judge
+from finetune_geometry.problems.answer_check import RIGHT, UNVERIFIABLE, WRONG, judge
 from finetune_geometry.problems.sources import load_problems
 from finetune_geometry.rollouts import trace_tables
 from finetune_geometry.rollouts.card_table import card_table, shorten
@@ -358,7 +358,7 @@ def test_where_verdicts_differ_is_counted_by_direction_and_listed(folder, monkey
     def undecided(text, answer):
         return UNVERIFIABLE if "hard" in text else judge(text, answer)
 
-    monkeypatch.setattr("finetune_geometry.problems.rewards.judge", undecided)
+    monkeypatch.setattr("finetune_geometry.problems.answer_check.judge", undecided)
     write_numina(folder, rows)
     run = run_of(folder)
     card = sample_rollouts(run)

@@ -195,7 +195,7 @@ def yardstick_words(
 
 
 def printed_ranges(released: Released) -> dict[str, tuple[float, float]]:
-    """Kind of pair (`parts.kinds_of_pairs`) -> least and largest cosine that the paper prints."""
+    """Least and largest cosine that the paper prints, by `adapter_roles.kinds_of_pairs`."""
     found: dict[str, tuple[float, float]] = {}
     for printed in released.printed:
         kind = printed.kind

@@ -18,9 +18,9 @@ import pandas as pd
 
 from finetune_geometry.models.loading import load_tokenizer
 from finetune_geometry.models.prompts import completion_ids, prompt_ids
+from finetune_geometry.problems.answer_check import RIGHT, TOO_LONG, UNVERIFIABLE, judge_whole
 from finetune_geometry.problems.cleaning import clean
 from finetune_geometry.problems.problem import Problem
-from finetune_geometry.problems.rewards import RIGHT, TOO_LONG, UNVERIFIABLE, judge_whole
 from finetune_geometry.problems.sources import test_problems
 from finetune_geometry.rollouts.sources import LENGTH, STOP, Rollout, open_source
 from finetune_geometry.runs.keys import rows_hash

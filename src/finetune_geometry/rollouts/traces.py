@@ -23,9 +23,9 @@ from typing import Any
 
 import numpy as np
 
+from finetune_geometry.problems.answer_check import RIGHT, UNVERIFIABLE, WRONG, extract_boxed
 from finetune_geometry.problems.cleaning import clean
 from finetune_geometry.problems.problem import Problem
-from finetune_geometry.problems.rewards import RIGHT, UNVERIFIABLE, WRONG, extract_boxed
 from finetune_geometry.problems.sources import test_problems
 from finetune_geometry.rollouts.pool import POOL
 from finetune_geometry.rollouts.sources import STOP, Rollout

@@ -1,7 +1,7 @@
 """The binary reward: does the last boxed answer of a completion equal the gold answer?
 
 Plain integers are compared here, everything else by math-verify in a process of its own
-(`verifier`): a model may write an answer that takes for ever to work out.
+(`verifier_process`): a model may write an answer that takes for ever to work out.
 """
 
 from __future__ import annotations
@@ -74,14 +74,14 @@ def is_correct(text: str, answer: str) -> bool:
 
 
 class _Verifier:
-    """A running `verifier` process."""
+    """A running `verifier_process`."""
 
     def __init__(self) -> None:
         package = str(Path(__file__).parents[1])
         path = os.pathsep.join([package, *filter(None, [os.environ.get("PYTHONPATH")])])
         self.process = subprocess.Popen(
             # -P: no module of the folder that is worked in takes the place of a library's.
-            [sys.executable, "-P", "-m", "finetune_geometry.problems.verifier"],
+            [sys.executable, "-P", "-m", "finetune_geometry.problems.verifier_process"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,  # parsers complain there about what a model wrote
@@ -92,7 +92,7 @@ class _Verifier:
             if self.reply() != b"ready\n":
                 raise UserError(
                     f"the verifier does not start: {sys.executable}: see what `python -m "
-                    "finetune_geometry.problems.verifier` says there"
+                    "finetune_geometry.problems.verifier_process` says there"
                 )
         except BaseException:
             self.stop()

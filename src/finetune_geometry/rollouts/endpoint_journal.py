@@ -52,7 +52,7 @@ class Asked:
     answer: Answer | None = None
 
 
-class AnswerFiles:
+class Journal:
     """The files of one run, `folder`/*.jsonl, and what they hold by request."""
 
     def __init__(self, folder: Path) -> None:
