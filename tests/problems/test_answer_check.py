@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import psutil
 import pytest
@@ -32,6 +33,9 @@ from finetune_geometry.settings.errors import UserError
         (r"\boxed{\frac{1}{2}}", r"\frac{1}{2}"),
         (r"\boxed{\sqrt{\frac{a}{b}}} then {x}", r"\sqrt{\frac{a}{b}}"),
         (r"\boxed{7} and then \boxed{8", "7"),
+        (r"\boxed{7} and then \boxed{8 {", "7"),
+        (r"\boxed{1 \boxed{2} 3}", "2"),
+        (r"} { \boxed{7} } }", "7"),
         (r"\boxed{}", ""),
         ("no box, 12", None),
         (r"\boxed{12", None),
@@ -41,6 +45,13 @@ from finetune_geometry.settings.errors import UserError
 )
 def test_the_last_whole_box_is_taken(text, boxed):
     assert extract_boxed(text) == boxed
+
+
+def test_a_text_that_loops_is_read_once():
+    """As a model writes it that has lost itself: thousands of boxes, and none is closed."""
+    begun = time.monotonic()
+    assert extract_boxed("\\boxed{3} " + "\\boxed{" * 4000) == "3"
+    assert time.monotonic() - begun < 2  # begun anew at each box: twenty
 
 
 @pytest.mark.parametrize(
@@ -196,6 +207,20 @@ def test_a_verifier_that_cannot_start_is_an_error_and_no_verdict(verifier, monke
     with pytest.raises(UserError, match="the verifier does not start: /bin/false"):
         judge(r"\boxed{\frac{2}{4}}", "0.5")
     assert answer_check._running == []
+
+
+def test_the_verifier_is_of_the_copy_that_asks(verifier, monkeypatch):
+    """Of an installed package and a checkout beside it, both processes run the same."""
+    answer_check._stop()
+    given, start = [], subprocess.Popen
+    monkeypatch.setattr(
+        answer_check.subprocess,
+        "Popen",
+        lambda *args, env, **more: given.append(env["PYTHONPATH"]) or start(*args, env=env, **more),
+    )
+    assert judge(r"\boxed{\frac{2}{4}}", "0.5") == RIGHT
+    first = Path(given[0].split(os.pathsep)[0])
+    assert first / "finetune_geometry" / "problems" == Path(answer_check.__file__).parent
 
 
 ASK = """
