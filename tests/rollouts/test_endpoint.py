@@ -270,6 +270,15 @@ def test_without_usage_the_most_is_counted(server):
     assert card["without_usage"] == K * PROBLEMS
 
 
+def test_a_usage_below_zero_is_none(server):
+    """It would give back what others have spent."""
+    usage = {"prompt_tokens": 20, "completion_tokens": -1000}
+    server.answer = lambda body: {"content": solution(body), "usage": usage}
+    card = sample_rollouts(opened(server))
+    assert card["without_usage"] == K * PROBLEMS
+    assert card["output_tokens"] == K * PROBLEMS * load_profile("smoke").rollouts.max_new_tokens
+
+
 def test_a_server_that_writes_beyond_its_limit_is_believed(server):
     """The bound is no bound there; it follows what the server shows."""
     usage = {"prompt_tokens": 5000, "completion_tokens": 5000}
@@ -419,7 +428,8 @@ def test_a_line_that_is_none_is_told(server):
     sample_rollouts(run)
     forget_the_pool(run)
     path = min((run.dir / ANSWERS).glob("*.jsonl"))
-    for line in (b"\0\0\n", b'"text"\n', b'{"other": 1}\n'):
+    parts = (b"\0\0", b'"text"', b'{"other": 1}', b"7", b'{"answer": "k"}', b'{"sent": "k"}')
+    for line in (part + b"\n" for part in parts):
         path.write_bytes(line)
         with pytest.raises(
             UserError, match=rf"not a line of this project: {path}: delete .*byte 0"
@@ -521,6 +531,12 @@ def test_a_prompt_without_room_is_left_out_with_its_group(server, capsys):
     assert name not in set(run.read_table(rollouts.POOL)["prompt"])
 
 
+def test_no_room_is_seen_far_into_a_long_message(server):
+    server.faults.append({"message": "Oh. " * 60 + "Maximum Context Length is 99 tokens"})
+    card = sample_rollouts(opened(server))
+    assert (card["no_room"], card["groups_left_out"]) == (K, 1)
+
+
 def test_no_room_for_anything_ends_the_run(server):
     server.faults.extend([{"message": "no", "code": "context_length_exceeded"}] * 60)
     with pytest.raises(UserError, match="the first 16 answers are empty: teacher: serve it with a"):
@@ -562,6 +578,7 @@ def test_the_key_of_the_environment_is_sent_and_never_shown(server, monkeypatch)
         ("418", "refused with 418: 127.0.0.1:.*: not now; what a server does not take"),
         ("page", "a web page where an answer should be: http://127.0.0.1:.*/v1: mend"),
         ({"message": "seed: extra fields not permitted"}, "refused with 400: .*: seed: extra"),
+        ({"message": "What is \ud83d"}, r"refused with 400: .*: What is \?; what a server"),
         ({"code": "x", "hint": "y"}, r'refused with 400: .*: \{"code": "x", "hint": "y"\}; what'),
     ],
 )
@@ -570,6 +587,7 @@ def test_what_a_person_can_mend_is_told_at_once(server, fault, told):
     with pytest.raises(UserError, match=told) as error:
         sample_rollouts(opened(server))
     assert "\n" not in str(error.value)
+    assert str(error.value).isascii()  # so that every terminal takes it
     assert len(server.requests) == 1  # the first goes alone
 
 
@@ -607,12 +625,31 @@ def test_a_server_that_is_not_there_is_told_at_once(server):
     server.start()
 
 
+def test_a_server_that_takes_no_connection_was_asked_for_nothing(server):
+    """As behind a firewall that drops what comes: it is no answer that is slow."""
+    settings = opened(server).profile.rollouts.endpoint
+    error = openai.APITimeoutError(httpx2.Request("POST", server.url))
+    error.__cause__ = httpx2.ConnectTimeout("")
+    told = endpoint_replies.failure(error, settings, heard=False)
+    assert isinstance(told, UserError)
+    assert str(told).startswith(f"no server there: {server.url}: start it, or mend")
+    again = endpoint_replies.failure(error, settings, heard=True)
+    assert (str(again), again.lost) == ("not reachable any more", False)
+    error.__cause__ = httpx2.ReadTimeout("")
+    again = endpoint_replies.failure(error, settings, heard=False)
+    assert (str(again), again.lost) == ("no answer within 20 s", True)
+
+
 @pytest.mark.parametrize(
     ("changes", "told"),
     [
         ({"base_url": ""}, "rollouts.endpoint.base_url is not set: .*8000/v1"),
         ({"model": ""}, "rollouts.endpoint.model is not set: .*model=NAME"),
         ({"base_url": "localhost:8000"}, "= localhost:8000: profile: it must be http:// or"),
+        ({"base_url": "http://"}, "= http://: profile: it must be http:// or https://, and a host"),
+        ({"base_url": "http://[::1"}, r"= http://\[::1: profile: it must be http://"),
+        ({"base_url": "http://host:99999/v1"}, "profile: it must be http:// or https://, and a"),
+        ({"price_input": -1.0}, "price_input = -1.0: profile: it must be at least 0"),
         ({"concurrency": 0}, "concurrency = 0: profile: it must be at least 1"),
         ({"timeout": 0.0}, "timeout = 0.0: profile: it must be above 0"),
         ({"retries": -1}, "retries = -1: profile: it must be at least 0"),

@@ -12,6 +12,7 @@ import json
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
+from urllib.parse import urlsplit
 
 from finetune_geometry.models.prompts import messages
 from finetune_geometry.problems.problem import Problem
@@ -130,10 +131,12 @@ def checked(settings: Endpoint) -> dict[str, Any]:
             )
     priced = settings.price_input > 0 or settings.price_output > 0
     limits = [
-        ("base_url", settings.base_url.startswith(("http://", "https://")), "http:// or https://"),
+        ("base_url", _is_address(settings.base_url), "http:// or https://, and a host's name"),
         ("concurrency", settings.concurrency >= 1, "at least 1"),
         ("timeout", settings.timeout > 0, "above 0"),
         ("retries", settings.retries >= 0, "at least 0"),
+        ("price_input", settings.price_input >= 0, "at least 0"),
+        ("price_output", settings.price_output >= 0, "at least 0"),
         ("max_cost", settings.max_cost is None or priced, "used with a price above 0"),
     ]
     for name, holds, wanted in limits:
@@ -150,3 +153,11 @@ def checked(settings: Endpoint) -> dict[str, Any]:
             f"object without {', '.join(TAKEN)}"
         )
     return extra
+
+
+def _is_address(text: str) -> bool:
+    try:
+        parts = urlsplit(text)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # a bracket that is not closed, a port that is no number
+        return False
