@@ -48,9 +48,10 @@ def load_problems(profile: Profile, split: str) -> list[Problem]:
     return pool[:count] if split == "rollouts" else pool[len(pool) - count :]
 
 
-def test_problems(profile: Profile) -> list[Problem]:
-    """All problems that a model of this profile is examined on."""
-    return [*load_problems(profile, "test"), *load_problems(profile, "aime")]
+def exam_problems(profile: Profile) -> list[Problem]:
+    """All problems that a model of this profile is examined on: of the test sets, and those of the
+    validation, by which the learning rate is chosen."""
+    return [p for split in ("validation", "test", "aime") for p in load_problems(profile, split)]
 
 
 def _hub_problems(dataset: str, revision: str, split: str, profile: str) -> list[Problem]:
