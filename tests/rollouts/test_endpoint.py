@@ -618,6 +618,19 @@ def test_an_unknown_model_is_told_with_those_that_are_there(server):
         sample_rollouts(opened(server, **endpoint(**wrong)))
 
 
+def test_a_password_in_the_address_is_not_shown(server):
+    place = f"127.0.0.1:{server.port}"
+    wrong = endpoint(base_url=f"http://me:secret@{place}/v2?key=secret")
+    with pytest.raises(UserError, match=rf"refused with 404: http://{place}/v2: check") as told:
+        sample_rollouts(opened(server, **wrong))
+    assert "secret" not in str(told.value)
+    server.stop()
+    with pytest.raises(UserError, match=rf"no server there: http://{place}/v2: start it") as told:
+        sample_rollouts(opened(server, **wrong))
+    assert "secret" not in str(told.value)
+    server.start()
+
+
 def test_a_server_that_is_not_there_is_told_at_once(server):
     server.stop()
     with pytest.raises(UserError, match=r"no server there: http://127\S+/v1: start it"):

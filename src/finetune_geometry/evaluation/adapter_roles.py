@@ -91,7 +91,9 @@ def filled(rows: Sequence[Row], protocol: Protocol, blanks: str) -> list[Row]:
         replace(
             row,
             seed=protocol.seeds[row.method] if row.seed is None else row.seed,
-            learning_rate=row.learning_rate or protocol.rates[row.method],
+            learning_rate=(
+                protocol.rates[row.method] if row.learning_rate is None else row.learning_rate
+            ),
             step=protocol.steps[row.method] if row.step is None else row.step,
         )
         if row.method in protocol.rates

@@ -41,6 +41,12 @@ def host(settings: Endpoint) -> str:
     return parts.netloc.rpartition("@")[2]
 
 
+def address(settings: Endpoint) -> str:
+    """The server's address, without a password or a key that may stand in it."""
+    parts = urlsplit(settings.base_url)
+    return f"{parts.scheme}://{host(settings)}{parts.path}"
+
+
 def now() -> str:
     """The time in UTC, to the second."""
     return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
@@ -53,7 +59,7 @@ def read_answer(text: str, settings: Endpoint) -> dict[str, Any]:
     """
     if text.lstrip().startswith("<"):
         raise UserError(
-            f"a web page where an answer should be: {settings.base_url}: mend "
+            f"a web page where an answer should be: {address(settings)}: mend "
             "rollouts.endpoint.base_url, which ends in /v1 at most servers"
         )
     try:
@@ -95,7 +101,7 @@ def failure(error: openai.APIError, settings: Endpoint, heard: bool) -> Exceptio
         if heard:
             return Again("not reachable any more", lost=False)
         return UserError(
-            f"no server there: {settings.base_url}: start it, or mend rollouts.endpoint.base_url "
+            f"no server there: {address(settings)}: start it, or mend rollouts.endpoint.base_url "
             f"({_short(str(error.__cause__)) or 'no connection'})"
         )
     if isinstance(error, openai.APITimeoutError):

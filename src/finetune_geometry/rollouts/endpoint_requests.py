@@ -21,6 +21,7 @@ from finetune_geometry.rollouts.endpoint_journal import Journal, Tokens
 from finetune_geometry.rollouts.endpoint_replies import (
     Again,
     PromptTooLong,
+    address,
     failure,
     host,
     now,
@@ -249,7 +250,7 @@ class Asker:
                 f"rollouts.endpoint.model, {closest(self.settings.model, names)}"
             )
         return UserError(
-            f"refused with 404: {self.settings.base_url}: check rollouts.endpoint.base_url (it "
+            f"refused with 404: {address(self.settings)}: check rollouts.endpoint.base_url (it "
             "ends in /v1 at most servers) and rollouts.endpoint.model"
         )
 
