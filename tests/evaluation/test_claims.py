@@ -101,6 +101,22 @@ def test_several_rows_for_one_number_are_refused():
         look_up(Measure("t", pairs=("sft rft",)), {"t": COSINES}, {})
 
 
+@pytest.mark.parametrize(
+    ("measure", "told"),
+    [
+        (Measure("t", column="valu"), r"no column 'valu': table 't', which has a, .*: mend the"),
+        (Measure("t", where={"quality": "x"}), "no column 'quality': table 't'"),
+        (Measure("t", models=("sft",)), "no column 'model': table 't'"),
+        (Measure("t", depth=(0.0, 0.5)), "no column 'layer': table 't'"),
+        (Measure("t", where={"value": "high"}), "value: high: table 't': name a setting.*number"),
+        (Measure("t", where={"a": "profile:geometry.q"}), "a: profile:geometry.q: table 't': name"),
+    ],
+)
+def test_a_measure_that_no_table_can_answer_is_told(measure, told):
+    with pytest.raises(UserError, match=told):
+        look_up(measure, {"t": COSINES.drop(columns="layer")}, {})
+
+
 def test_turning_a_pair_turns_a_difference_and_its_interval():
     table = pd.DataFrame(
         {

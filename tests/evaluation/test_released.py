@@ -178,6 +178,39 @@ def test_printed_cosines_by_what_sets_a_pair_apart():
     assert ranges["online"] == (0.02, 0.02)
 
 
+@pytest.mark.parametrize(
+    ("path", "value", "told"),
+    [
+        (("predictions", "verdicts", "C99"), {"verdict": REPRODUCED, "why": "x"}, "'C99': predic"),
+        (("predictions", "verdicts", "C1", "verdict"), "reproducd", "did you mean 'reproduced'"),
+        (("predictions", "verdicts", "C1"), None, "claim C1 is missing: predictions: .*write it"),
+        (("yardsticks", "C99"), {}, "unknown claim 'C99': yardsticks"),
+        (("yardsticks", "C2"), None, "claim C2 is missing: yardsticks"),
+        (("rules", "C99"), "C5", "unknown claim 'C99': rules"),
+        (("printed", 0, "claim"), "C99", "unknown claim 'C99': printed"),
+        (
+            ("printed", 0, "value"),
+            "97%",
+            "value '97%': printed, C1, cosine SFT-RFT: .*as the paper",
+        ),
+    ],
+)
+def test_what_does_not_belong_to_the_ledger_is_told(tmp_path, path, value, told):
+    tree = yaml.safe_load((project_root() / "book" / "released.yaml").read_text(encoding="utf-8"))
+    node = tree
+    for key in path[:-1]:
+        node = node[key]
+    if value is None:
+        del node[path[-1]]
+    else:
+        node[path[-1]] = tree["rules"][value] if value == "C5" else value
+    file = tmp_path / "released.yaml"
+    file.write_text(yaml.safe_dump(tree, sort_keys=False), encoding="utf-8")
+    with pytest.raises(UserError, match=told) as error:
+        load_released(LEDGER, file)
+    assert "\n" not in str(error.value)
+
+
 def test_a_slip_in_the_file_is_told(tmp_path):
     source = project_root() / "book" / "released.yaml"
     tree = yaml.safe_load(source.read_text(encoding="utf-8"))

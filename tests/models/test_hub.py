@@ -139,7 +139,10 @@ def test_all_of_a_profile_is_fetched_at_its_commits_and_read_without_the_hub(
     assert [problem.answer for problem in load_problems(profile, "test")] == ["1", "2", "3"]
     assert len(load_problems(profile, "rollouts")) == 2
     assert [problem.answer for problem in load_problems(profile, "aime")] == ["70"]
-    assert len(sources.test_problems(profile)) == 4
+    examined = [problem.id for problem in sources.exam_problems(profile)]
+    validation = [problem.id for problem in load_problems(profile, "validation")]
+    assert validation
+    assert examined[:-4] == validation
     assert not (
         fetched("openai/gsm8k", given["problems.test_revision"], "dataset") / "load.py"
     ).exists()

@@ -43,6 +43,27 @@ def test_a_run_of_words_shared_with_a_test_problem_counts_for_real_problems_alon
     assert clean([shares, one_less], [problem(LONG)], by_words=False)[0] == [shares, one_less]
 
 
+def test_signs_are_no_words():
+    """Problems that share their letters, as AIME's do, or a price, as GSM8K's."""
+    exams = [
+        problem("Let $a$, $b$, and $c$ be the sides of a triangle of area 6. Find the largest."),
+        problem("The shirt costs $0.50, how much will he earn after selling 12 of them to Ann?"),
+    ]
+    others = [
+        problem("Let $a$, $b$, and $c$ be whole numbers with $abc = 6$. Find $a + b + c$."),
+        problem("A pen costs $0.50, how much will he earn after a week of work in the shop?"),
+    ]
+    assert clean(others, exams, by_words=True) == (others, {"repeated": 0, "in_test": 0})
+    reset = problem("So: let a, b and c be the sides of a triangle of area 6.")
+    assert clean([reset], exams, by_words=True)[1]["in_test"] == 1
+
+
+def test_another_script_that_parts_no_words_is_seen_too():
+    exams = [problem("小明有十二个苹果，他又买了三个苹果，一共多少？")]
+    reworded = problem("问：小明有十二个苹果，他又买了三个苹果，共几个？")
+    assert clean([reworded], exams, by_words=True)[1]["in_test"] == 1
+
+
 def test_the_splits_of_the_generator_lose_nothing():
     profile = load_profile("smoke")
     given = load_problems(profile, "rollouts")

@@ -8,6 +8,7 @@ import pytest
 
 from finetune_geometry.models.prompts import prompt_ids
 from finetune_geometry.models.tiny import build_tokenizer
+from finetune_geometry.problems.answer_check import is_correct
 from finetune_geometry.problems.generator import SPLITS, Difficulty, generate_problems
 from finetune_geometry.problems.phrasings import (
     CONTAINERS,
@@ -20,7 +21,6 @@ from finetune_geometry.problems.phrasings import (
     THINGS,
     TIMES,
 )
-from finetune_geometry.problems.rewards import is_correct
 from finetune_geometry.problems.sources import load_problems, read_problem
 from finetune_geometry.settings.errors import UserError
 from finetune_geometry.settings.profiles import load_profile

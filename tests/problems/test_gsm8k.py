@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from finetune_geometry.problems.rewards import RIGHT, WRONG, judge
+from finetune_geometry.problems.answer_check import RIGHT, WRONG, judge
 from finetune_geometry.problems.sources import read_problem
 
 SAMPLE = Path(__file__).with_name("gsm8k_sample.jsonl")

@@ -18,11 +18,11 @@ import pytest
 from fake_endpoint import USAGE, FakeEndpoint, identity, question_of
 
 from finetune_geometry.problems.sources import load_problems
-from finetune_geometry.rollouts import asking, endpoint_replies
+from finetune_geometry.rollouts import endpoint_replies, endpoint_requests
 from finetune_geometry.rollouts import pool as rollouts
-from finetune_geometry.rollouts.answer_files import AnswerFiles
 from finetune_geometry.rollouts.card_table import card_table
 from finetune_geometry.rollouts.endpoint import ANSWERS, EndpointSource, seed
+from finetune_geometry.rollouts.endpoint_journal import Journal
 from finetune_geometry.rollouts.pool import load_rollouts, sample_rollouts
 from finetune_geometry.runs.records import Run
 from finetune_geometry.settings.errors import UserError
@@ -62,7 +62,7 @@ def quick(monkeypatch, tmp_path):
     monkeypatch.setenv("FINETUNE_GEOMETRY_RESULTS", str(tmp_path))
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     monkeypatch.setattr(rollouts, "SHARD_PROMPTS", 4)
-    monkeypatch.setattr(asking, "FIRST_WAIT", 0.0)
+    monkeypatch.setattr(endpoint_requests, "FIRST_WAIT", 0.0)
 
 
 def opened(server, **changes):
@@ -75,9 +75,9 @@ def endpoint(**changes):
 
 
 def answers(run):
-    files = AnswerFiles(run.dir / ANSWERS)
-    files.refresh()
-    return {key: files.read(key) for key in files.asked if files.has(key)}
+    journal = Journal(run.dir / ANSWERS)
+    journal.refresh()
+    return {key: journal.read(key) for key in journal.asked if journal.has(key)}
 
 
 def forget_the_pool(run):
@@ -197,11 +197,13 @@ def test_it_waits_longer_each_time_and_never_in_step(server, monkeypatch):
         waits.append(seconds)
         raise TimeoutError
 
-    monkeypatch.setattr(asking, "asyncio", SimpleNamespace(**vars(asking.asyncio)))
-    monkeypatch.setattr(asking.asyncio, "wait_for", wait_for)
+    monkeypatch.setattr(
+        endpoint_requests, "asyncio", SimpleNamespace(**vars(endpoint_requests.asyncio))
+    )
+    monkeypatch.setattr(endpoint_requests.asyncio, "wait_for", wait_for)
     server.faults.extend(["500"] * 8)
     source = EndpointSource(opened(server, **endpoint(retries=8)))
-    monkeypatch.setattr(asking, "FIRST_WAIT", 1.0)
+    monkeypatch.setattr(endpoint_requests, "FIRST_WAIT", 1.0)
     source.sample(source.problems()[:1], 0)
     assert len(waits) == 8
     for wait, longer in zip(waits, [1, 2, 4, 8, 16, 32, 60, 60], strict=True):
@@ -249,7 +251,7 @@ def test_what_was_lost_counts_against_the_budget(server):
     most = 3 * 2e4 * run.profile.rollouts.max_new_tokens / 1e6
     assert most > 15
     source = EndpointSource(run)
-    source.files.refresh()
+    source.journal.refresh()
     assert most < source.asker.spent() < 45
     with pytest.raises(UserError, match="the budget is used up"):
         sample_rollouts(run)
@@ -266,6 +268,15 @@ def test_without_usage_the_most_is_counted(server):
     assert 2 <= server.answered.total() <= 40 / most
     card = sample_rollouts(opened(server))
     assert card["without_usage"] == K * PROBLEMS
+
+
+def test_a_usage_below_zero_is_none(server):
+    """It would give back what others have spent."""
+    usage = {"prompt_tokens": 20, "completion_tokens": -1000}
+    server.answer = lambda body: {"content": solution(body), "usage": usage}
+    card = sample_rollouts(opened(server))
+    assert card["without_usage"] == K * PROBLEMS
+    assert card["output_tokens"] == K * PROBLEMS * load_profile("smoke").rollouts.max_new_tokens
 
 
 def test_a_server_that_writes_beyond_its_limit_is_believed(server):
@@ -417,7 +428,8 @@ def test_a_line_that_is_none_is_told(server):
     sample_rollouts(run)
     forget_the_pool(run)
     path = min((run.dir / ANSWERS).glob("*.jsonl"))
-    for line in (b"\0\0\n", b'"text"\n', b'{"other": 1}\n'):
+    parts = (b"\0\0", b'"text"', b'{"other": 1}', b"7", b'{"answer": "k"}', b'{"sent": "k"}')
+    for line in (part + b"\n" for part in parts):
         path.write_bytes(line)
         with pytest.raises(
             UserError, match=rf"not a line of this project: {path}: delete .*byte 0"
@@ -427,7 +439,7 @@ def test_a_line_that_is_none_is_told(server):
 
 def test_two_processes_do_not_ask_for_the_same(server):
     run = opened(server)
-    other = AnswerFiles(run.dir / ANSWERS)
+    other = Journal(run.dir / ANSWERS)
     with other.writing("other"), pytest.raises(UserError, match="another process asks for this"):
         sample_rollouts(run)
     assert server.requests == []
@@ -445,8 +457,10 @@ def test_a_full_disk_leaves_whole_lines(server, monkeypatch):
         if len(calls) == 8:
             raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("finetune_geometry.rollouts.answer_files.os", SimpleNamespace(**vars(os)))
-    monkeypatch.setattr("finetune_geometry.rollouts.answer_files.os.fsync", full)
+    monkeypatch.setattr(
+        "finetune_geometry.rollouts.endpoint_journal.os", SimpleNamespace(**vars(os))
+    )
+    monkeypatch.setattr("finetune_geometry.rollouts.endpoint_journal.os.fsync", full)
     with pytest.raises(UserError, match="no space left on the disk"):
         sample_rollouts(run)
     kept = len(answers(run))
@@ -517,6 +531,12 @@ def test_a_prompt_without_room_is_left_out_with_its_group(server, capsys):
     assert name not in set(run.read_table(rollouts.POOL)["prompt"])
 
 
+def test_no_room_is_seen_far_into_a_long_message(server):
+    server.faults.append({"message": "Oh. " * 60 + "Maximum Context Length is 99 tokens"})
+    card = sample_rollouts(opened(server))
+    assert (card["no_room"], card["groups_left_out"]) == (K, 1)
+
+
 def test_no_room_for_anything_ends_the_run(server):
     server.faults.extend([{"message": "no", "code": "context_length_exceeded"}] * 60)
     with pytest.raises(UserError, match="the first 16 answers are empty: teacher: serve it with a"):
@@ -524,7 +544,7 @@ def test_no_room_for_anything_ends_the_run(server):
 
 
 def test_it_says_how_far_it_is(server, monkeypatch, capsys):
-    monkeypatch.setattr(asking, "REPORT", 0.0)
+    monkeypatch.setattr(endpoint_requests, "REPORT", 0.0)
     source = EndpointSource(opened(server, **endpoint(concurrency=1)))
     source.sample(source.problems()[:1], 0)
     said = capsys.readouterr().out.splitlines()
@@ -558,6 +578,7 @@ def test_the_key_of_the_environment_is_sent_and_never_shown(server, monkeypatch)
         ("418", "refused with 418: 127.0.0.1:.*: not now; what a server does not take"),
         ("page", "a web page where an answer should be: http://127.0.0.1:.*/v1: mend"),
         ({"message": "seed: extra fields not permitted"}, "refused with 400: .*: seed: extra"),
+        ({"message": "What is \ud83d"}, r"refused with 400: .*: What is \?; what a server"),
         ({"code": "x", "hint": "y"}, r'refused with 400: .*: \{"code": "x", "hint": "y"\}; what'),
     ],
 )
@@ -566,6 +587,7 @@ def test_what_a_person_can_mend_is_told_at_once(server, fault, told):
     with pytest.raises(UserError, match=told) as error:
         sample_rollouts(opened(server))
     assert "\n" not in str(error.value)
+    assert str(error.value).isascii()  # so that every terminal takes it
     assert len(server.requests) == 1  # the first goes alone
 
 
@@ -596,11 +618,39 @@ def test_an_unknown_model_is_told_with_those_that_are_there(server):
         sample_rollouts(opened(server, **endpoint(**wrong)))
 
 
+def test_a_password_in_the_address_is_not_shown(server):
+    place = f"127.0.0.1:{server.port}"
+    wrong = endpoint(base_url=f"http://me:secret@{place}/v2?key=secret")
+    with pytest.raises(UserError, match=rf"refused with 404: http://{place}/v2: check") as told:
+        sample_rollouts(opened(server, **wrong))
+    assert "secret" not in str(told.value)
+    server.stop()
+    with pytest.raises(UserError, match=rf"no server there: http://{place}/v2: start it") as told:
+        sample_rollouts(opened(server, **wrong))
+    assert "secret" not in str(told.value)
+    server.start()
+
+
 def test_a_server_that_is_not_there_is_told_at_once(server):
     server.stop()
     with pytest.raises(UserError, match=r"no server there: http://127\S+/v1: start it"):
         sample_rollouts(opened(server, **endpoint(retries=1000)))
     server.start()
+
+
+def test_a_server_that_takes_no_connection_was_asked_for_nothing(server):
+    """As behind a firewall that drops what comes: it is no answer that is slow."""
+    settings = opened(server).profile.rollouts.endpoint
+    error = openai.APITimeoutError(httpx2.Request("POST", server.url))
+    error.__cause__ = httpx2.ConnectTimeout("")
+    told = endpoint_replies.failure(error, settings, heard=False)
+    assert isinstance(told, UserError)
+    assert str(told).startswith(f"no server there: {server.url}: start it, or mend")
+    again = endpoint_replies.failure(error, settings, heard=True)
+    assert (str(again), again.lost) == ("not reachable any more", False)
+    error.__cause__ = httpx2.ReadTimeout("")
+    again = endpoint_replies.failure(error, settings, heard=False)
+    assert (str(again), again.lost) == ("no answer within 20 s", True)
 
 
 @pytest.mark.parametrize(
@@ -609,6 +659,10 @@ def test_a_server_that_is_not_there_is_told_at_once(server):
         ({"base_url": ""}, "rollouts.endpoint.base_url is not set: .*8000/v1"),
         ({"model": ""}, "rollouts.endpoint.model is not set: .*model=NAME"),
         ({"base_url": "localhost:8000"}, "= localhost:8000: profile: it must be http:// or"),
+        ({"base_url": "http://"}, "= http://: profile: it must be http:// or https://, and a host"),
+        ({"base_url": "http://[::1"}, r"= http://\[::1: profile: it must be http://"),
+        ({"base_url": "http://host:99999/v1"}, "profile: it must be http:// or https://, and a"),
+        ({"price_input": -1.0}, "price_input = -1.0: profile: it must be at least 0"),
         ({"concurrency": 0}, "concurrency = 0: profile: it must be at least 1"),
         ({"timeout": 0.0}, "timeout = 0.0: profile: it must be above 0"),
         ({"retries": -1}, "retries = -1: profile: it must be at least 0"),

@@ -11,8 +11,8 @@ import pytest
 from finetune_geometry.evaluation import answers
 from finetune_geometry.evaluation.answers import predict
 from finetune_geometry.models.tiny import build_tokenizer
-from finetune_geometry.problems.rewards import RIGHT, TOO_LONG, UNVERIFIABLE, WRONG, is_correct
-from finetune_geometry.problems.rewards import judge as judge_plainly
+from finetune_geometry.problems.answer_check import RIGHT, TOO_LONG, UNVERIFIABLE, WRONG, is_correct
+from finetune_geometry.problems.answer_check import judge as judge_plainly
 from finetune_geometry.problems.sources import load_problems
 from finetune_geometry.rollouts import pool as rollouts
 from finetune_geometry.rollouts import teacher as sampling
@@ -177,7 +177,7 @@ def test_checks_that_were_given_up_earn_nothing_and_are_counted_apart(run, teach
     plain = sample_rollouts(run)
     rewards = run.read_table(rollouts.POOL)["reward"]
     shutil.rmtree(run.dir / "rollouts")
-    monkeypatch.setattr("finetune_geometry.problems.rewards.judge", judge)
+    monkeypatch.setattr("finetune_geometry.problems.answer_check.judge", judge)
     card = sample_rollouts(run)
     pool = run.read_table(rollouts.POOL)
     given_up = pool["text"].str.contains("boxed{9", regex=False)
@@ -368,7 +368,7 @@ def test_predictions_count_the_checks_that_were_given_up(run, toy_model, monkeyp
         for problem, said in zip(problems, (RIGHT, UNVERIFIABLE, WRONG), strict=True)
     }
     assert len(verdicts) == 3
-    judge = "finetune_geometry.problems.rewards.judge"
+    judge = "finetune_geometry.problems.answer_check.judge"
     monkeypatch.setattr(judge, lambda text, answer: verdicts[answer])
     monkeypatch.setattr(answers, "end_tokens", lambda model: set(range(10_000)))  # all have ended
     table = predict(*load_model(run.profile), problems, "base", run.profile)

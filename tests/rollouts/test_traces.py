@@ -30,7 +30,7 @@ from trace_files import (
 
 from finetune_geometry.cli import main
 from finetune_geometry.models.tiny import build_tokenizer
-from finetune_geometry.problems.rewards import RIGHT, UNVERIFIABLE, WRONG, judge
+from finetune_geometry.problems.answer_check import RIGHT, UNVERIFIABLE, WRONG, judge
 from finetune_geometry.problems.sources import load_problems
 from finetune_geometry.rollouts import trace_tables
 from finetune_geometry.rollouts.card_table import card_table, shorten
@@ -85,6 +85,12 @@ def both(problem, right=(True, True), before=("One", "Two")):
         (problem, boxed(problem if is_right else 999, word), is_right)
         for is_right, word in zip(right, before, strict=True)
     ]
+
+
+def met(problems, **left_out):
+    """What became of the problems of a data set; none but those named was left out."""
+    none = dict.fromkeys(("too_few", "several_questions", "unfinished", "no_answer"), 0)
+    return {"problems": problems, **none, **left_out}
 
 
 # ----- The selection
@@ -171,12 +177,33 @@ def test_what_was_left_out_is_counted_by_reason_up_to_the_last_that_is_needed(fo
     write_numina(folder, rows, prompt=questions, ground_truth=answers)
     card, pool = pool_of(folder)
     assert list(groups_of(pool)) == [question(n) for n in (1, 7, 8)]
-    assert card["selection"] == {"problems": 8, "too_few": 1, "unfinished": 1, "no_answer": 1}
+    assert card["selection"] == met(8, too_few=1, unfinished=1, no_answer=1)
     assert card["problems_left_out"] == {"repeated": 1, "in_test": 1}
     assert pool[pool["question"] == question(7)]["verdict"].tolist() == [WRONG, RIGHT]
     assert pool["split"].tolist() == ["train"] * 4 + ["heldout"] * 2
     assert set(pool["finish"]) == {"stop"}
     assert pool["prompt"].tolist()[2] == f"{NUMINA}/{[n for n, _, _ in rows].index(7)}"
+
+
+@pytest.mark.parametrize("name", [1, None])
+def test_responses_to_several_questions_are_no_group(folder, name):
+    """A data set that repeats a name, or has none for some of its rows."""
+    rows = [*both(1), *both(2), *both(3), *both(4)]
+    write_numina(folder, rows, problem_id=[name, 2, 2, name, 3, 3, 4, 4])
+    card, pool = pool_of(folder, prompts=1)
+    assert groups_of(pool).keys() == {question(3), question(4)}
+    assert card["selection"] == met(4, several_questions=2)
+    assert card_table(card)["value"]["problems left out, several questions under one name"] == 2
+
+
+def test_the_validation_is_not_trained_on_either(folder):
+    """By it the learning rate is chosen."""
+    asked = load_problems(load_profile("smoke"), "validation")[0].question
+    questions = [asked, asked, *(question(n) for n in (2, 2, 3, 3, 4, 4))]
+    write_numina(folder, [row for n in (1, 2, 3, 4) for row in both(n)], prompt=questions)
+    card, pool = pool_of(folder)
+    assert asked not in set(pool["question"])
+    assert card["problems_left_out"] == {"repeated": 0, "in_test": 1}
 
 
 def test_more_is_read_until_enough_is_left(folder):
@@ -288,7 +315,7 @@ def test_of_openr1_the_solution_behind_the_thinking_is_kept(folder):
         question(8): [unwrapped % 8] * 2,
     }
     assert pool["verdict"].tolist() == [RIGHT, WRONG] * 2 + [RIGHT] * 2
-    assert card["selection"] == {"problems": 8, "too_few": 1, "unfinished": 4, "no_answer": 0}
+    assert card["selection"] == met(8, too_few=1, unfinished=4)
     assert card["disagreement"]["judged"] == 4
     assert card["revision"] == ""  # of files in a folder nobody knows it
     assert set(pool["source"]) == {f"{OPENR1}: deepseek-ai/DeepSeek-R1"}
@@ -314,7 +341,7 @@ def test_gsm8k_s_solutions_of_four_models(folder, zipped):
     ]
     assert pool["verdict"].tolist()[:4] == [RIGHT, WRONG, WRONG, RIGHT]
     assert pool["source"].tolist()[:4] == [f"{GSM8K}: {name}" for name in WRITERS]
-    assert card["selection"] == {"problems": 4, "too_few": 0, "unfinished": 1, "no_answer": 0}
+    assert card["selection"] == met(4, unfinished=1)
     assert card["teacher"] == "175b_finetuning, 175b_verification, 6b_finetuning, 6b_verification"
     disagreement = {"judged": 12, "right_there_only": 0, "right_here_only": 0, "undecided_here": 0}
     assert card["disagreement"] == disagreement
@@ -358,7 +385,7 @@ def test_where_verdicts_differ_is_counted_by_direction_and_listed(folder, monkey
     def undecided(text, answer):
         return UNVERIFIABLE if "hard" in text else judge(text, answer)
 
-    monkeypatch.setattr("finetune_geometry.problems.rewards.judge", undecided)
+    monkeypatch.setattr("finetune_geometry.problems.answer_check.judge", undecided)
     write_numina(folder, rows)
     run = run_of(folder)
     card = sample_rollouts(run)
@@ -640,7 +667,7 @@ def test_the_real_solutions_of_gsm8k(monkeypatch):
     folder = Path(DATA) / "gsm8k"
     size = {"prompts": 1299, "heldout": 10, "model__max_length": 4096}
     card, pool = pool_of(folder, GSM8K, k=4, **size)
-    assert card["selection"] == {"problems": 1319, "too_few": 0, "unfinished": 10, "no_answer": 0}
+    assert card["selection"] == met(1319, unfinished=10)
     assert card["disagreement"]["judged"] == len(pool) == 4 * 1309
     assert [n for key, n in card["disagreement"].items() if key != "judged"] == [0, 0, 0]
     shares = [card[key] for key in ("all_right", "mixed", "all_wrong", "mean_reward")]

@@ -18,8 +18,8 @@ from finetune_geometry.models.device import enough_memory
 from finetune_geometry.models.generation import batch_order, end_tokens
 from finetune_geometry.models.loading import load_model, teacher_is_here
 from finetune_geometry.models.prompts import prompt_ids
+from finetune_geometry.problems.answer_check import RIGHT, judge_whole
 from finetune_geometry.problems.problem import Problem
-from finetune_geometry.problems.rewards import RIGHT, judge_whole
 from finetune_geometry.problems.sources import load_problems
 from finetune_geometry.runs.folders import project_root
 from finetune_geometry.runs.keys import answers_key

@@ -167,16 +167,12 @@ def look_up(
     The interval is that of the row taken. Of the least of several rows it reaches from their least
     lower to their least upper end, likewise for the largest; of a mean it is the mean of the
     intervals, as if all were wrong in the same way: wider than the truth, if anything. `settings`
-    resolves values written as profile:<dotted key>.
+    resolves values written as profile:<dotted key>. Raises UserError for a column or a value that
+    the table cannot have, and where several rows are left and `take` says nothing.
     """
     if measure.table not in tables:
         return None
-    table = tables[measure.table]
-    for column, wanted in measure.where.items():
-        if wanted.startswith("profile:"):
-            wanted = str(settings[wanted.removeprefix("profile:")])
-        numeric = pd.api.types.is_numeric_dtype(table[column])
-        table = table[table[column] == (float(wanted) if numeric else wanted)]
+    table = _where(measure, tables[measure.table], settings)
     if measure.depth:
         middle = (table["layer"] + 0.5) / (tables[measure.table]["layer"].max() + 1)
         table = table[middle.between(*measure.depth)]
@@ -203,6 +199,30 @@ def look_up(
         return Number(float(pick(values)), *(float(pick(end)) for end in ends.T))
     row = int(_TAKES[measure.take](values)) if measure.take else 0
     return Number(float(values[row]), *map(float, ends[row]))
+
+
+def _where(measure: Measure, table: pd.DataFrame, settings: Mapping[str, Any]) -> pd.DataFrame:
+    """The rows of `measure.where`."""
+    asked = [*measure.where, measure.column, *(["layer"] if measure.depth else [])]
+    asked += ["a", "b"] if measure.pairs else ["model"] if measure.models else []
+    if missing := [column for column in asked if column not in table]:
+        has = ", ".join(map(str, table))
+        raise UserError(
+            f"no column {missing[0]!r}: table {measure.table!r}, which has {has}: "
+            "mend the measure in book/claims.yaml or book/released.yaml"
+        )
+    for column, wanted in measure.where.items():
+        try:
+            if wanted.startswith("profile:"):
+                wanted = str(settings[wanted.removeprefix("profile:")])
+            numeric = pd.api.types.is_numeric_dtype(table[column])
+            table = table[table[column] == (float(wanted) if numeric else wanted)]
+        except (KeyError, ValueError):
+            raise UserError(
+                f"{column}: {wanted}: table {measure.table!r}: name a setting that the profile "
+                "has, or a number where the column holds numbers"
+            ) from None
+    return table
 
 
 def _pair(table: pd.DataFrame, a: str, b: str, *, column: str) -> pd.DataFrame:

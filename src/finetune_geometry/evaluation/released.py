@@ -6,6 +6,7 @@ Claims, measures and rules are those of `claims`; book/released.yaml holds the r
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -22,13 +23,14 @@ from finetune_geometry.evaluation.judging import (
     CONDITION_COLUMNS,
     RULE_COLUMNS,
     UNTESTABLE,
+    VERDICTS,
     Number,
     judge,
     judge_claims,
     read_condition,
 )
 from finetune_geometry.runs.folders import project_root
-from finetune_geometry.settings.errors import UserError
+from finetune_geometry.settings.errors import UserError, closest
 from finetune_geometry.settings.schema import KNOWN_KEYS, Flag, Numbers, Wholes, build
 
 #: Tables of `geometry.collection_tables`: a claim that needs no other needs weights alone.
@@ -96,17 +98,54 @@ class Released:
 
 
 def load_released(ledger: Ledger, path: str | Path | None = None) -> Released:
-    """Read and check book/released.yaml against the ledger."""
+    """Read and check book/released.yaml against the ledger.
+
+    Raises UserError for a claim that the ledger does not have, a verdict that is none, a printed
+    number that is none, and a claim without its prediction or its yardstick.
+    """
     source = Path(path) if path else project_root() / "book" / "released.yaml"
     try:
         tree = yaml.safe_load(source.read_text(encoding="utf-8"))
     except (OSError, yaml.YAMLError) as error:
         raise UserError(f"cannot read: {source}: {' '.join(str(error).split())}") from None
     found = build(Released, tree, source)
+    _check_claims(found, ledger, source)
     for name, rule in found.rules.items():
         for condition in (text for part in rule.parts().values() for text in part):
             read_condition(condition, ledger.claims[name].measures)
+    for name in weights_ledger(ledger, found):
+        for section, names in (
+            ("predictions", found.predictions.verdicts),
+            ("yardsticks", found.yardsticks),
+        ):
+            if name not in names:
+                raise UserError(f"claim {name} is missing: {section}: {source}: write it there")
     return found
+
+
+def _check_claims(found: Released, ledger: Ledger, source: Path) -> None:
+    for section, names in (
+        ("rules", [*found.rules]),
+        ("predictions", [*found.predictions.verdicts]),
+        ("yardsticks", [*found.yardsticks]),
+        ("printed", [printed.claim for printed in found.printed]),
+    ):
+        for name in names:
+            if name not in ledger.claims:
+                advice = closest(name, ledger.claims)
+                raise UserError(f"unknown claim {name!r}: {section}: {source}: {advice}")
+    for name, prediction in found.predictions.verdicts.items():
+        if prediction.verdict not in VERDICTS:
+            raise UserError(
+                f"verdict {prediction.verdict!r}: predictions, {name}: {source}: "
+                f"{closest(prediction.verdict, VERDICTS)}"
+            )
+    for printed in found.printed:
+        if re.fullmatch(r"-?[0-9]+(\.[0-9]+)?", printed.value) is None:
+            raise UserError(
+                f"value {printed.value!r}: printed, {printed.claim}, {printed.what}: {source}: "
+                "write the number as the paper prints it, such as '0.977'"
+            )
 
 
 def weights_ledger(ledger: Ledger, released: Released) -> dict[str, Claim]:
@@ -195,7 +234,7 @@ def yardstick_words(
 
 
 def printed_ranges(released: Released) -> dict[str, tuple[float, float]]:
-    """Kind of pair (`parts.kinds_of_pairs`) -> least and largest cosine that the paper prints."""
+    """Least and largest cosine that the paper prints, by `adapter_roles.kinds_of_pairs`."""
     found: dict[str, tuple[float, float]] = {}
     for printed in released.printed:
         kind = printed.kind

@@ -18,8 +18,8 @@ from finetune_geometry.models.device import enough_memory
 from finetune_geometry.models.generation import generate
 from finetune_geometry.models.prompts import prompt_ids
 from finetune_geometry.models.teacher_forcing import Row, completion_logprobs
+from finetune_geometry.problems.answer_check import is_correct
 from finetune_geometry.problems.problem import Problem
-from finetune_geometry.problems.rewards import is_correct
 from finetune_geometry.runs.parts import Parts
 from finetune_geometry.settings.sections import Prompt
 

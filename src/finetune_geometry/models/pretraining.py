@@ -24,9 +24,9 @@ from transformers import Qwen3ForCausalLM
 from finetune_geometry.models.generation import generate
 from finetune_geometry.models.prompts import prompt_ids
 from finetune_geometry.models.tiny import build_config, build_tokenizer
+from finetune_geometry.problems.answer_check import is_correct
 from finetune_geometry.problems.generator import Difficulty, generate_problems
 from finetune_geometry.problems.problem import Problem
-from finetune_geometry.problems.rewards import is_correct
 
 LENGTH_STEP = 32  # rows are padded to a multiple of it
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -24,6 +25,8 @@ def prompt_ids(
     """Token ids of a question as a prompt, ready for the model's answer.
 
     role: "base" or "teacher"; each has switches of the chat template of its own.
+    What looks like a special token in the question is read as the text that it is: a problem cannot
+    end its turn, nor answer itself.
     Raises UserError where the tokenizer has no chat template.
     """
     if not tokenizer.chat_template:
@@ -31,13 +34,42 @@ def prompt_ids(
             f"no chat template: {tokenizer.name_or_path}: use a model that was tuned to follow "
             "instructions"
         )
+    asked = messages(question, prompt)
+    switches = dict(prompt.teacher_template if role == "teacher" else prompt.template)
+    specials = [t.content for t in tokenizer.added_tokens_decoder.values() if t.special]
+    if any(special in asked[0]["content"] for special in specials):
+        return _ids_beside_forgeries(tokenizer, asked, switches, specials)
     ids: list[int] = tokenizer.apply_chat_template(
-        messages(question, prompt),
-        add_generation_prompt=True,
-        tokenize=True,
-        return_dict=False,
-        **(prompt.teacher_template if role == "teacher" else prompt.template),
+        asked, add_generation_prompt=True, tokenize=True, return_dict=False, **switches
     )
+    return ids
+
+
+def _ids_beside_forgeries(
+    tokenizer: Any, asked: list[dict[str, str]], switches: dict[str, Any], specials: list[str]
+) -> list[int]:
+    """`prompt_ids` of a conversation whose text spells special tokens.
+
+    A character that the text lacks stands for each spelling while the template is filled in, so
+    that the special tokens of the result are the template's own.
+    """
+    content = asked[0]["content"]
+    longest = sorted(specials, key=len, reverse=True)  # one may begin as another does
+    unused = (chr(code) for code in range(0xE000, 0xF900) if chr(code) not in content)
+    stands_for = dict(zip(unused, longest, strict=False))
+    for stand_in, special in stands_for.items():
+        content = content.replace(special, stand_in)
+    text = tokenizer.apply_chat_template(
+        [asked[0] | {"content": content}], add_generation_prompt=True, tokenize=False, **switches
+    )
+    ids: list[int] = []
+    for piece in re.split(f"({'|'.join(map(re.escape, longest))})", text):
+        if piece in specials:
+            ids.append(tokenizer.convert_tokens_to_ids(piece))
+            continue
+        for stand_in, special in stands_for.items():
+            piece = piece.replace(stand_in, special)
+        ids += tokenizer(piece, add_special_tokens=False, split_special_tokens=True).input_ids
     return ids
 
 

@@ -55,9 +55,10 @@ def _difficulty(settings: Problems, split: str) -> Difficulty:
     return Difficulty(**values, distractors=settings.distractors)
 
 
-def test_problems(profile: Profile) -> list[Problem]:
-    """All problems that a model of this profile is examined on."""
-    return [*load_problems(profile, "test"), *load_problems(profile, "aime")]
+def exam_problems(profile: Profile) -> list[Problem]:
+    """All problems that a model of this profile is examined on: of the test sets, and those of the
+    validation, by which the learning rate is chosen."""
+    return [p for split in ("validation", "test", "aime") for p in load_problems(profile, split)]
 
 
 def _hub_problems(dataset: str, revision: str, split: str, profile: str) -> list[Problem]:

@@ -10,8 +10,8 @@ from typing import Any
 import pandas as pd
 
 from finetune_geometry.deltas.collection import Row, kept, open_collection, propose
+from finetune_geometry.evaluation.adapter_roles import Cast, Protocol, cast, filled, kinds_of_pairs
 from finetune_geometry.evaluation.claims import Claim, Ledger
-from finetune_geometry.evaluation.parts import Cast, Protocol, cast, filled, kinds_of_pairs
 from finetune_geometry.evaluation.released import (
     STAND_IN,
     Released,
@@ -43,8 +43,8 @@ class Findings:
         printed: as of `released.printed_table`.
         yardsticks: claim -> words.
         folders: a row for each folder: what it is taken for and what was measured of it.
-        pairs: as of `CollectionTables.pairs`, with `kind` (`parts.kinds_of_pairs`).
-        cast: who plays which part, and which parts are open.
+        pairs: as of `CollectionTables.pairs`, with `kind` (`adapter_roles.kinds_of_pairs`).
+        cast: who plays which role ("part" in the table), and which are open.
         modules: how many were compared.
     """
 
@@ -89,9 +89,9 @@ def hold_against(
     """Measure the collection below `root` and judge it; None: nothing is there, nothing is said.
 
     Args:
-        protocol: the profile whose seeds, rates and steps the parts ask for, and whose k is used.
+        protocol: the profile whose seeds, rates and steps the roles ask for, and whose k is used.
         table: the CSV file that says what each folder is; made where it is missing.
-        blanks: what empty cells of it mean, see `parts.filled`.
+        blanks: what empty cells of it mean, see `adapter_roles.filled`.
     """
     claims, settings = weights_ledger(ledger, released), protocol.flat()
     if root is None:

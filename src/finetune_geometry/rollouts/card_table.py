@@ -46,6 +46,7 @@ def _of_a_data_set(card: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "problems met in the data set": f"{selection['problems']:,}",
         "problems left out, fewer than K responses": selection["too_few"],
+        "problems left out, several questions under one name": selection["several_questions"],
         "problems left out, one of the first K responses cut off": selection["unfinished"],
         "problems left out, no true answer given": selection["no_answer"],
         "rollouts that the data set judges, too": f"{disagreement['judged']:,}",

@@ -12,13 +12,14 @@ import json
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
+from urllib.parse import urlsplit
 
 from finetune_geometry.models.prompts import messages
 from finetune_geometry.problems.problem import Problem
 from finetune_geometry.problems.sources import load_problems
-from finetune_geometry.rollouts.answer_files import AnswerFiles
-from finetune_geometry.rollouts.asking import Asker, Request, cost
+from finetune_geometry.rollouts.endpoint_journal import Journal
 from finetune_geometry.rollouts.endpoint_replies import host
+from finetune_geometry.rollouts.endpoint_requests import Asker, Request, cost
 from finetune_geometry.rollouts.sources import LENGTH, STOP, Rollout
 from finetune_geometry.runs.keys import asked_key, request_key
 from finetune_geometry.runs.records import Run
@@ -37,8 +38,8 @@ class EndpointSource:
     def __init__(self, run: Run) -> None:
         self.profile, self.settings = run.profile, run.profile.rollouts.endpoint
         self.extra = checked(self.settings)
-        self.files = AnswerFiles(run.dir / ANSWERS)
-        self.asker = Asker(self.settings, self.files)
+        self.journal = Journal(run.dir / ANSWERS)
+        self.asker = Asker(self.settings, self.journal)
         self.wanted: list[str] = []  # keys of the pool's requests
 
     def problems(self) -> list[Problem]:
@@ -69,25 +70,25 @@ class EndpointSource:
 
     def sample(self, problems: Sequence[Problem], first: int) -> list[list[Rollout]]:
         asked = [self.requests(problem) for problem in problems]
-        with self.files.writing(f"{first:06d}"):
-            missing = [r for group in asked for r in group if not self.files.has(r.key)]
+        with self.journal.writing(f"{first:06d}"):
+            missing = [r for group in asked for r in group if not self.journal.has(r.key)]
             if missing:
                 self.asker.ask(missing)
         return [[self.rollout(request) for request in group] for group in asked]
 
     def rollout(self, request: Request) -> Rollout:
         """An answer as a rollout; an empty one where the server had no room for the prompt."""
-        if not self.files.has(request.key):
+        if not self.journal.has(request.key):
             return Rollout("", LENGTH, self.settings.model)
-        answer = self.files.read(request.key)
+        answer = self.journal.read(request.key)
         # A filter's cut is a cut, too: only a model that stopped has ended its turn.
         finish = STOP if answer["finish_reason"] == "stop" else LENGTH
         return Rollout(answer["text"], finish, answer["model"])
 
     def facts(self) -> dict[str, Any]:
         """Of the pool's requests; what the run asked with other settings is not among them."""
-        self.files.refresh()
-        known = [asked for key in self.wanted if (asked := self.files.asked.get(key))]
+        self.journal.refresh()
+        known = [asked for key in self.wanted if (asked := self.journal.asked.get(key))]
         answers = [asked.answer for asked in known if asked.answer is not None]
         dates = sorted(answer.date for answer in answers)
         counted = [sum(answer.counted[side] for answer in answers) for side in (0, 1)]
@@ -130,10 +131,12 @@ def checked(settings: Endpoint) -> dict[str, Any]:
             )
     priced = settings.price_input > 0 or settings.price_output > 0
     limits = [
-        ("base_url", settings.base_url.startswith(("http://", "https://")), "http:// or https://"),
+        ("base_url", _is_address(settings.base_url), "http:// or https://, and a host's name"),
         ("concurrency", settings.concurrency >= 1, "at least 1"),
         ("timeout", settings.timeout > 0, "above 0"),
         ("retries", settings.retries >= 0, "at least 0"),
+        ("price_input", settings.price_input >= 0, "at least 0"),
+        ("price_output", settings.price_output >= 0, "at least 0"),
         ("max_cost", settings.max_cost is None or priced, "used with a price above 0"),
     ]
     for name, holds, wanted in limits:
@@ -150,3 +153,11 @@ def checked(settings: Endpoint) -> dict[str, Any]:
             f"object without {', '.join(TAKEN)}"
         )
     return extra
+
+
+def _is_address(text: str) -> bool:
+    try:
+        parts = urlsplit(text)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # a bracket that is not closed, a port that is no number
+        return False

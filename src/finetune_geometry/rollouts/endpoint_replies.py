@@ -41,6 +41,12 @@ def host(settings: Endpoint) -> str:
     return parts.netloc.rpartition("@")[2]
 
 
+def address(settings: Endpoint) -> str:
+    """The server's address, without a password or a key that may stand in it."""
+    parts = urlsplit(settings.base_url)
+    return f"{parts.scheme}://{host(settings)}{parts.path}"
+
+
 def now() -> str:
     """The time in UTC, to the second."""
     return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
@@ -53,7 +59,7 @@ def read_answer(text: str, settings: Endpoint) -> dict[str, Any]:
     """
     if text.lstrip().startswith("<"):
         raise UserError(
-            f"a web page where an answer should be: {settings.base_url}: mend "
+            f"a web page where an answer should be: {address(settings)}: mend "
             "rollouts.endpoint.base_url, which ends in /v1 at most servers"
         )
     try:
@@ -75,9 +81,9 @@ def read_answer(text: str, settings: Endpoint) -> dict[str, Any]:
     return {
         "text": _sound(content),
         "finish_reason": str(finish),
-        "model": str(reply.get("model") or settings.model),
-        "fingerprint": reply.get("system_fingerprint"),
-        "id": reply.get("id"),
+        "model": _sound(str(reply.get("model") or settings.model)),
+        "fingerprint": _named(reply, "system_fingerprint"),
+        "id": _named(reply, "id"),
         "usage": usage,
         "reasoning": _sound(thought),
     }
@@ -89,22 +95,23 @@ def failure(error: openai.APIError, settings: Endpoint, heard: bool) -> Exceptio
     heard: the server has answered before, so it was reachable once.
     """
     where = host(settings)
-    if isinstance(error, openai.APITimeoutError):
-        return Again(f"no answer within {settings.timeout:g} s", lost=True)
     if isinstance(error, openai.APIStatusError):
         return _refusal(error, settings)
-    if type(error.__cause__).__name__ == "ConnectError":
+    if type(error.__cause__).__name__ in ("ConnectError", "ConnectTimeout"):
         if heard:
             return Again("not reachable any more", lost=False)
         return UserError(
-            f"no server there: {settings.base_url}: start it, or mend rollouts.endpoint.base_url "
+            f"no server there: {address(settings)}: start it, or mend rollouts.endpoint.base_url "
             f"({_short(str(error.__cause__)) or 'no connection'})"
         )
+    if isinstance(error, openai.APITimeoutError):
+        return Again(f"no answer within {settings.timeout:g} s", lost=True)
     return Again(f"connection to {where} lost", lost=True)
 
 
 def _refusal(error: openai.APIStatusError, settings: Endpoint) -> Exception:
-    status, said, where = error.status_code, _message(error), host(settings)
+    status, words, where = error.status_code, _message(error), host(settings)
+    said = _short(words)
     if status in (401, 403):
         return UserError(
             f"refused with {status}: {where}: set OPENAI_API_KEY to a key of this server that may "
@@ -115,7 +122,8 @@ def _refusal(error: openai.APIStatusError, settings: Endpoint) -> Exception:
     if status in AGAIN or status >= 500:
         why = f"refused with {status}" + (f" ({said})" if said else "")
         return Again(why, lost=False, wait=_wait(error))
-    if status in (400, 413, 422) and any(mark in f"{error.code} {said}" for mark in TOO_LONG):
+    told = f"{error.code} {words}".lower()
+    if status in (400, 413, 422) and any(mark in told for mark in TOO_LONG):
         return PromptTooLong(said)
     return UserError(
         f"refused with {status}: {where}: {said or 'no reason given'}; what a server does not take "
@@ -129,7 +137,7 @@ def _message(error: openai.APIStatusError) -> str:
     if isinstance(body, dict):
         inner = body.get("error")
         body = body.get("message") or (inner if isinstance(inner, str) else None) or body
-    return _short(body if isinstance(body, str) else json.dumps(body) if body else "")
+    return body if isinstance(body, str) else json.dumps(body) if body else ""
 
 
 def _wait(error: openai.APIStatusError) -> float:
@@ -147,7 +155,11 @@ def _wait(error: openai.APIStatusError) -> float:
 
 
 def _whole(usage: Any, name: str) -> bool:
-    return isinstance(usage, dict) and type(usage.get(name)) is int
+    return isinstance(usage, dict) and type(usage.get(name)) is int and usage[name] >= 0
+
+
+def _named(reply: dict[str, Any], name: str) -> str | None:
+    return None if reply.get(name) is None else _sound(str(reply[name]))
 
 
 def _sound(text: str) -> str:
@@ -156,5 +168,5 @@ def _sound(text: str) -> str:
 
 
 def _short(text: str) -> str:
-    words = " ".join(text.split())
+    words = " ".join(_sound(text).split())
     return words if len(words) <= 160 else f"{words[:157]}..."

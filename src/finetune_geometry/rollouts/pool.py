@@ -18,10 +18,10 @@ import pandas as pd
 
 from finetune_geometry.models.loading import load_tokenizer
 from finetune_geometry.models.prompts import completion_ids, prompt_ids
+from finetune_geometry.problems.answer_check import RIGHT, TOO_LONG, UNVERIFIABLE, judge_whole
 from finetune_geometry.problems.cleaning import clean
 from finetune_geometry.problems.problem import Problem
-from finetune_geometry.problems.rewards import RIGHT, TOO_LONG, UNVERIFIABLE, judge_whole
-from finetune_geometry.problems.sources import test_problems
+from finetune_geometry.problems.sources import exam_problems
 from finetune_geometry.rollouts.sources import LENGTH, STOP, Rollout, open_source
 from finetune_geometry.runs.keys import rows_hash
 from finetune_geometry.runs.records import Run
@@ -42,9 +42,10 @@ def sample_rollouts(run: Run) -> dict[str, Any]:
     """
     settings, begun = run.profile.rollouts, time.perf_counter()
     source = open_source(run)
-    tests = test_problems(run.profile)
     generated = run.profile.problems.source == "generated" and settings.source != "traces"
-    problems, left_out = clean(source.problems(), tests, by_words=not generated)
+    problems, left_out = clean(
+        source.problems(), exam_problems(run.profile), by_words=not generated
+    )
     wanted = settings.prompts + settings.heldout_prompts
     if len(problems) < wanted:
         raise UserError(

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from finetune_geometry.problems.rewards import extract_boxed
+from finetune_geometry.problems.answer_check import extract_boxed
 from finetune_geometry.problems.sources import THOUSANDS
 from finetune_geometry.settings.trace_sets import trace_set
 

@@ -2,12 +2,14 @@
 
 1. The first K responses of a problem, in the order of the files.  Only the column that names the
    problem is read for that: nothing that says whether a response is right.
-2. They are one group.
+2. They are one group.  Where a data set gives several questions one name, all of them go: their
+   responses are no group.
 3. Whole problems go where a response was cut off.  Wrong ones are longer: to drop single rows would
    remove errors.  (So do groups too long for the student, in `pool.fitting`.)
 4. So do problems with fewer than K responses.
 5. Our verifier judges them again; where it disagrees with the data set, `facts` reports it.
-6. Problems of the test sets go, and repeated ones (`problems.cleaning`, as from every source).
+6. Problems of the test sets and of the validation go, and repeated ones (`problems.cleaning`, as
+   from every source).
 7. The shares of all-right, mixed and all-wrong groups are those of `pool.describe`.
 """
 
@@ -23,10 +25,10 @@ from typing import Any
 
 import numpy as np
 
+from finetune_geometry.problems.answer_check import RIGHT, UNVERIFIABLE, WRONG, extract_boxed
 from finetune_geometry.problems.cleaning import clean
 from finetune_geometry.problems.problem import Problem
-from finetune_geometry.problems.rewards import RIGHT, UNVERIFIABLE, WRONG, extract_boxed
-from finetune_geometry.problems.sources import test_problems
+from finetune_geometry.problems.sources import exam_problems
 from finetune_geometry.rollouts.pool import POOL
 from finetune_geometry.rollouts.sources import STOP, Rollout
 from finetune_geometry.rollouts.trace_readers import Row, Trace, reader
@@ -40,7 +42,9 @@ from finetune_geometry.settings.trace_sets import needed_files, trace_set
 VERSION = 1  # of the steps: another number makes other shards
 DISAGREEMENTS = "rollouts/disagreements.parquet"
 #: Why a problem was left out.
-TOO_FEW, UNFINISHED, NO_ANSWER = "too_few", "unfinished", "no_answer"
+TOO_FEW, SEVERAL = "too_few", "several_questions"
+UNFINISHED, NO_ANSWER = "unfinished", "no_answer"
+FATES = (TOO_FEW, SEVERAL, UNFINISHED, NO_ANSWER)
 
 
 def first_of_each(problems: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
@@ -146,7 +150,7 @@ class TraceSource:
         return found
 
     def _select(self) -> Selection:
-        settings, tests = self.settings, test_problems(self.run.profile)
+        settings, exams = self.settings, exam_problems(self.run.profile)
         wanted = settings.prompts + settings.heldout_prompts
         groups, fewer = self._groups()
         fates = [(int(row), TOO_FEW) for row in fewer]  # where in the files, and why left out
@@ -167,7 +171,7 @@ class TraceSource:
                     name = f"{self.set.name}/{numbers[0]}"
                     problems.append(Problem(name, found[0].question, "", found[0].answer, 0))
                     traces[name], ends[name] = found[: settings.k], numbers[-1]
-            kept, left_out = clean(problems, tests, by_words=True)
+            kept, left_out = clean(problems, exams, by_words=True)
         if len(kept) < wanted:
             left_out = left_out | Counter(fate for _, fate in fates if fate)
             reasons = ", ".join(f"{name} {number}" for name, number in left_out.items())
@@ -183,7 +187,7 @@ class TraceSource:
         return Selection(
             problems,
             {problem.id: traces[problem.id] for problem in problems},
-            {"problems": counts.total()} | {n: counts[n] for n in (TOO_FEW, UNFINISHED, NO_ANSWER)},
+            {"problems": counts.total()} | {n: counts[n] for n in FATES},
         )
 
     def _groups(self) -> tuple[np.ndarray, np.ndarray]:
@@ -250,6 +254,8 @@ def _fate(traces: Sequence[Trace], k: int) -> str:
     """Why a problem is left out, by its first `k` responses; empty: it is not."""
     if len(traces) < k:
         return TOO_FEW
+    if len({trace.question for trace in traces[:k]}) > 1:
+        return SEVERAL
     if not all(trace.finished for trace in traces[:k]):
         return UNFINISHED
     return "" if traces[0].answer.strip() else NO_ANSWER

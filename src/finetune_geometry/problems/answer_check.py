@@ -1,7 +1,7 @@
 """The binary reward: does the last boxed answer of a completion equal the gold answer?
 
 Plain integers are compared here, everything else by math-verify in a process of its own
-(`verifier`): a model may write an answer that takes for ever to work out.
+(`verifier_process`): a model may write an answer that takes for ever to work out.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ SECONDS = 5.0
 #: Seconds by the clock after which a process that says nothing is given up: far more than SECONDS,
 #: because on a busy machine it gets little of the processor.
 PATIENCE = 120.0
+BRACE = re.compile(r"\\boxed\{|[{}]")
 INTEGER = re.compile(r"-?[0-9]{1,15}")
 
 
@@ -35,15 +36,14 @@ def extract_boxed(text: str) -> str | None:
     The last one is taken here, not by the parser: math-verify reads two boxes as a set, which
     equals neither answer.  None where there is no complete box.
     """
-    start = text.rfind("\\boxed{")
-    while start >= 0:
-        depth, begin = 1, start + len("\\boxed{")
-        for position in range(begin, len(text)):
-            depth += {"{": 1, "}": -1}.get(text[position], 0)
-            if depth == 0:
-                return text[begin:position]
-        start = text.rfind("\\boxed{", 0, start)  # the last box was cut off: try the one before
-    return None
+    # One pass: a model that loops writes thousands of boxes and closes none.
+    last, content, opened = -1, None, list[int]()
+    for mark in BRACE.finditer(text):
+        if mark[0] != "}":
+            opened.append(mark.end() if mark[0] != "{" else -1)
+        elif opened and (begin := opened.pop()) > last:  # a plain brace closes nothing that counts
+            last, content = begin, text[begin : mark.start()]
+    return content
 
 
 def judge(text: str, answer: str) -> str:
@@ -74,14 +74,14 @@ def is_correct(text: str, answer: str) -> bool:
 
 
 class _Verifier:
-    """A running `verifier` process."""
+    """A running `verifier_process`."""
 
     def __init__(self) -> None:
-        package = str(Path(__file__).parents[1])
-        path = os.pathsep.join([package, *filter(None, [os.environ.get("PYTHONPATH")])])
+        sources = str(Path(__file__).parents[2])  # this copy of the package, and no other
+        path = os.pathsep.join([sources, *filter(None, [os.environ.get("PYTHONPATH")])])
         self.process = subprocess.Popen(
             # -P: no module of the folder that is worked in takes the place of a library's.
-            [sys.executable, "-P", "-m", "finetune_geometry.problems.verifier"],
+            [sys.executable, "-P", "-m", "finetune_geometry.problems.verifier_process"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,  # parsers complain there about what a model wrote
@@ -92,7 +92,7 @@ class _Verifier:
             if self.reply() != b"ready\n":
                 raise UserError(
                     f"the verifier does not start: {sys.executable}: see what `python -m "
-                    "finetune_geometry.problems.verifier` says there"
+                    "finetune_geometry.problems.verifier_process` says there"
                 )
         except BaseException:
             self.stop()

@@ -17,10 +17,11 @@ from typing import Any
 import openai
 from anyio.from_thread import start_blocking_portal
 
-from finetune_geometry.rollouts.answer_files import AnswerFiles, Tokens
+from finetune_geometry.rollouts.endpoint_journal import Journal, Tokens
 from finetune_geometry.rollouts.endpoint_replies import (
     Again,
     PromptTooLong,
+    address,
     failure,
     host,
     now,
@@ -49,8 +50,8 @@ class Request:
 class Asker:
     """Asks for what is missing and keeps each answer as it comes."""
 
-    def __init__(self, settings: Endpoint, files: AnswerFiles) -> None:
-        self.settings, self.files = settings, files
+    def __init__(self, settings: Endpoint, journal: Journal) -> None:
+        self.settings, self.journal = settings, journal
         self.heard = False  # the server has answered anything in this process
         self.too_long: set[str] = set()  # problems that the server has no room for
         self._answers, self._useful = 0, 0
@@ -58,7 +59,7 @@ class Asker:
         self._template, self._beyond = TEMPLATE, 0
 
     def ask(self, requests: Sequence[Request]) -> None:
-        """Ask all of `requests`, `concurrency` at a time; every answer is kept in the files.
+        """Ask all of `requests`, `concurrency` at a time; every answer is kept in the journal.
 
         Raises UserError where it cannot go on; requests under way are waited for and kept.
         """
@@ -73,7 +74,7 @@ class Asker:
 
     def spent(self) -> float:
         """Cost of all answers of the run, and of attempts under way or lost at their most."""
-        tokens = [a + b for a, b in zip(self.files.answered, self.files.open, strict=True)]
+        tokens = [a + b for a, b in zip(self.journal.answered, self.journal.open, strict=True)]
         return cost(self.settings, tokens)
 
     async def _all(self, requests: Iterator[Request]) -> None:
@@ -129,9 +130,9 @@ class Asker:
             except Again as error:
                 reason, wait = str(error), error.wait
                 if not error.lost:
-                    self.files.refused(request.key, reason)
+                    self.journal.refused(request.key, reason)
             except (UserError, PromptTooLong) as error:
-                self.files.refused(request.key, str(error))
+                self.journal.refused(request.key, str(error))
                 raise
             else:
                 self._keep(request, answer)
@@ -170,7 +171,7 @@ class Asker:
             self._template = max(self._template, counted[0] - _bytes(request))
             self._beyond = max(self._beyond, counted[1] - request.most)
         record = {"counted": counted or (most_in, most_out), "date": now(), **answer}
-        self.files.keep(request.key, record)
+        self.journal.keep(request.key, record)
         self._answers += 1
         self._useful += bool(answer["text"].strip())
         if time.monotonic() - self._said >= REPORT:
@@ -199,7 +200,7 @@ class Asker:
                     f"the next request at most: rollouts.endpoint.max_cost = {limit:g}: "
                     f"{self._kept()}; raise it and start again, only what is missing is asked"
                 )
-            self.files.sent(request.key, bound, now())
+            self.journal.sent(request.key, bound, now())
             self._under_way += 1
         return True
 
@@ -249,7 +250,7 @@ class Asker:
                 f"rollouts.endpoint.model, {closest(self.settings.model, names)}"
             )
         return UserError(
-            f"refused with 404: {self.settings.base_url}: check rollouts.endpoint.base_url (it "
+            f"refused with 404: {address(self.settings)}: check rollouts.endpoint.base_url (it "
             "ends in /v1 at most servers) and rollouts.endpoint.model"
         )
 
@@ -257,10 +258,10 @@ class Asker:
         """Money as a person reads it, or tokens where the profile has no price."""
         if self.settings.price_input or self.settings.price_output:
             return f"{spent:.4g} spent"
-        return f"{self.files.answered[1]:,} tokens written"
+        return f"{self.journal.answered[1]:,} tokens written"
 
     def _kept(self) -> str:
-        kept = sum(asked.answer is not None for asked in self.files.asked.values())
+        kept = sum(asked.answer is not None for asked in self.journal.asked.values())
         return f"{kept:,} answers are kept"
 
 

@@ -1,8 +1,8 @@
 """The verifier's own process: math-verify compares there, so that no answer hangs who asks.
 
-`python -m finetune_geometry.problems.verifier` reads one JSON list [seconds, gold, found] a line
-and writes `true` or `false` for each.  `rewards` starts it, asks it, and starts another when it has
-ended.
+`python -m finetune_geometry.problems.verifier_process` reads one JSON list [seconds, gold, found]
+a line and writes `true` or `false` for each.  `answer_check` starts it, asks it, and starts another
+when it has ended.
 """
 
 from __future__ import annotations

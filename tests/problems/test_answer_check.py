@@ -7,12 +7,13 @@ import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import psutil
 import pytest
 
-from finetune_geometry.problems import rewards
-from finetune_geometry.problems.rewards import (
+from finetune_geometry.problems import answer_check
+from finetune_geometry.problems.answer_check import (
     RIGHT,
     UNVERIFIABLE,
     WRONG,
@@ -20,7 +21,7 @@ from finetune_geometry.problems.rewards import (
     is_correct,
     judge,
 )
-from finetune_geometry.problems.verifier import equal
+from finetune_geometry.problems.verifier_process import equal
 from finetune_geometry.settings.errors import UserError
 
 
@@ -32,6 +33,9 @@ from finetune_geometry.settings.errors import UserError
         (r"\boxed{\frac{1}{2}}", r"\frac{1}{2}"),
         (r"\boxed{\sqrt{\frac{a}{b}}} then {x}", r"\sqrt{\frac{a}{b}}"),
         (r"\boxed{7} and then \boxed{8", "7"),
+        (r"\boxed{7} and then \boxed{8 {", "7"),
+        (r"\boxed{1 \boxed{2} 3}", "2"),
+        (r"} { \boxed{7} } }", "7"),
         (r"\boxed{}", ""),
         ("no box, 12", None),
         (r"\boxed{12", None),
@@ -41,6 +45,13 @@ from finetune_geometry.settings.errors import UserError
 )
 def test_the_last_whole_box_is_taken(text, boxed):
     assert extract_boxed(text) == boxed
+
+
+def test_a_text_that_loops_is_read_once():
+    """As a model writes it that has lost itself: thousands of boxes, and none is closed."""
+    begun = time.monotonic()
+    assert extract_boxed("\\boxed{3} " + "\\boxed{" * 4000) == "3"
+    assert time.monotonic() - begun < 2  # begun anew at each box: twenty
 
 
 @pytest.mark.parametrize(
@@ -73,14 +84,14 @@ PATHOLOGICAL = ["9^{9^{9}}", "2^{10^{10}}", "10000000!"]
 @pytest.fixture
 def impatient(monkeypatch):
     """A limit that the tests can wait for; ordinary checks take a hundredth of it."""
-    monkeypatch.setattr(rewards, "SECONDS", 1.0)
+    monkeypatch.setattr(answer_check, "SECONDS", 1.0)
 
 
 @pytest.fixture
 def verifier():
     """The process that has just judged; no other has, so that a test may end it."""
     assert judge(r"\boxed{0.5}", r"\frac{1}{2}") == RIGHT
-    return rewards._running[0].process
+    return answer_check._running[0].process
 
 
 def gone(pid: int, seconds: float = 20.0) -> bool:
@@ -110,11 +121,11 @@ def test_a_gold_answer_that_takes_for_ever_is_given_up(impatient):
 def test_a_check_of_ordinary_length_is_not_given_up(impatient, verifier):
     for n in range(200):  # three seconds in all: the limit is of one check
         assert judge(rf"\boxed{{\frac{{{n}}}{{201}}}}", rf"\frac{{{n}}}{{201}}") == RIGHT
-    assert rewards._running[0].process is verifier
+    assert answer_check._running[0].process is verifier
 
 
 def test_plain_integers_need_no_process(monkeypatch):
-    monkeypatch.setattr(rewards, "_asked", None)
+    monkeypatch.setattr(answer_check, "_asked", None)
     assert judge(r"\boxed{ 012 }", "12") == RIGHT
     assert judge(r"\boxed{-0}", "0") == RIGHT
     assert judge(r"\boxed{12}", "-12") == WRONG
@@ -150,22 +161,22 @@ def test_a_verifier_that_has_ended_is_replaced(verifier):
 
 
 def test_an_answer_that_ends_every_verifier_is_given_up(verifier, monkeypatch):
-    started, start = [], rewards._Verifier
+    started, start = [], answer_check._Verifier
 
     def ends():
         started.append(start())
         started[-1].process.kill()
         return started[-1]
 
-    monkeypatch.setattr(rewards, "_Verifier", ends)
+    monkeypatch.setattr(answer_check, "_Verifier", ends)
     verifier.kill()
     assert judge(r"\boxed{\frac{2}{4}}", "0.5") == UNVERIFIABLE
     assert len(started) == 1
-    assert rewards._running == []
+    assert answer_check._running == []
 
 
 def test_a_verifier_that_is_stuck_is_given_up(verifier, monkeypatch):
-    monkeypatch.setattr(rewards, "PATIENCE", 0.5)
+    monkeypatch.setattr(answer_check, "PATIENCE", 0.5)
     verifier.send_signal(signal.SIGSTOP)  # takes no processor time, and does not answer
     assert judge(r"\boxed{\frac{2}{4}}", "0.5") == UNVERIFIABLE
     assert not psutil.pid_exists(verifier.pid)
@@ -178,7 +189,7 @@ def test_an_interrupted_check_leaves_no_reply_for_the_next(verifier, monkeypatch
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(rewards._Verifier, "reply", interrupt)
+        patch.setattr(answer_check._Verifier, "reply", interrupt)
         with pytest.raises(KeyboardInterrupt):
             judge(r"\boxed{\frac{1}{3}}", "0.5")  # wrong
     assert judge(r"\boxed{\frac{2}{4}}", "0.5") == RIGHT
@@ -191,19 +202,33 @@ def test_an_answer_of_many_characters_and_odd_ones_reaches_the_verifier():
 
 
 def test_a_verifier_that_cannot_start_is_an_error_and_no_verdict(verifier, monkeypatch):
-    rewards._stop()
-    monkeypatch.setattr(rewards.sys, "executable", "/bin/false")
+    answer_check._stop()
+    monkeypatch.setattr(answer_check.sys, "executable", "/bin/false")
     with pytest.raises(UserError, match="the verifier does not start: /bin/false"):
         judge(r"\boxed{\frac{2}{4}}", "0.5")
-    assert rewards._running == []
+    assert answer_check._running == []
+
+
+def test_the_verifier_is_of_the_copy_that_asks(verifier, monkeypatch):
+    """Of an installed package and a checkout beside it, both processes run the same."""
+    answer_check._stop()
+    given, start = [], subprocess.Popen
+    monkeypatch.setattr(
+        answer_check.subprocess,
+        "Popen",
+        lambda *args, env, **more: given.append(env["PYTHONPATH"]) or start(*args, env=env, **more),
+    )
+    assert judge(r"\boxed{\frac{2}{4}}", "0.5") == RIGHT
+    first = Path(given[0].split(os.pathsep)[0])
+    assert first / "finetune_geometry" / "problems" == Path(answer_check.__file__).parent
 
 
 ASK = """
 import os, sys, time
-from finetune_geometry.problems import rewards
-rewards.SECONDS = 60.0
-rewards.judge(r"\\boxed{1/2}", "0.5")
-print(rewards._running[0].process.pid, flush=True)
+from finetune_geometry.problems import answer_check
+answer_check.SECONDS = 60.0
+answer_check.judge(r"\\boxed{1/2}", "0.5")
+print(answer_check._running[0].process.pid, flush=True)
 """
 
 
@@ -214,7 +239,8 @@ print(rewards._running[0].process.pid, flush=True)
         "raise SystemExit(3)",
         "os._exit(1)",
         "os.kill(os.getpid(), 9)",
-        "print(flush=True); rewards.judge(r'\\boxed{9^{9^{9}}}', '1')",  # and is killed meanwhile
+        # And is killed meanwhile.
+        "print(flush=True); answer_check.judge(r'\\boxed{9^{9^{9}}}', '1')",
     ],
 )
 def test_the_verifier_ends_with_the_process_that_asks(ends):
@@ -235,8 +261,8 @@ def test_a_forked_process_asks_a_verifier_of_its_own(verifier):
     if child == 0:
         try:
             verdict = judge(r"\boxed{\frac{2}{4}}", "0.5")
-            own = rewards._running[0].process.pid != verifier.pid
-            rewards._stop()
+            own = answer_check._running[0].process.pid != verifier.pid
+            answer_check._stop()
             os.write(write, f"{verdict} {own}".encode())
         finally:
             os._exit(0)
@@ -246,14 +272,15 @@ def test_a_forked_process_asks_a_verifier_of_its_own(verifier):
         os.close(end)
     assert verifier.poll() is None
     assert judge(r"\boxed{\frac{1}{3}}", "0.5") == WRONG
-    assert rewards._running[0].process is verifier
+    assert answer_check._running[0].process is verifier
 
 
 def test_modules_of_the_working_folder_do_not_take_the_place_of_libraries(verifier, tmp_path):
-    rewards._stop()
+    answer_check._stop()
     (tmp_path / "sympy.py").write_text("raise SystemExit('not this one')")
     script = (
-        'from finetune_geometry.problems.rewards import judge; print(judge(r"\\boxed{1/2}", "0.5"))'
+        "from finetune_geometry.problems.answer_check import judge\n"
+        'print(judge(r"\\boxed{1/2}", "0.5"))'
     )
     said = subprocess.run(
         [sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=True
@@ -275,4 +302,4 @@ def test_threads_share_one_verifier(verifier):
     for thread in threads:
         thread.join()
     assert found == {n: RIGHT if n == 2 else WRONG for n in range(8)}
-    assert rewards._running[0].process is verifier
+    assert answer_check._running[0].process is verifier

@@ -52,7 +52,7 @@ class Asked:
     answer: Answer | None = None
 
 
-class AnswerFiles:
+class Journal:
     """The files of one run, `folder`/*.jsonl, and what they hold by request."""
 
     def __init__(self, folder: Path) -> None:
@@ -88,7 +88,10 @@ class AnswerFiles:
                     self._writing = None
 
     def refresh(self, mend: bool = False) -> None:
-        """Read what was added since; with `mend`, cut off a last line that a kill tore."""
+        """Read what was added since; with `mend`, cut off a last line that a kill tore.
+
+        Raises UserError, which says where, for a whole line that is none of this project's.
+        """
         for path in sorted(self.folder.glob("*.jsonl")):
             begin = self._read_to.get(path, 0)
             with open(path, "rb") as file:
@@ -98,7 +101,13 @@ class AnswerFiles:
                         if mend:
                             os.truncate(path, begin)
                         break
-                    self._note(self._parsed(line, path, begin), path, begin)
+                    try:
+                        self._note(json.loads(line), path, begin)
+                    except (ValueError, LookupError, TypeError, AttributeError):
+                        raise UserError(
+                            f"not a line of this project: {path}: delete the line at byte {begin}; "
+                            "what it held is asked again"
+                        ) from None
                     begin += len(line)
             self._read_to[path] = begin
 
@@ -119,7 +128,8 @@ class AnswerFiles:
         assert answer is not None
         with open(answer.path, "rb") as file:
             file.seek(answer.begin)
-            return self._parsed(file.readline(), answer.path, answer.begin)
+            line: dict[str, Any] = json.loads(file.readline())
+        return line
 
     def _append(self, event: Mapping[str, Any], sync: bool = False) -> None:
         assert self._writing is not None
@@ -141,19 +151,25 @@ class AnswerFiles:
         self._read_to[path] = begin + size
 
     def _note(self, event: dict[str, Any], path: Path, begin: int) -> None:
-        kind = next(iter(event))
-        asked = self.asked.setdefault(event[kind], Asked())
-        if kind == "sent":
-            asked.open.append(_tokens(event["bound"]))
-            _add(self.open, asked.open[-1])
+        if "sent" in event:
+            bound = _tokens(event["bound"])
+            self.asked.setdefault(event["sent"], Asked()).open.append(bound)
+            _add(self.open, bound)
             return
+        if "refused" in event:
+            asked = self.asked.setdefault(event["refused"], Asked())
+            asked.refused += 1
+        else:
+            answer = self._answer(event, path, begin)
+            asked = self.asked.setdefault(event["answer"], Asked())
+            asked.answer = answer
+            _add(self.answered, answer.counted)
         if asked.open:
             _add(self.open, asked.open.pop(), -1)
-        if kind == "refused":
-            asked.refused += 1
-            return
-        _add(self.answered, _tokens(event["counted"]))
-        asked.answer = Answer(
+
+    @staticmethod
+    def _answer(event: Mapping[str, Any], path: Path, begin: int) -> Answer:
+        return Answer(
             path,
             begin,
             counted=_tokens(event["counted"]),
@@ -166,18 +182,6 @@ class AnswerFiles:
             empty=not event["text"].strip(),
             thought=bool(event["reasoning"]),
         )
-
-    @staticmethod
-    def _parsed(line: bytes, path: Path, begin: int) -> dict[str, Any]:
-        try:
-            event: dict[str, Any] = json.loads(line)
-            assert {"sent", "refused", "answer"} & event.keys()
-        except (ValueError, AssertionError, AttributeError):
-            raise UserError(
-                f"not a line of this project: {path}: delete the line at byte {begin}; what it "
-                "held is asked again"
-            ) from None
-        return event
 
 
 def _tokens(value: Any) -> Tokens:

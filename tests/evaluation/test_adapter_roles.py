@@ -1,11 +1,11 @@
-"""Who plays which part: only what is known counts, and two candidates are none."""
+"""Who plays which role: only what is known counts, and two candidates are none."""
 
 import dataclasses
 
 import pytest
 
 from finetune_geometry.deltas.collection import Row
-from finetune_geometry.evaluation.parts import Protocol, cast, filled, kinds_of_pairs
+from finetune_geometry.evaluation.adapter_roles import Protocol, cast, filled, kinds_of_pairs
 from finetune_geometry.settings.errors import UserError
 from finetune_geometry.settings.objectives import METHODS
 from finetune_geometry.settings.profiles import load_profile
@@ -24,7 +24,7 @@ GRID = [
 
 
 def played(rows):
-    return {part: row.folder for part, row in cast(rows, PAPER).played.items()}
+    return {role: row.folder for role, row in cast(rows, PAPER).played.items()}
 
 
 def test_the_protocol_is_the_profile_s():

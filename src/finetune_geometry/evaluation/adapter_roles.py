@@ -1,8 +1,8 @@
-"""Which adapter of a collection plays which part in the ledger.
+"""Which adapter of a collection plays which role in the ledger.
 
 The ledger speaks of adapters by the names that a run of this book gives them: the six methods, and
-SFT once more with another seed, another order or a tenth of its rate. A part is taken by the one
-adapter that is known to be what the part asks for. Where that is not known, or two would do, nobody
+SFT once more with another seed, another order or a tenth of its rate. A role is taken by the one
+adapter that is known to be what the role asks for. Where that is not known, or two would do, nobody
 plays it, and it is said what is missing.
 """
 
@@ -40,8 +40,8 @@ class Protocol:
 
 
 @dataclass(frozen=True)
-class Part:
-    """What an adapter must be to play a part; None: whatever."""
+class Role:
+    """What an adapter must be to play a role; None: whatever."""
 
     method: str
     variant: str = ""
@@ -53,17 +53,17 @@ class Part:
 
 @dataclass(frozen=True)
 class Cast:
-    """Parts and who plays them; why the others are open; names of all adapters that are used."""
+    """Roles and who plays them; why the others are open; names of all adapters that are used."""
 
     played: Mapping[str, Row]
     open: Mapping[str, str]
     names: Mapping[str, str]  # folder -> name in the tables
 
 
-def parts_of(protocol: Protocol) -> dict[str, Part]:
-    """The parts that the ledger knows, by the adapters' names in it."""
+def roles_of(protocol: Protocol) -> dict[str, Role]:
+    """The roles that the ledger knows, by the adapters' names in it."""
     main = {
-        method: Part(
+        method: Role(
             method,
             seed=protocol.seeds[method],
             learning_rate=protocol.rates[method],
@@ -77,7 +77,7 @@ def parts_of(protocol: Protocol) -> dict[str, Part]:
         "sft-lr": replace(sft, learning_rate=protocol.rates["sft"] / 10),
         # One A and another order of the rows: only a person can know that of an adapter.
         "sft-order": replace(sft, variant="order", seed=None),
-        **{method: Part(method) for method in ONLINE},
+        **{method: Role(method) for method in ONLINE},
     }
 
 
@@ -91,7 +91,9 @@ def filled(rows: Sequence[Row], protocol: Protocol, blanks: str) -> list[Row]:
         replace(
             row,
             seed=protocol.seeds[row.method] if row.seed is None else row.seed,
-            learning_rate=row.learning_rate or protocol.rates[row.method],
+            learning_rate=(
+                protocol.rates[row.method] if row.learning_rate is None else row.learning_rate
+            ),
             step=protocol.steps[row.method] if row.step is None else row.step,
         )
         if row.method in protocol.rates
@@ -101,39 +103,39 @@ def filled(rows: Sequence[Row], protocol: Protocol, blanks: str) -> list[Row]:
 
 
 def cast(rows: Sequence[Row], protocol: Protocol) -> Cast:
-    """Give out the parts. Of several other seeds the smallest is taken."""
+    """Give out the roles. Of several other seeds the smallest is taken."""
     used = [row for row in rows if row.use]
     played: dict[str, Row] = {}
     left: dict[str, str] = {}
-    for name, part in parts_of(protocol).items():
-        fit = [row for row in used if _fits(row, part) is True]
-        if part.other_seed:
+    for name, role in roles_of(protocol).items():
+        fit = [row for row in used if _fits(row, role) is True]
+        if role.other_seed:
             fit = sorted(fit, key=lambda row: row.seed or 0)[:1]
-        maybe = [row for row in used if _fits(row, part) is None]
+        maybe = [row for row in used if _fits(row, role) is None]
         if len(fit) == 1:
             played[name] = fit[0]
         elif fit:
             left[name] = f"{len(fit)} folders fit: {_listed(fit)}: leave one with yes under use"
         elif maybe:
-            unknown = sorted({cell for row in maybe for cell in _unknown(row, part)})
+            unknown = sorted({cell for row in maybe for cell in _unknown(row, role)})
             left[name] = f"{_listed(maybe)} may fit: fill in {', '.join(unknown)}"
         else:
-            left[name] = f"no folder with {_words(part)}"
+            left[name] = f"no folder with {_words(role)}"
     return Cast(played, left, _names(used, played))
 
 
-def _fits(row: Row, part: Part) -> bool | None:
-    """Whether a row is what the part asks for; None where an empty cell leaves it open."""
-    if row.method != part.method or row.variant != part.variant:
+def _fits(row: Row, role: Role) -> bool | None:
+    """Whether a row is what the role asks for; None where an empty cell leaves it open."""
+    if row.method != role.method or row.variant != role.variant:
         return False
     for cell in _ASKED:
-        value, wanted = getattr(row, cell), getattr(part, cell)
+        value, wanted = getattr(row, cell), getattr(role, cell)
         if value is None or wanted is None:
             continue
         same = value == wanted if cell != "learning_rate" else _ratio(value, wanted) < 1.001
-        if same == (cell == "seed" and part.other_seed):
+        if same == (cell == "seed" and role.other_seed):
             return False
-    return None if _unknown(row, part) else True
+    return None if _unknown(row, role) else True
 
 
 def _ratio(one: float, two: float) -> float:
@@ -142,16 +144,16 @@ def _ratio(one: float, two: float) -> float:
     return high / low if low > 0 else float("inf")
 
 
-def _unknown(row: Row, part: Part) -> list[str]:
-    return [c for c in _ASKED if getattr(part, c) is not None and getattr(row, c) is None]
+def _unknown(row: Row, role: Role) -> list[str]:
+    return [c for c in _ASKED if getattr(role, c) is not None and getattr(row, c) is None]
 
 
-def _words(part: Part) -> str:
-    words = [f"method {part.method}", *([f"variant {part.variant}"] if part.variant else [])]
-    if part.seed is not None:
-        words.append(f"seed {'other than ' if part.other_seed else ''}{part.seed}")
-    words += [f"learning_rate {part.learning_rate:g}"] if part.learning_rate is not None else []
-    words += [f"step {part.step}"] if part.step is not None else []
+def _words(role: Role) -> str:
+    words = [f"method {role.method}", *([f"variant {role.variant}"] if role.variant else [])]
+    if role.seed is not None:
+        words.append(f"seed {'other than ' if role.other_seed else ''}{role.seed}")
+    words += [f"learning_rate {role.learning_rate:g}"] if role.learning_rate is not None else []
+    words += [f"step {role.step}"] if role.step is not None else []
     return ", ".join(words)
 
 
@@ -161,7 +163,7 @@ def _listed(rows: Sequence[Row]) -> str:
 
 
 def _names(used: Sequence[Row], played: Mapping[str, Row]) -> dict[str, str]:
-    """Short distinct names: the part, or the method and what sets the folder apart."""
+    """Short distinct names: the role, or the method and what sets the folder apart."""
     names = {row.folder: name for name, row in played.items()}
     for row in used:
         if row.folder in names:
@@ -185,7 +187,7 @@ def kinds_of_pairs(
 
     A loss at its own rate counts as the loss alone: the protocol gives DPO a tenth of the others'.
     """
-    main = {name: part for name, part in parts_of(protocol).items() if name in METHODS}
+    main = {name: role for name, role in roles_of(protocol).items() if name in METHODS}
     plain = {
         name
         for name, row in rows.items()
