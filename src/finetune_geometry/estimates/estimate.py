@@ -192,8 +192,7 @@ class _Cost:
         arithmetic = machine["matrix_rate"] * machine["writing_share"]
         known = ["matrix_rate", "reading_share", "writing_share", "layer_seconds"]
         paged = machine.gpu_gib > 0  # continuous batching; else one batch after another
-        model, held = self.profile.model, held_tokens(item)
-        dtype = model.dtype if item.role == "base" else model.teacher_dtype or model.dtype
+        dtype, held = self.profile.model.dtype, held_tokens(item)
         rows = float(min(item.batch, item.answers))
         if paged:
             held = item.prompt + item.new  # others are at their beginning

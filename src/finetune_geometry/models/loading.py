@@ -33,18 +33,12 @@ def load_model(profile: Profile, role: str = "base") -> tuple[Any, Any]:
     with enough_memory(f"model.{part}", source, "take a smaller model or a larger machine"):
         model: Any = AutoModelForCausalLM.from_pretrained(
             source,
-            dtype=getattr(torch, dtype_of(profile, role)),
+            dtype=getattr(torch, profile.model.dtype),
             attn_implementation=profile.model.attention,
             use_safetensors=True,
         )
         model = model.to(where)
     return model.eval(), load_tokenizer(profile, role)
-
-
-def dtype_of(profile: Profile, role: str = "base") -> str:
-    """The dtype, by PyTorch's name, of the weights of a profile's "base" or "teacher"."""
-    own = profile.model.teacher_dtype if role == "teacher" else ""
-    return own or profile.model.dtype
 
 
 #: What models without a padding token set aside for one, the likeliest first.

@@ -65,9 +65,11 @@ def device_type() -> str:
 
 def _loading(profile: Profile) -> dict[str, str]:
     """How `load_model` makes a model of its files: each of these changes how it rounds."""
-    model = profile.model
-    loading = {"dtype": model.dtype, "attention": model.attention, "device": device_type()}
-    return loading | ({"teacher_dtype": model.teacher_dtype} if model.teacher_dtype else {})
+    return {
+        "dtype": profile.model.dtype,
+        "attention": profile.model.attention,
+        "device": device_type(),
+    }
 
 
 def rollouts_key(profile: Profile, problems: Sequence[Problem], shard_prompts: int) -> str:

@@ -29,7 +29,6 @@ class Model:
     base: str  # directory (relative to the project) or hub id
     teacher: str
     dtype: str = "float32"  # of the weights; adapters are fp32 always
-    teacher_dtype: str = ""  # empty: the same
     max_length: Whole = 512  # tokens of prompt and completion together
     attention: str = "sdpa"  # transformers' attn_implementation
     base_revision: str = ""  # commits on the hub; empty: the newest one when it is fetched
