@@ -395,6 +395,15 @@ def test_a_server_that_stays_dead_ends_the_run_and_the_next_goes_on(server):
         assert len(better.requests) == K * PROBLEMS - len(kept)
 
 
+@pytest.fixture
+def interruptible():
+    """A shell has the tests that it starts in the background ignore what Ctrl-C sends."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 def test_an_interrupted_run_goes_on(server):
     main = threading.main_thread().ident
     server.delay = 0.02
