@@ -8,6 +8,7 @@ the ledger from then on. Nobody needs the base model to look at any of it.
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import shutil
 import sys
@@ -61,7 +62,9 @@ def ship_adapter(run: Run, name: str, folder: Path) -> None:
     settings["target_modules"] = sorted(settings["target_modules"])
     _write_json(folder / "adapter_config.json", settings)
     card = json.loads((source / "card.json").read_text(encoding="utf-8"))
-    _write_json(folder / "card.json", card)
+    # By it a second run is compared with this one to the byte, though fp16 alone is kept.
+    whole = (source / "adapter_model.safetensors").read_bytes()
+    _write_json(folder / "card.json", {**card, "fp32_sha256": hashlib.sha256(whole).hexdigest()})
     text = f"""---
 base_model: {base.base}
 library_name: peft

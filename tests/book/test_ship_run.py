@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 
@@ -35,6 +36,9 @@ def test_the_shipped_adapters_say_what_the_run_s_tables_say(shipped: Path, smoke
     for name in names:
         weights = load_file(shipped / "adapters" / name / "adapter_model.safetensors")
         assert {value.dtype for value in weights.values()} == {np.dtype(np.float16)}
+        whole = (smoke_run / "adapters" / name / "adapter_model.safetensors").read_bytes()
+        card = json.loads((shipped / "adapters" / name / "card.json").read_text(encoding="utf-8"))
+        assert card["fp32_sha256"] == hashlib.sha256(whole).hexdigest()
     adapters = [load_adapter(shipped / "adapters" / name, name) for name in ("sft", "rft", "dft")]
     again = cosine_table(adapters).query("level == 'global' and quantity == 'cosine'")
     table = read_csv(shipped / "geometry" / "cosine.csv").query("quantity == 'cosine'")
