@@ -29,7 +29,7 @@ MADE_FROM := $(VENV)/.made-from
 WANTED := $(shell sed '/^\[tool.ruff\]/q' pyproject.toml | cat - constraints.txt | cksum) $(CURDIR)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup read offer book prefetch controls released light test models reference benchmark mutants clean
+.PHONY: help setup read offer book prefetch controls released light test models reference ship benchmark mutants clean
 
 help:  ## Show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -110,6 +110,9 @@ mutants: setup  ## Change lines of what is not mathematics: which changes does n
 
 reference: controls  ## Execute everything and make this run the reference that ships
 	$(BIN)/python workflow/reference.py --profile "$(PROFILE)" --run "$(RUN)"
+
+ship: setup  ## Put adapters and tables of a run on another base (PROFILE) into models/
+	@$(BIN)/python workflow/ship_run.py --profile "$(PROFILE)" --run "$(RUN)" --set "$(SET)"
 
 clean:  ## Remove all runs and caches; the models and .venv stay
 	rm -rf results mutants .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -20,6 +20,7 @@ from conftest import ROOT
 from fake_endpoint import FakeEndpoint
 from fake_hub import FakeHub
 from smoke_hub import fill
+from trace_files import gsm8k_row, write_gsm8k
 
 from finetune_geometry.evaluation.answers import predict
 from finetune_geometry.methods.training import train
@@ -31,6 +32,7 @@ from finetune_geometry.settings.errors import UserError
 from finetune_geometry.settings.hub import is_path
 from finetune_geometry.settings.profiles import load_profile, profile_names
 from finetune_geometry.settings.revisions import needed
+from finetune_geometry.settings.trace_sets import TRACE_SETS
 
 pytestmark = pytest.mark.smoke
 
@@ -63,14 +65,25 @@ SMALL = {
 GENERATED = {"rollouts.max_new_tokens": 128, "rollouts.temperature": 2.0, "problems.max_steps": 3}
 
 
+def own_files(name: str, root: Path) -> dict[str, str]:
+    """The setting that names the files a profile reads from a folder, which are on no hub."""
+    traces = load_profile(name).rollouts.traces
+    on_hub = traces.dataset not in TRACE_SETS or TRACE_SETS[traces.dataset].on_hub
+    return {} if on_hub else {"rollouts.traces.folder": str(root / "solutions")}
+
+
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[FakeHub, Path]]:
-    """A hub with the repositories of all profiles, and a folder."""
+    """A hub with the repositories of all profiles, and a folder with what is on no hub."""
     root = tmp_path_factory.mktemp("first")
+    rows = [
+        gsm8k_row(n, [f"It is {n}.\nA: {n}", "A: 0"] * 2, [True, False] * 2) for n in range(1, 15)
+    ]
+    write_gsm8k(root / "solutions", rows)
     with FakeHub(root / "hub") as hub:
         fill(hub, root / "models")
         for name in FETCHING:
-            for item in needed(load_profile(name)):
+            for item in needed(load_profile(name, own_files(name, root))):
                 if item.kind == "model":
                     kind = "teacher" if "llama" in item.repo.lower() else "student"
                     hub.mirror(f"example/{kind}", item.repo, item.revision or ANY)
@@ -80,7 +93,9 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[FakeHub, 
 
 
 def test_there_are_such_profiles() -> None:
-    assert {"qwen3-4b", "qwen3-0.6b", "llama-3.2-3b", "smollm2-135m"} <= set(FETCHING)
+    assert {"qwen3-4b", "qwen3-0.6b", "llama-3.2-3b", "smollm2-135m", "smollm2-gsm8k"} <= set(
+        FETCHING
+    )
 
 
 def _answer(body: dict[str, Any]) -> str:
@@ -96,8 +111,10 @@ def test_the_first_minutes(
     cache, results = root / f"cache-{name}", root / "results"
     monkeypatch.setenv("FINETUNE_GEOMETRY_RESULTS", str(results))
     monkeypatch.setenv("OPENAI_API_KEY", "of no use")
+    own = own_files(name, root)
+    command = [sys.executable, "-m", "finetune_geometry", "prefetch", "--profile", name]
     done = subprocess.run(
-        [sys.executable, "-m", "finetune_geometry", "prefetch", "--profile", name, "--run", name],
+        [*command, "--run", name, "--set", " ".join(f"{k}={v}" for k, v in own.items())],
         env=os.environ | hub.environment(cache),
         cwd=ROOT,
         capture_output=True,
@@ -107,7 +124,7 @@ def test_the_first_minutes(
     assert done.returncode == 0, done.stderr
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(cache / "hub"))
     monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", str(cache / "datasets"))
-    profile = load_profile(name)
+    profile = load_profile(name, own)
     if profile.model.needs_gpu and not torch.cuda.is_available():
         with pytest.raises(UserError, match="needs_gpu") as told:
             load_model(Run.open(name, name).profile)
@@ -115,7 +132,7 @@ def test_the_first_minutes(
     teacher = profile.rollouts.endpoint.model
     with FakeEndpoint(_answer, models=[teacher]) as server:
         address = {"rollouts.endpoint.base_url": server.url} if name == "qwen3-4b" else {}
-        small = SMALL | (GENERATED if profile.problems.source == "generated" else {})
+        small = SMALL | own | (GENERATED if is_path(profile.model.teacher) else {})
         run = Run.open(name, name, small | address)
         card = sample_rollouts(run)
     assert card["source"] == profile.rollouts.source
