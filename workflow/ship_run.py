@@ -16,11 +16,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from safetensors.numpy import load_file, save_file
 from shipped import REFERENCE, ROOT
 
 from finetune_geometry.deltas.adapters import load_adapter
 from finetune_geometry.evaluation.written_sums import sums_by_model
+from finetune_geometry.geometry.similarity import cosine_table
+from finetune_geometry.runs.adapters import load_run
 from finetune_geometry.runs.files import atomic_directory, atomic_write, read_csv, write_csv
 from finetune_geometry.runs.records import Run
 from finetune_geometry.settings.errors import UserError
@@ -94,10 +97,13 @@ def tables(run: Run, folder: Path) -> None:
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(run.dir / name, folder / name)
     for name in AVERAGED:
-        table = read_csv(run.dir / name)
-        write_csv(folder / name, table[table["level"] != "module"])
+        write_csv(folder / name, _averaged(read_csv(run.dir / name)))
     answers = run.read_table("evaluation/predictions.parquet")
     write_csv(folder / "evaluation" / "sums.csv", sums_by_model(answers))
+
+
+def _averaged(table: pd.DataFrame) -> pd.DataFrame:
+    return table[table["level"] != "module"].reset_index(drop=True)
 
 
 def _write_json(path: Path, value: Any) -> None:
@@ -121,7 +127,9 @@ def main() -> None:
         if size > LIMIT_MB:
             limit = f"at most {LIMIT_MB:.0f}"
             raise UserError(f"{size:.1f} MB of adapters, {limit}: {run.dir}: ship fewer")
-        if not options.adapters_only:
+        if options.adapters_only:
+            write_csv(folder / "geometry" / "cosine.csv", _averaged(cosine_table(load_run(run))))
+        else:
             tables(run, folder)
     load_adapter(target / "adapters" / names[0])  # that it can be read
     if not options.adapters_only:
