@@ -20,11 +20,10 @@ import pandas as pd
 from safetensors.numpy import load_file, save_file
 from shipped import REFERENCE, ROOT
 
-from finetune_geometry.deltas.adapters import load_adapter
 from finetune_geometry.evaluation.written_sums import sums_by_model
 from finetune_geometry.geometry.similarity import cosine_table
 from finetune_geometry.runs.adapters import load_run
-from finetune_geometry.runs.files import atomic_directory, atomic_write, read_csv, write_csv
+from finetune_geometry.runs.files import atomic_directory, atomic_write, write_csv
 from finetune_geometry.runs.records import Run
 from finetune_geometry.settings.errors import UserError
 from finetune_geometry.settings.objectives import METHODS
@@ -97,7 +96,7 @@ def tables(run: Run, folder: Path) -> None:
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(run.dir / name, folder / name)
     for name in AVERAGED:
-        write_csv(folder / name, _averaged(read_csv(run.dir / name)))
+        write_csv(folder / name, _averaged(run.read_table(name)))
     answers = run.read_table("evaluation/predictions.parquet")
     write_csv(folder / "evaluation" / "sums.csv", sums_by_model(answers))
 
@@ -118,6 +117,8 @@ def main() -> None:
     parser.add_argument("--adapters-only", action="store_true", help="the run is not finished")
     options = parser.parse_args()
     run = Run.open(options.profile, options.run, parse_overrides(options.set))
+    if not options.adapters_only:
+        run.read_table("claims.csv")  # told in one line where the run is not finished
     names = run.adapter_names()
     target = ROOT / "models" / run.profile.name
     with atomic_directory(target) as folder:
@@ -131,7 +132,6 @@ def main() -> None:
             write_csv(folder / "geometry" / "cosine.csv", _averaged(cosine_table(load_run(run))))
         else:
             tables(run, folder)
-    load_adapter(target / "adapters" / names[0])  # that it can be read
     if not options.adapters_only:
         column = REFERENCE / "claims" / f"{run.profile.name}.csv"
         with atomic_write(column) as file:

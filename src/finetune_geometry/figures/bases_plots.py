@@ -16,13 +16,6 @@ from finetune_geometry.figures.palette import INK, TOY_COLOURS
 from finetune_geometry.figures.plots import chance_band
 from finetune_geometry.figures.result_plots import VERDICT_COLOURS
 
-_SHORT = {
-    "reproduced": "reproduced",
-    "direction only": "direction",
-    "undecided": "undecided",
-    "not reproduced": "not reproduced",
-    "not testable in this regime": "not testable",
-}
 _DARK = {"reproduced", "not reproduced"}  # tiles that white letters are read on
 
 
@@ -44,7 +37,8 @@ def verdict_tiles(table: pd.DataFrame, columns: Mapping[str, str]) -> Figure:
             box.set(facecolor=VERDICT_COLOURS[verdict], edgecolor="none")
             ax.add_patch(box)
             ink = "white" if verdict in _DARK else "black"
-            ax.text(place, row, _SHORT[verdict], ha="center", va="center", fontsize=8.5, color=ink)
+            word = verdict.removesuffix(" in this regime")
+            ax.text(place, row, word, ha="center", va="center", fontsize=8.5, color=ink)
     ax.set_xticks(range(len(columns)), list(columns.values()))
     titles = [
         f"{claim}  {title}" for claim, title in zip(table["claim"], table["title"], strict=True)

@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
-from unittest import mock
 
 import torch
 import trl.trainer.utils
@@ -135,6 +134,10 @@ def compact_head(model: Any) -> Iterator[None]:
     """
     if model.config.get_text_config().vocab_size < LARGE_VOCABULARY:
         yield
-    else:
-        with mock.patch.object(trl.trainer.utils, "_use_triton", return_value=True):
-            yield
+        return
+    before = trl.trainer.utils._use_triton
+    trl.trainer.utils._use_triton = lambda device: True
+    try:
+        yield
+    finally:
+        trl.trainer.utils._use_triton = before

