@@ -130,7 +130,7 @@ def jobs_left(folder: Path) -> list[str]:
     """Numbers of the Slurm jobs of the run in this folder that are still queued or running.
 
     A run whose head was killed leaves them behind; beside a second one they would write the same
-    files. None where the queue cannot be asked: nothing can be submitted there, either.
+    files. An empty list where the queue cannot be asked: nothing can be submitted there, either.
     """
     command = ["squeue", "--me", "--noheader", "--format", "%i %Z"]
     try:
