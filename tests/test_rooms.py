@@ -30,7 +30,10 @@ APART = {
 MODULES = sorted(path for path in PACKAGE.rglob("*.py") if path.name != "__init__.py")
 #: What trains, runs or reads a language model.
 HEAVY_ROOMS = ("models", "rollouts", "methods")
-HEAVY = {"geometry/line_scores.py", "geometry/hidden_states.py", "evaluation/answers.py"}
+HEAVY = {
+    *("geometry/line_scores.py", "geometry/hidden_states.py"),
+    *("evaluation/answers.py", "evaluation/rays.py"),
+}
 
 
 def room_of(path: Path) -> str:

@@ -132,6 +132,8 @@ CONTROLS = {
     "matched_rate": ("cosine",),
 }
 
+RAY = ("ray", "ray_accuracy", "ray_mcnemar")
+
 JOBS = [
     Job(
         "ingredients/base_model",
@@ -255,6 +257,18 @@ JOBS = [
         for control, tables in CONTROLS.items()
     ),
     Job(
+        "controls/ray",
+        reads=(*ROLLOUTS, *ADAPTERS, *RESHUFFLED),
+        writes=tuple(f"controls/{table}.csv" for table in RAY),
+        settings=(
+            *("model", "prompt", "problems", "evaluation"),
+            *("geometry.lmc_rows", "training.threads"),
+        ),
+        priority=30,
+        shipped=True,
+        loads_model=True,
+    ),
+    Job(
         "evaluation/released_weights",
         reads=(),
         # Neither the weights nor the table of folders, which a person may edit: `make released`.
@@ -280,6 +294,19 @@ JOBS = [
         ),
         settings=SECTIONS,
         files=("book/claims.yaml", "book/reference/claims/*.csv"),
+    ),
+    Job(
+        "controls/another_base",
+        reads=(
+            *ADAPTERS,
+            *RESHUFFLED,
+            *PREDICTED,
+            "claims.csv",
+            "controls/matched_rate_cosine.csv",
+        ),
+        writes=(),
+        settings=("model.base", "evaluation.confidence", "geometry.seed"),
+        files=("book/predictions.yaml", "models/smollm2-135m/**/*"),
     ),
     Job(
         "your_adapters",

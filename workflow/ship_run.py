@@ -22,6 +22,7 @@ from shipped import REFERENCE, ROOT
 
 from finetune_geometry.evaluation.written_sums import sums_by_model
 from finetune_geometry.geometry.similarity import cosine_table
+from finetune_geometry.problems.sources import load_problems
 from finetune_geometry.runs.adapters import load_run
 from finetune_geometry.runs.files import atomic_directory, atomic_write, write_csv
 from finetune_geometry.runs.records import Run
@@ -39,6 +40,7 @@ WHOLE = (
     *("evaluation/accuracy.csv", "evaluation/mcnemar.csv", "evaluation/claims_conditions.csv"),
     *("controls/second_seed_cosine.csv", "controls/second_seed_angles.csv"),
     *("controls/second_seed_connectivity.csv", "controls/matched_rate_cosine.csv"),
+    *("controls/ray.csv", "controls/ray_accuracy.csv", "controls/ray_mcnemar.csv"),
 )
 AVERAGED = tuple(
     f"geometry/{name}.csv" for name in ("cosine", "principal_angles", "orthogonal_fraction")
@@ -65,8 +67,8 @@ def ship_adapter(run: Run, name: str, folder: Path) -> None:
     _write_json(folder / "adapter_config.json", settings)
     card = json.loads((source / "card.json").read_text(encoding="utf-8"))
     # By it a second run is compared with this one to the byte, though fp16 alone is kept.
-    whole = (source / "adapter_model.safetensors").read_bytes()
-    _write_json(folder / "card.json", {**card, "fp32_sha256": hashlib.sha256(whole).hexdigest()})
+    whole = hashlib.sha256((source / "adapter_model.safetensors").read_bytes()).hexdigest()
+    _write_json(folder / "card.json", {"fp32_sha256": whole, **card})
     text = f"""---
 base_model: {base.base}
 library_name: peft
@@ -99,6 +101,11 @@ def tables(run: Run, folder: Path) -> None:
         write_csv(folder / name, _averaged(run.read_table(name)))
     answers = run.read_table("evaluation/predictions.parquet")
     write_csv(folder / "evaluation" / "sums.csv", sums_by_model(answers))
+    steps = {problem.id: problem.steps for problem in load_problems(run.profile, "test")}
+    by_steps = answers.assign(steps=answers["problem"].map(steps), problems=1)
+    by_steps = by_steps.groupby(["model", "steps"], sort=False, as_index=False)
+    counts = by_steps.agg(right=("correct", "sum"), problems=("problems", "sum"))
+    write_csv(folder / "evaluation" / "by_steps.csv", counts)
 
 
 def _averaged(table: pd.DataFrame) -> pd.DataFrame:
