@@ -310,9 +310,9 @@ JOBS = [
     ),
     Job(
         "your_adapters",
-        reads=ADAPTERS,
+        reads=(),
         writes=(),
-        settings=("geometry.null_draws", "geometry.seed", "model.base"),
-        files=("book/compare_cost.csv",),
+        settings=("geometry.null_draws", "geometry.seed"),
+        files=("book/compare_cost.csv", "models/smollm2-135m/adapters/*/*"),
     ),
 ]

@@ -25,6 +25,7 @@ from finetune_geometry.methods.training import summarise, train
 from finetune_geometry.models.loading import load_model
 from finetune_geometry.rollouts.pool import load_rollouts
 from finetune_geometry.runs import keys
+from finetune_geometry.runs.keys import fast_bf16
 from finetune_geometry.settings.errors import UserError
 from finetune_geometry.settings.objectives import METHODS
 
@@ -77,7 +78,7 @@ def arguments(run, folder: Path, kind=SFTConfig, **changes):
         "weight_decay": settings.weight_decay,
         "max_grad_norm": settings.max_grad_norm,
         "use_cpu": True,
-        "bf16": settings.bf16,
+        "bf16": settings.bf16 and fast_bf16(),
         "activation_checkpointing": False,
         "seed": run.profile.lora.seed,
         "save_strategy": "no",

@@ -8,6 +8,7 @@ import subprocess
 import sys
 
 import pytest
+import torch
 
 from finetune_geometry.problems.problem import Problem
 from finetune_geometry.runs import keys
@@ -135,7 +136,8 @@ CHANGES = [
 
 
 @pytest.mark.parametrize(("key", "change"), CHANGES)
-def test_each_setting_that_decides_changes_the_key(folder, key, change):
+def test_each_setting_that_decides_changes_the_key(folder, key, change, monkeypatch):
+    monkeypatch.setattr(keys, "fast_bf16", lambda: True)
     values = {
         "model.dtype": "bfloat16",
         "model.attention": "sdpa",
@@ -168,6 +170,24 @@ def test_no_setting_was_forgotten_above():
     untried -= {n for n in held if n.startswith(("rollouts.endpoint.", "rollouts.traces."))}
     afterwards = {"rollouts.prompts", "rollouts.heldout_prompts"}  # they divide what is sampled
     assert untried == afterwards | {f"training.{name}" for name in keys.WRITING}
+
+
+def test_bf16_decides_only_where_the_machine_has_it(folder, monkeypatch):
+    half, whole = {}, {"training.bf16": False}
+    for fast, same in ((True, False), (False, True)):
+        monkeypatch.setattr(keys, "fast_bf16", lambda fast=fast: fast)
+        assert (KEYS["origin"](folder, half) == KEYS["origin"](folder, whole)) == same
+
+
+@pytest.mark.parametrize(
+    ("capability", "fast"), [("DEFAULT", False), ("AVX2", False), ("AVX512", True)]
+)
+def test_a_processor_without_avx_512_has_no_fast_bf16(capability, fast, monkeypatch):
+    monkeypatch.setattr(keys, "device_type", lambda: "cpu")
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
+    assert keys.fast_bf16() == fast
+    monkeypatch.setattr(keys, "device_type", lambda: "cuda")
+    assert keys.fast_bf16()
 
 
 @pytest.mark.parametrize("key", KEYS)

@@ -14,6 +14,7 @@ from finetune_geometry.methods.recomputing import recomputes
 from finetune_geometry.methods.rows import micro_batches
 from finetune_geometry.methods.trainers import SHAPE_STEP
 from finetune_geometry.models.device import device, enough_memory
+from finetune_geometry.runs.keys import fast_bf16
 from finetune_geometry.settings.profiles import Profile
 from finetune_geometry.settings.sections import Lora, Training
 
@@ -35,7 +36,7 @@ def shared_arguments(
         "use_cpu": on_cpu,
         "ddp_backend": None if training.processes == 1 else "gloo" if on_cpu else "nccl",
         "ddp_find_unused_parameters": False,  # every adapter is used in every step
-        "bf16": training.bf16,
+        "bf16": training.bf16 and fast_bf16(),
         "activation_checkpointing": recomputes(
             profile, training, padded(int(sizes.max())), sizes.shape[1]
         ),

@@ -32,6 +32,7 @@ from finetune_geometry.models.adapter_mixture import Mixture
 from finetune_geometry.models.generation import generate
 from finetune_geometry.models.teacher_forcing import completion_logprobs
 from finetune_geometry.models.tiny import build_tokenizer
+from finetune_geometry.runs.keys import fast_bf16
 from finetune_geometry.settings.profiles import Profile
 
 BUDGET = 1.5  # seconds that one measurement may take, about
@@ -89,7 +90,8 @@ class Probe:
 
     def matrix_rate(self) -> float:
         """Operations a second of square matrix products in the number format of training."""
-        dtype = torch.bfloat16 if self.profile.training.bf16 else torch.float32
+        half = self.profile.training.bf16 and fast_bf16()
+        dtype = torch.bfloat16 if half else torch.float32
         size = 8192 if self.kind == "gpu" else 1024
         one = torch.randn(size, size, device=self.device, dtype=dtype)
         return 2 * size**3 / self._fastest(lambda: one @ one)

@@ -18,6 +18,7 @@ from finetune_geometry.methods.arguments import adapter_config
 from finetune_geometry.methods.trainers import SHAPE_STEP, ObjectiveTrainer, RowCollator, token_loss
 from finetune_geometry.models.compat import on_one_gpu
 from finetune_geometry.models.tiny import build_tokenizer
+from finetune_geometry.runs.keys import fast_bf16
 from finetune_geometry.settings.profiles import Profile
 
 
@@ -39,7 +40,7 @@ def timed_steps(
             gradient_accumulation_steps=batch // micro,
             learning_rate=1e-5,
             use_cpu=not on_gpu,
-            bf16=profile.training.bf16,
+            bf16=profile.training.bf16 and fast_bf16(),
             activation_checkpointing=False,
             save_strategy="no",
             logging_strategy="no",

@@ -1,8 +1,8 @@
 """Training the tiny student and teacher from nothing, on generated problems.
 
 Only this module trains all weights; everything after it trains LoRA adapters.  The loop is plain
-PyTorch: bf16 autocast, rows grouped by length into a few fixed shapes (new shapes cost time on a
-CPU), resumable from a safetensors checkpoint.
+PyTorch: bf16 autocast where the processor is fast at it, rows grouped by length into a few fixed
+shapes (new shapes cost time on a CPU), resumable from a safetensors checkpoint.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from finetune_geometry.models.tiny import build_config, build_tokenizer
 from finetune_geometry.problems.answer_check import is_correct
 from finetune_geometry.problems.generator import Difficulty, generate_problems
 from finetune_geometry.problems.problem import Problem
+from finetune_geometry.runs.keys import fast_bf16
 
 LENGTH_STEP = 32  # rows are padded to a multiple of it
 
@@ -141,7 +142,7 @@ def train_from_scratch(
         for group in optimiser.param_groups:
             group["lr"] = learning_rate * rate
         ids, labels = batches[step]
-        with torch.autocast("cpu", torch.bfloat16):
+        with torch.autocast("cpu", torch.bfloat16, enabled=fast_bf16()):
             logits = model(input_ids=ids, use_cache=False).logits
         loss = cross_entropy(logits[:, :-1].float().flatten(0, 1), labels[:, 1:].flatten())
         loss.backward()

@@ -140,7 +140,9 @@ class Training:
     save_steps: Whole = 50
     logging_steps: Whole = 5
     threads: Whole = 1
-    bf16: Flag = True  # bf16 autocast; adapters and the optimiser stay in fp32
+    # bf16 autocast; adapters and the optimiser stay in fp32. On a processor without AVX-512, where
+    # such products are slow, all is fp32.
+    bf16: Flag = True
     # Positions of a micro-batch at most, padding included; it then holds as many rows of a batch as
     # fit, and micro_batch_size is not used.
     micro_batch_tokens: WholeOrNone = None
