@@ -17,6 +17,7 @@ from shipped import ROOT
 
 from finetune_geometry.settings.objectives import METHODS
 from finetune_geometry.settings.profiles import Profile
+from finetune_geometry.settings.variations import Variation, kind_of, variations
 
 PACKAGE = ROOT / "src" / "finetune_geometry"
 
@@ -33,6 +34,8 @@ class Job:
     settings: tuple[str, ...]
     files: tuple[str, ...] = ()  # globs of tracked files that it reads, relative to the checkout
     priority: int = 0  # what takes longest starts first
+    # Kinds of further trainings that it reads, such as "order" (settings/variations.py).
+    trainings: tuple[str, ...] = ()
     # Need not be new in every run: shown from the reference run while its settings are those.
     shipped: bool = False
     loads_model: bool = False  # on a GPU, where the profile needs one
@@ -59,7 +62,13 @@ class Job:
             ]
         for paths in found:
             files += sorted(path for path in paths if path.is_file())
-        return [*map(str, files), *self.reads]
+        trained = [
+            name
+            for variation in variations(profile).values()
+            if kind_of(variation) in self.trainings
+            for name in training_outputs(variation)
+        ]
+        return [*map(str, files), *self.reads, *trained]
 
     def parameters(self, profile: Profile) -> str:
         """The part of the profile that this notebook depends on, as text."""
@@ -69,6 +78,33 @@ class Job:
             if any(covers(section, key) for section in self.settings)
         }
         return json.dumps(chosen, sort_keys=True)
+
+
+def training_outputs(variation: Variation) -> list[str]:
+    """The adapter of a further training, and its answers to the test problems."""
+    folder = f"adapters/{variation.name}"
+    answers = f"evaluation/predictions/{variation.name}.parquet"
+    return [*(f"{folder}/{file}" for file in ADAPTER_FILES), answers]
+
+
+def training_inputs(variation: Variation, profile: Profile) -> list[str]:
+    """What a further training is made from: the script, its modules, the base, the rollouts."""
+    script = ROOT / "workflow" / "train_variation.py"
+    base = (ROOT / profile.model.base).glob("*")
+    files = [script, *modules_of(script), *sorted(path for path in base if path.is_file())]
+    student = [f"students/{variation.student}/card.json"] if variation.student else []
+    return [*map(str, files), *ROLLOUTS, *student]
+
+
+def training_settings(variation: Variation, profile: Profile) -> str:
+    """The part of the profile that a further training depends on, and its changes, as text."""
+    sections = ("model", "prompt", "problems", "lora", "training", "evaluation")
+    chosen = {
+        key: value
+        for key, value in profile.flat().items()
+        if any(covers(section, key) for section in (*sections, f"methods.{variation.method}"))
+    }
+    return json.dumps([chosen, dict(variation.changes)], sort_keys=True)
 
 
 def covers(setting: str, key: str) -> bool:
@@ -112,7 +148,7 @@ def imports_of(source: Path) -> frozenset[Path]:
 
 SECTIONS = (
     *("model", "prompt", "problems", "rollouts"),
-    *("lora", "training", "methods", "evaluation", "geometry", "released"),
+    *("lora", "training", "methods", "evaluation", "geometry", "released", "spread"),
 )
 ROLLOUTS = ("rollouts/rollouts.parquet", "rollouts/card.json")
 ADAPTER_FILES = ("adapter_model.safetensors", "adapter_config.json", "card.json")
@@ -132,6 +168,7 @@ CONTROLS = {
     "matched_rate": ("cosine",),
 }
 
+SPREAD = ("spread", "spread_claims", "spread_components")
 RAY = ("ray", "ray_accuracy", "ray_mcnemar")
 
 JOBS = [
@@ -267,6 +304,29 @@ JOBS = [
         priority=30,
         shipped=True,
         loads_model=True,
+    ),
+    Job(
+        "controls/annealed",
+        reads=(*ROLLOUTS, *ADAPTERS, "controls/ray.csv"),
+        writes=("controls/annealed_ray.csv", "controls/annealed_cosine.csv"),
+        settings=(
+            *("model", "prompt", "problems", "lora", "training", "methods", "evaluation"),
+            *("geometry.lmc_rows",),
+        ),
+        priority=28,
+        trainings=("annealed",),
+        shipped=True,
+        loads_model=True,
+    ),
+    Job(
+        "controls/spread",
+        reads=(*ADAPTERS, *RESHUFFLED, *PREDICTIONS),
+        writes=tuple(f"controls/{table}.csv" for table in SPREAD),
+        settings=SECTIONS,
+        files=("book/claims.yaml",),
+        priority=4,
+        trainings=("order", "draw", "student"),
+        shipped=True,
     ),
     Job(
         "evaluation/released_weights",

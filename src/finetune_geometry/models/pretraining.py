@@ -186,6 +186,19 @@ def train_from_scratch(
     return card
 
 
+def raise_student(
+    folder: Path,
+    problems: int,
+    seed: int,
+    evaluate: Callable[[Any, Any], float] | None = None,
+) -> None:
+    """Train a student from nothing on problems of 2-4 steps, unless it is there."""
+    if not (folder / "card.json").exists():
+        train_from_scratch(
+            folder, difficulty=Difficulty(2, 4), problems=problems, seed=seed, evaluate=evaluate
+        )
+
+
 def raise_models(folder: Path, student_problems: int, teacher_problems: int) -> None:
     """Train the student from nothing and the teacher from the student, under `folder`.
 
@@ -203,14 +216,7 @@ def raise_models(folder: Path, student_problems: int, teacher_problems: int) -> 
         return sum(right) / len(right)
 
     student, teacher = folder / "student", folder / "teacher"
-    if not (student / "card.json").exists():
-        train_from_scratch(
-            student,
-            difficulty=Difficulty(2, 4),
-            problems=student_problems,
-            seed=1,
-            evaluate=accuracy,
-        )
+    raise_student(student, student_problems, 1, accuracy)
     if not (teacher / "card.json").exists():
         train_from_scratch(
             teacher,

@@ -34,6 +34,7 @@ from finetune_geometry.settings.sections import (
     Prompt,
     Released,
     Rollouts,
+    Spread,
     Training,
 )
 
@@ -57,6 +58,7 @@ class Profile:
     geometry: Geometry
     prompt: Prompt = dataclasses.field(default_factory=Prompt)
     released: Released = dataclasses.field(default_factory=Released)
+    spread: Spread = dataclasses.field(default_factory=Spread)
 
     def training_of(self, method: str) -> Training:
         """`training` with the values that `methods.<method>` replaces."""

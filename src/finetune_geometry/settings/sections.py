@@ -219,6 +219,19 @@ class Geometry:
 
 
 @dataclass(frozen=True, config=KNOWN_KEYS)
+class Spread:
+    """How often everything is trained again, for the spread of a number: `settings/variations.py`.
+
+    Six methods each time, and SFT once more in another order where A or the base is new.
+    """
+
+    orders: Whole = 4  # further orders of the rows, with the same A
+    draws: Whole = 3  # further pairs of an A and an order
+    students: Whole = 0  # further base models; a profile of a shipped student can raise some
+    student_problems: Whole = 100_000  # that each of them is raised on
+
+
+@dataclass(frozen=True, config=KNOWN_KEYS)
 class Released:
     """A collection of adapters that others trained, one folder each, held against the ledger."""
 

@@ -1,0 +1,70 @@
+"""Figures of numbers over repetitions: every cell a mark, and what their spread is made of.
+
+Like `plots`: functions draw what a table holds, compute nothing, and return the `Figure`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from finetune_geometry.figures.palette import INK, TOY_COLOURS
+
+#: Kind of a cell: its mark, its colour and its text in the legend.
+_LOOKS = {
+    "run": ("D", INK, "the run of this book"),
+    "order": ("o", TOY_COLOURS[0], "another order"),
+    "draw": ("s", TOY_COLOURS[1], "another A and order"),
+    "student": ("^", TOY_COLOURS[2], "another base"),
+}
+
+
+def repetitions(table: pd.DataFrame, names: Mapping[object, str], *, xlabel: str) -> Figure:
+    """One row a number, one mark a cell.
+
+    Args:
+        table: columns `key`, `kind`, `value`.
+        names: the keys in the order of the rows, and what each is called.
+    """
+    fig, ax = plt.subplots(figsize=(7.4, 1.3 + 0.36 * len(names)))
+    place = {key: row for row, key in enumerate(names)}
+    shown = table[table["key"].isin(list(names))]
+    shifts = dict(zip(_LOOKS, np.linspace(-0.24, 0.24, len(_LOOKS)), strict=True))
+    for kind, (mark, hue, text) in _LOOKS.items():
+        rows = shown[shown["kind"] == kind]
+        if rows.empty:
+            continue
+        y = rows["key"].map(place).to_numpy(dtype=float) + shifts[kind]
+        ax.plot(rows["value"], y, mark, color=hue, ms=6, alpha=0.85, label=text)
+    ax.set_yticks(range(len(names)), list(names.values()))
+    ax.set_ylim(len(names) - 0.4, -0.6)
+    ax.grid(False, axis="y")
+    ax.set_xlabel(xlabel)
+    fig.legend(loc="outside lower center", ncols=2)
+    return fig
+
+
+def component_bars(table: pd.DataFrame, names: Mapping[object, str], *, xlabel: str) -> Figure:
+    """Standard deviations side by side, one row a number: order, A, base.
+
+    Args:
+        table: columns `key`, `order`, `initial`, `base`; NaN where a spread was not measured.
+        names: the keys in the order of the rows, and what each is called.
+    """
+    parts = {"order": "order of the rows", "initial": "initial A", "base": "base model"}
+    fig, ax = plt.subplots(figsize=(7.4, 1.3 + 0.42 * len(names)))
+    values = table.set_index("key")
+    for step, ((column, text), hue) in enumerate(zip(parts.items(), TOY_COLOURS, strict=False)):
+        widths = [float(values.loc[key, column]) for key in names]
+        y = np.arange(len(names)) + (step - 1) * 0.26
+        ax.barh(y, widths, 0.24, color=hue, label=text)
+    ax.set_yticks(range(len(names)), list(names.values()))
+    ax.set_ylim(len(names) - 0.4, -0.6)
+    ax.grid(False, axis="y")
+    ax.set_xlabel(xlabel)
+    fig.legend(loc="outside lower center", ncols=3)
+    return fig

@@ -1,0 +1,145 @@
+"""Further trainings of a run: the same losses with an order, an A, a base or a schedule changed.
+
+Several chapters read one and the same training, so each is listed here once, is made by one job of
+the workflow, and lies in the run's folder beside the six methods'. Its name says what it is:
+
+    rft-order2      the rows in another order
+    rft-draw1       another initial A and another order
+    rft-student1    the profile's seeds, on another student
+    rft-annealed    the learning rate comes all the way down within the steps
+
+Light: the workflow reads this list each time it plans.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from finetune_geometry.settings.objectives import METHODS
+from finetune_geometry.settings.profiles import Profile
+
+FIRST_SEED = 1000  # of the orders and of the A; far from those that profiles use
+STUDENT_SEED = 10  # of the first further student; the shipped one was raised with 1
+ANOTHER_ORDER = 123  # of SFT's rows where a cell needs its own yardstick
+
+
+@dataclass(frozen=True)
+class Variation:
+    """One further training.
+
+    Attributes:
+        name: of the adapter's folder.
+        method: the loss.
+        changes: settings by dotted name, as `Run.open` takes them. Where `student` is set the
+            caller adds `model.base`.
+        student: number of the further student that it starts from; 0: the profile's base.
+    """
+
+    name: str
+    method: str
+    changes: Mapping[str, Any] = field(default_factory=dict)
+    student: int = 0
+
+
+@dataclass(frozen=True)
+class Cell:
+    """Six methods trained alike: one of the repetitions that a spread is taken over.
+
+    Attributes:
+        name: "run" for the run's own six, else as "order2", "draw1", "student1".
+        kind: what was drawn anew: "run", "order", "draw" or "student".
+        adapters: role in the ledger -> name of the adapter. The role `sft-order` is SFT in another
+            order with the cell's own A and base.
+        student: as of `Variation`.
+    """
+
+    name: str
+    kind: str
+    adapters: Mapping[str, str]
+    student: int = 0
+
+
+def variations(profile: Profile) -> dict[str, Variation]:
+    """All further trainings of the profile, by name."""
+    found = [
+        *_orders(profile),
+        *_draws(profile),
+        *_students(profile),
+        *(_annealed(profile, method) for method in METHODS),
+    ]
+    return {variation.name: variation for variation in found}
+
+
+def kind_of(variation: Variation) -> str:
+    """What was drawn anew or changed: "order", "draw", "student" or "annealed"."""
+    return variation.name.split("-")[1].rstrip("0123456789")
+
+
+def students(profile: Profile) -> dict[int, int]:
+    """Number of each further student -> the seed that it is raised with."""
+    count = profile.spread.students if profile.problems.source == "generated" else 0
+    return {number: STUDENT_SEED + number - 1 for number in range(1, count + 1)}
+
+
+def cells(profile: Profile) -> list[Cell]:
+    """The repetitions, the run's own six first."""
+    own = Cell("run", "run", {**{method: method for method in METHODS}, "sft-order": "sft-order"})
+    orders = [f"order{number}" for number in range(1, profile.spread.orders + 1)]
+    found = [own]
+    for place, name in enumerate(orders):
+        # With one A for all, each order has a yardstick in the next.
+        beside = "sft" if place == len(orders) - 1 else f"sft-{orders[place + 1]}"
+        found.append(Cell(name, "order", {**_six(name), "sft-order": beside}))
+    for number in range(1, profile.spread.draws + 1):
+        found.append(Cell(f"draw{number}", "draw", _with_yardstick(f"draw{number}")))
+    for number in students(profile):
+        name = f"student{number}"
+        found.append(Cell(name, "student", _with_yardstick(name), student=number))
+    return found
+
+
+def _six(name: str) -> dict[str, str]:
+    return {method: f"{method}-{name}" for method in METHODS}
+
+
+def _with_yardstick(name: str) -> dict[str, str]:
+    return {**_six(name), "sft-order": f"sft-{name}-order"}
+
+
+def _orders(profile: Profile) -> list[Variation]:
+    return [
+        Variation(f"{method}-order{n}", method, {f"methods.{method}.seed": FIRST_SEED + n})
+        for n in range(1, profile.spread.orders + 1)
+        for method in METHODS
+    ]
+
+
+def _draws(profile: Profile) -> list[Variation]:
+    found = []
+    for n in range(1, profile.spread.draws + 1):
+        seed = FIRST_SEED + 100 + n
+        found += [
+            Variation(
+                f"{method}-draw{n}", method, {"lora.seed": seed, f"methods.{method}.seed": seed}
+            )
+            for method in METHODS
+        ]
+        changes = {"lora.seed": seed, "methods.sft.seed": ANOTHER_ORDER}
+        found.append(Variation(f"sft-draw{n}-order", "sft", changes))
+    return found
+
+
+def _students(profile: Profile) -> list[Variation]:
+    found = []
+    for n in students(profile):
+        found += [Variation(f"{method}-student{n}", method, {}, n) for method in METHODS]
+        changes = {"methods.sft.seed": ANOTHER_ORDER}
+        found.append(Variation(f"sft-student{n}-order", "sft", changes, n))
+    return found
+
+
+def _annealed(profile: Profile, method: str) -> Variation:
+    steps = profile.training_of(method).steps
+    return Variation(f"{method}-annealed", method, {"training.schedule_steps": steps})
