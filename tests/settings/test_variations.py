@@ -1,0 +1,88 @@
+"""The list of further trainings: distinct names, one change each, and cells that can be judged."""
+
+from collections import Counter
+
+import pytest
+
+from finetune_geometry.settings.objectives import METHODS
+from finetune_geometry.settings.profiles import load_profile
+from finetune_geometry.settings.variations import (
+    STUDENT_SEED,
+    cells,
+    kind_of,
+    students,
+    variations,
+)
+
+TINY = load_profile("tiny")
+
+
+def test_each_kind_has_as_many_as_the_profile_asks_for():
+    count = Counter(kind_of(variation) for variation in variations(TINY).values())
+    six = len(METHODS)
+    assert count == {
+        "order": 4 * six,
+        "draw": 3 * (six + 1),
+        "student": 3 * (six + 1),
+        "annealed": 6,
+    }
+    few = load_profile("tiny", {"spread.orders": 1, "spread.draws": 0, "spread.students": 0})
+    assert Counter(map(kind_of, variations(few).values())) == {"order": six, "annealed": six}
+
+
+@pytest.mark.parametrize("name", ["dpo-order2", "dpo-draw2", "dpo-student2", "dpo-annealed"])
+def test_a_variation_changes_what_its_name_says(name):
+    found = variations(TINY)[name]
+    before = TINY.flat()
+    after = load_profile("tiny", dict(found.changes)).flat()
+    changed = {key for key in before if before[key] != after[key]}
+    expected = {
+        "order": {"methods.dpo.seed"},
+        "draw": {"methods.dpo.seed", "lora.seed"},
+        "student": set(),
+        "annealed": {"training.schedule_steps"},
+    }
+    assert changed == expected[kind_of(found)]
+    assert found.method == "dpo"
+    assert found.student == (2 if name == "dpo-student2" else 0)
+
+
+def test_annealed_means_that_the_schedule_ends_with_the_steps():
+    found = variations(TINY)["sft-annealed"]
+    training = load_profile("tiny", dict(found.changes)).training_of("sft")
+    assert training.schedule_steps == training.steps
+
+
+def test_no_two_variations_share_their_seeds():
+    seeds = [
+        tuple(sorted(variation.changes.items()))
+        for variation in variations(TINY).values()
+        if kind_of(variation) in ("order", "draw")
+    ]
+    assert len(seeds) == len(set(seeds))
+
+
+def test_every_cell_is_made_of_trainings_that_exist():
+    known = {*variations(TINY), *METHODS, "sft-order"}
+    found = cells(TINY)
+    assert Counter(cell.kind for cell in found) == {"run": 1, "order": 4, "draw": 3, "student": 3}
+    for cell in found:
+        assert set(cell.adapters) == {*METHODS, "sft-order"}
+        assert set(cell.adapters.values()) <= known
+        assert cell.adapters["sft-order"] != cell.adapters["sft"]
+
+
+def test_the_yardstick_of_a_cell_has_its_own_a_and_base():
+    trainings = variations(TINY)
+    for cell in cells(TINY):
+        if cell.kind in ("draw", "student"):
+            one, two = (trainings[cell.adapters[role]] for role in ("sft", "sft-order"))
+            assert one.changes.get("lora.seed") == two.changes.get("lora.seed")
+            assert one.student == two.student == cell.student
+            assert one.changes.get("methods.sft.seed") != two.changes.get("methods.sft.seed")
+
+
+def test_only_generated_problems_can_raise_another_student():
+    assert students(TINY) == {1: STUDENT_SEED, 2: STUDENT_SEED + 1, 3: STUDENT_SEED + 2}
+    assert students(load_profile("qwen3-4b", {"spread.students": 3})) == {}
+    assert students(load_profile("smollm2-135m")) == {}
