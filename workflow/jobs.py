@@ -14,10 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from shipped import ROOT
+from trainings import ADAPTER_FILES, ROLLOUTS, covers, training_outputs
 
 from finetune_geometry.settings.objectives import METHODS
 from finetune_geometry.settings.profiles import Profile
-from finetune_geometry.settings.variations import Variation, kind_of, variations
+from finetune_geometry.settings.variations import kind_of, variations
 
 PACKAGE = ROOT / "src" / "finetune_geometry"
 
@@ -80,38 +81,6 @@ class Job:
         return json.dumps(chosen, sort_keys=True)
 
 
-def training_outputs(variation: Variation) -> list[str]:
-    """The adapter of a further training, and its answers to the test problems."""
-    folder = f"adapters/{variation.name}"
-    answers = f"evaluation/predictions/{variation.name}.parquet"
-    return [*(f"{folder}/{file}" for file in ADAPTER_FILES), answers]
-
-
-def training_inputs(variation: Variation, profile: Profile) -> list[str]:
-    """What a further training is made from: the script, its modules, the base, the rollouts."""
-    script = ROOT / "workflow" / "train_variation.py"
-    base = (ROOT / profile.model.base).glob("*")
-    files = [script, *modules_of(script), *sorted(path for path in base if path.is_file())]
-    student = [f"students/{variation.student}/card.json"] if variation.student else []
-    return [*map(str, files), *ROLLOUTS, *student]
-
-
-def training_settings(variation: Variation, profile: Profile) -> str:
-    """The part of the profile that a further training depends on, and its changes, as text."""
-    sections = ("model", "prompt", "problems", "lora", "training", "evaluation")
-    chosen = {
-        key: value
-        for key, value in profile.flat().items()
-        if any(covers(section, key) for section in (*sections, f"methods.{variation.method}"))
-    }
-    return json.dumps([chosen, dict(variation.changes)], sort_keys=True)
-
-
-def covers(setting: str, key: str) -> bool:
-    """Whether a declared section or value takes in the value `key`: "lora" does "lora.r"."""
-    return f"{key}.".startswith(f"{setting}.")
-
-
 def modules_of(source: Path) -> list[Path]:
     """Modules of this package that `source` imports, directly or through one another."""
     found = {PACKAGE / "__init__.py"}
@@ -150,8 +119,6 @@ SECTIONS = (
     *("model", "prompt", "problems", "rollouts"),
     *("lora", "training", "methods", "evaluation", "geometry", "released", "spread"),
 )
-ROLLOUTS = ("rollouts/rollouts.parquet", "rollouts/card.json")
-ADAPTER_FILES = ("adapter_model.safetensors", "adapter_config.json", "card.json")
 ADAPTERS = tuple(f"adapters/{name}/{file}" for name in METHODS for file in ADAPTER_FILES)
 # SFT once more, its rows reshuffled: in every figure that is about direction.
 RESHUFFLED = tuple(f"adapters/sft-order/{file}" for file in ADAPTER_FILES)

@@ -8,7 +8,7 @@ import pytest
 import torch
 from toy import adapter, same, toy_run
 
-from finetune_geometry.methods import arguments, training
+from finetune_geometry.methods import arguments, build, training
 from finetune_geometry.methods.rows import batch_facts, micro_batches
 from finetune_geometry.methods.training import train
 from finetune_geometry.settings.errors import UserError
@@ -186,7 +186,7 @@ def test_packed_rows_have_no_padding_but_the_last():
 def test_the_parts_of_a_step_differ_in_size_and_are_those_of_the_cut(toy_model, monkeypatch):
     widths, steps = [], []
 
-    class Counted(training.ObjectiveTrainer):
+    class Counted(build.ObjectiveTrainer):
         def compute_loss(self, model, inputs, *args, **kwargs):
             widths.append(tuple(inputs["input_ids"].shape))
             return super().compute_loss(model, inputs, *args, **kwargs)
@@ -196,7 +196,7 @@ def test_the_parts_of_a_step_differ_in_size_and_are_those_of_the_cut(toy_model, 
             super().on_step_end(args, state, control, **kwargs)
             steps.append(len(widths))
 
-    monkeypatch.setattr(training, "ObjectiveTrainer", Counted)
+    monkeypatch.setattr(build, "ObjectiveTrainer", Counted)
     monkeypatch.setattr(training, "Watch", Steps)
     card = train(
         toy_run(toy_model, training__micro_batch_tokens=512, training__batch_size=6), "sft"

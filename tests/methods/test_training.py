@@ -19,7 +19,7 @@ from toy import adapter, same, toy_pool, toy_run
 from transformers import TrainerCallback
 from trl import GRPOConfig, GRPOTrainer, SFTConfig, SFTTrainer
 
-from finetune_geometry.methods import losses, training
+from finetune_geometry.methods import build, losses, training
 from finetune_geometry.methods.rows import row_order, unpaired_rows
 from finetune_geometry.methods.training import summarise, train
 from finetune_geometry.models.loading import load_model
@@ -188,7 +188,7 @@ def test_dpo_s_training_loss_is_the_closed_form(toy_model, monkeypatch):
     run = toy_run(toy_model, training__bf16=False, methods__dpo__learning_rate=1e-2)
     seen = []
 
-    class Checked(training.PairTrainer):
+    class Checked(build.PairTrainer):
         def compute_loss(self, model, inputs, *args, **kwargs):
             batch = {key: inputs[key].clone() for key in inputs}
             loss = super().compute_loss(model, inputs, *args, **kwargs)
@@ -207,7 +207,7 @@ def test_dpo_s_training_loss_is_the_closed_form(toy_model, monkeypatch):
             seen.append((float(loss.detach()), float(closed.mean())))
             return loss
 
-    monkeypatch.setattr(training, "PairTrainer", Checked)
+    monkeypatch.setattr(build, "PairTrainer", Checked)
     train(run, "dpo")
     assert len(seen) == 4 * 2
     for loss, closed in seen:
@@ -228,7 +228,7 @@ def test_krafton_s_training_loss_is_the_closed_form_with_the_base_as_reference(
     )
     seen = []
 
-    class Checked(training.ObjectiveTrainer):
+    class Checked(build.ObjectiveTrainer):
         def compute_loss(self, model, inputs, *args, **kwargs):
             ids, labels, weight = (inputs[key].clone() for key in ("input_ids", "labels", "weight"))
             attention = inputs["attention_mask"].clone()
@@ -249,7 +249,7 @@ def test_krafton_s_training_loss_is_the_closed_form_with_the_base_as_reference(
             seen.append((float(loss.detach()), float(closed.sum() / tokens), apart))
             return loss
 
-    monkeypatch.setattr(training, "ObjectiveTrainer", Checked)
+    monkeypatch.setattr(build, "ObjectiveTrainer", Checked)
     train(run, "offline_grpo")
     assert len(seen) == 4 * 2
     for loss, closed, _ in seen:
@@ -262,9 +262,9 @@ def test_precomputing_the_reference_leaves_dpo_s_weights_as_they_are(
     trained, toy_model, monkeypatch
 ):
     _, adapters, _ = trained
-    config = training.DPOConfig
+    config = build.DPOConfig
     monkeypatch.setattr(
-        training, "DPOConfig", lambda **kw: config(**kw | {"precompute_ref_log_probs": False})
+        build, "DPOConfig", lambda **kw: config(**kw | {"precompute_ref_log_probs": False})
     )
     run = toy_run(toy_model)
     train(run, "dpo")
@@ -397,7 +397,7 @@ import os, signal, sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
 from toy import toy_run
-from finetune_geometry.methods import training
+from finetune_geometry.methods import build, training
 
 def kill(*args, **kwargs):
     os.kill(os.getpid(), signal.SIGKILL)
@@ -421,11 +421,11 @@ def half_a_state(self, path):
 
 method, when = sys.argv[3:]
 import transformers.trainer
-Trainer, State = training.PairTrainer, transformers.trainer.TrainerState
+Trainer, State = build.PairTrainer, transformers.trainer.TrainerState
 if when.startswith("step "):
     training.Watch = Killed
 elif when == "weights":
-    Trainer.save_model = training.ObjectiveTrainer.save_model = second(Trainer.save_model)
+    Trainer.save_model = build.ObjectiveTrainer.save_model = second(Trainer.save_model)
 elif when == "optimizer":
     torch_save = transformers.trainer.torch.save
     transformers.trainer.torch.save = second(torch_save)
@@ -478,7 +478,7 @@ def test_a_killed_process_leaves_what_the_next_one_goes_on_from(
 )
 def test_checkpoints_of_other_settings_are_dropped(toy_model, monkeypatch, changes):
     with monkeypatch.context() as patch:
-        patch.setattr(training, "_save_adapter", interrupt)
+        patch.setattr(training, "save_adapter", interrupt)
         with pytest.raises(KeyboardInterrupt):
             train(toy_run(toy_model), "rift")
     run = toy_run(toy_model, **changes)
@@ -492,7 +492,7 @@ def interrupt(*args):
 
 def test_checkpoints_of_other_rows_are_dropped(toy_model, monkeypatch):
     with monkeypatch.context() as patch:
-        patch.setattr(training, "_save_adapter", interrupt)
+        patch.setattr(training, "save_adapter", interrupt)
         with pytest.raises(KeyboardInterrupt):
             train(toy_run(toy_model), "sft")
     pool = toy_pool()  # other tokens, the same rewards
@@ -524,7 +524,7 @@ def test_an_adapter_is_kept_while_all_that_made_it_is_the_same(toy_model, monkey
 def test_the_seconds_before_a_resumption_count(toy_model, monkeypatch):
     run = toy_run(toy_model)
     with monkeypatch.context() as patch:
-        patch.setattr(training, "_save_adapter", interrupt)
+        patch.setattr(training, "save_adapter", interrupt)
         with pytest.raises(KeyboardInterrupt):
             train(run, "rift")
     (state,) = run.dir.glob("checkpoints/rift/checkpoint-*/trainer_state.json")
@@ -541,7 +541,7 @@ def test_a_torn_checkpoint_is_passed_over(toy_model, trained, monkeypatch):
     _, adapters, _ = trained
     run = toy_run(toy_model)
     with monkeypatch.context() as patch:
-        patch.setattr(training, "_save_adapter", interrupt)
+        patch.setattr(training, "save_adapter", interrupt)
         with pytest.raises(KeyboardInterrupt):
             train(run, "sft")
     folder = run.dir / "checkpoints/sft/checkpoint-9"
@@ -669,6 +669,6 @@ def test_a_disk_that_fills_up_at_a_checkpoint_is_explained(toy_model, monkeypatc
         raise OSError(errno.ENOSPC, "No space left on device")
 
     for error in (full, no_space):
-        monkeypatch.setattr(training.ObjectiveTrainer, "_save_checkpoint", error)
+        monkeypatch.setattr(build.ObjectiveTrainer, "_save_checkpoint", error)
         with pytest.raises(UserError, match=r"no space left on the disk: .*checkpoints/sft"):
             train(run, "sft")

@@ -117,7 +117,7 @@ CHANGES = [
         ("origin", f"training.{name}")
         for name in (
             *("steps", "batch_size", "micro_batch_size", "learning_rate", "warmup_ratio"),
-            *("weight_decay", "max_grad_norm", "scheduler", "schedule_steps", "seed"),
+            *("weight_decay", "max_grad_norm", "scheduler", "schedule_steps", "seed", "optimizer"),
             *("threads", "bf16", "gradient_checkpointing", "micro_batch_tokens", "processes"),
         )
     ),
@@ -146,6 +146,7 @@ def test_each_setting_that_decides_changes_the_key(folder, key, change, monkeypa
         "lora.target_modules": ["q_proj"],
         "lora.dropout": 0.5,
         "training.scheduler": "linear",
+        "training.optimizer": "sgd",
         "training.bf16": False,
         "training.gradient_checkpointing": True,
         "training.micro_batch_size": 2,

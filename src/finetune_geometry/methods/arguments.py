@@ -29,6 +29,7 @@ def shared_arguments(
         "max_steps": max(training.schedule_steps or 0, training.steps),
         **_batches(training, sizes),
         "learning_rate": training.learning_rate,
+        **({"optim": "sgd"} if training.optimizer == "sgd" else {}),
         "lr_scheduler_type": training.scheduler,
         "warmup_steps": training.warmup_ratio,
         "weight_decay": training.weight_decay,

@@ -4,23 +4,17 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Sequence
 from typing import Any
 
 import pandas as pd
 import torch
-from datasets import Dataset
 from peft import get_peft_model_state_dict
 from safetensors.torch import save_file
-from transformers import PrinterCallback
-from trl import DPOConfig, SFTConfig
+from transformers import TrainerCallback
 
-from finetune_geometry.methods.arguments import (
-    adapter_config,
-    cut_by_tokens,
-    memory_of,
-    packs,
-    shared_arguments,
-)
+from finetune_geometry.methods.arguments import memory_of, packs
+from finetune_geometry.methods.build import make_trainer
 from finetune_geometry.methods.card_facts import lora_a_sha256, peak_memory_mb, versions
 from finetune_geometry.methods.checkpoints import begin, kept_rows, last_checkpoint
 from finetune_geometry.methods.distributed import launch
@@ -31,15 +25,8 @@ from finetune_geometry.methods.rows import (
     row_order,
     unpaired_rows,
 )
-from finetune_geometry.methods.trainers import (
-    SHAPE_STEP,
-    ObjectiveTrainer,
-    PairTrainer,
-    RowCollator,
-    Watch,
-    token_loss,
-)
-from finetune_geometry.models.compat import compact_head, on_one_gpu
+from finetune_geometry.methods.trainers import SHAPE_STEP, Watch
+from finetune_geometry.models.compat import compact_head
 from finetune_geometry.models.loading import load_model
 from finetune_geometry.rollouts.pool import load_rollouts
 from finetune_geometry.runs.files import atomic_directory, explain_full_disk
@@ -59,11 +46,8 @@ def train(run: Run, method: str, name: str | None = None) -> dict[str, Any]:
     if method not in METHODS:
         raise UserError(f"unknown method {method!r}: train: use one of {', '.join(METHODS)}")
     name = name or method
-    rows = _rows(run, method)
+    rows = begun(run, method, name)
     checkpoints = run.path(f"checkpoints/{name}")
-    begin(checkpoints, _origin(run, method, rows))
-    if OBJECTIVES[method].paired:
-        kept_rows(checkpoints, rows)  # here, so that only one process writes them
     if run.profile.training_of(method).processes > 1:
         launch(run, method, name, checkpoints)
     else:
@@ -73,7 +57,23 @@ def train(run: Run, method: str, name: str | None = None) -> dict[str, Any]:
     return card
 
 
-def train_here(run: Run, method: str, name: str, rows: pd.DataFrame | None = None) -> None:
+def begun(run: Run, method: str, name: str) -> pd.DataFrame:
+    """The rows of a training, whose folder `checkpoints/<name>/` is there and its own."""
+    rows = rows_of(run, method)
+    checkpoints = run.path(f"checkpoints/{name}")
+    begin(checkpoints, _origin(run, method, rows))
+    if OBJECTIVES[method].paired:
+        kept_rows(checkpoints, rows)  # here, so that only one process writes them
+    return rows
+
+
+def train_here(
+    run: Run,
+    method: str,
+    name: str,
+    rows: pd.DataFrame | None = None,
+    callbacks: Sequence[TrainerCallback] = (),
+) -> None:
     """What this process has to do for `train`: all of it, or its part of every batch.
 
     The main process writes the adapter. `checkpoints/<name>/` is there.
@@ -81,7 +81,7 @@ def train_here(run: Run, method: str, name: str, rows: pd.DataFrame | None = Non
     profile = run.profile
     settings, training = profile.methods[method], profile.training_of(method)
     torch.set_num_threads(training.threads)
-    rows = _rows(run, method) if rows is None else rows
+    rows = rows_of(run, method) if rows is None else rows
     sizes = row_lengths(rows)
     if sizes.max() > profile.model.max_length:
         raise UserError(
@@ -94,35 +94,12 @@ def train_here(run: Run, method: str, name: str, rows: pd.DataFrame | None = Non
     checkpoints = run.path(f"checkpoints/{name}")
     packed = packs(profile, training, OBJECTIVES[method].paired)
     watch = Watch(training.steps, method)
-    common = {"model": model, "processing_class": tokenizer, "order": order,
-              "peft_config": adapter_config(profile.lora),
-              "cut": cut_by_tokens(sizes, order, training, packed),
-              "callbacks": [watch]}  # fmt: skip
-    shared = shared_arguments(profile, training, checkpoints, sizes)
-    trainer: Any
     last = last_checkpoint(checkpoints, training.processes)
     with memory_of(training), compact_head(model):
-        if OBJECTIVES[method].paired:
-            variant = OBJECTIVES[method].variant(settings.variant)
-            shared |= {**settings.constants, "precompute_ref_log_probs": variant.needs_reference}
-            trainer = PairTrainer(
-                args=on_one_gpu(DPOConfig(**shared)),
-                train_dataset=kept_rows(checkpoints, rows),
-                **common,
-            )
-        else:
-            del shared["precompute_ref_batch_size"]
-            shared["remove_unused_columns"] = False  # the weight of a row is used
-            trainer = ObjectiveTrainer(
-                args=on_one_gpu(SFTConfig(**shared)),
-                data_collator=RowCollator(
-                    tokenizer.pad_token_id, padding_free=packed, pad_to_multiple_of=SHAPE_STEP
-                ),
-                objective=token_loss(method, settings),
-                train_dataset=Dataset.from_pandas(rows, preserve_index=False),
-                **common,
-            )
-        trainer.remove_callback(PrinterCallback)  # Watch prints one short line instead
+        trainer = make_trainer(
+            profile, method, training, rows, order, (model, tokenizer), checkpoints,
+            [watch, *callbacks],
+        )  # fmt: skip
         initial_hash = lora_a_sha256(trainer.model)
         if last:
             print(f"going on from {last.name}")
@@ -154,7 +131,7 @@ def train_here(run: Run, method: str, name: str, rows: pd.DataFrame | None = Non
         **_origin(run, method, rows),
         "versions": versions(),
     }
-    _save_adapter(run, name, trainer.model, card)
+    save_adapter(run, name, trainer.model, card)
 
 
 def trained(run: Run, method: str, name: str | None = None) -> dict[str, Any]:
@@ -162,12 +139,12 @@ def trained(run: Run, method: str, name: str | None = None) -> dict[str, Any]:
     card = run.adapter_dir(name or method) / "card.json"
     if card.is_file():
         kept: dict[str, Any] = json.loads(card.read_text(encoding="utf-8"))
-        if kept | _origin(run, method, _rows(run, method)) == kept:
+        if kept | _origin(run, method, rows_of(run, method)) == kept:
             return kept
     return train(run, method, name)
 
 
-def _rows(run: Run, method: str) -> pd.DataFrame:
+def rows_of(run: Run, method: str) -> pd.DataFrame:
     """What a method is trained on, from the run's rollouts."""
     rollouts = load_rollouts(run)
     if OBJECTIVES[method].paired:
@@ -180,7 +157,7 @@ def _origin(run: Run, method: str, rows: pd.DataFrame) -> dict[str, Any]:
     return adapter_origin(run.profile, method, rows_hash(rows))
 
 
-def _save_adapter(run: Run, name: str, model: Any, card: dict[str, Any]) -> None:
+def save_adapter(run: Run, name: str, model: Any, card: dict[str, Any]) -> None:
     """Write `adapters/<name>/` at once: PEFT's config, fp32 safetensors, and the card."""
     with atomic_directory(run.adapter_dir(name)) as folder:
         model.save_pretrained(folder)

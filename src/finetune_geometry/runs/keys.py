@@ -167,6 +167,8 @@ def adapter_origin(profile: Profile, method: str, rows_sha256: str) -> dict[str,
     """
     training = vars(profile.training_of(method))
     training = training | {"bf16": training["bf16"] and fast_bf16()}
+    if training["optimizer"] == "adamw":  # the only one when the first cards were written
+        del training["optimizer"]
     origin = {
         "objective": method,
         "rows_sha256": rows_sha256,

@@ -39,6 +39,7 @@ from finetune_geometry.settings.sections import (
 )
 
 SOURCES = ("model", "endpoint", "traces")  # of rollouts
+OPTIMIZERS = ("adamw", "sgd")
 PROFILES = Path(__file__).parent / "profiles"
 
 
@@ -190,6 +191,7 @@ def _check(profile: Profile, path: Path) -> None:
         ("rollouts.prompts", profile.rollouts.prompts >= 1, "at least 1"),
         ("rollouts.temperature", profile.rollouts.temperature >= 0, "at least 0"),
         ("lora.r", profile.lora.r >= 1, "at least 1"),
+        ("training.optimizer", profile.training.optimizer in OPTIMIZERS, " or ".join(OPTIMIZERS)),
         ("training.processes", profile.training.processes >= 1, "at least 1"),
         ("lora.dropout", 0 <= profile.lora.dropout < 1, "at least 0 and below 1"),
         ("evaluation.confidence", 0 < evaluation.confidence < 1, "between 0 and 1"),

@@ -134,6 +134,7 @@ class Training:
     warmup_ratio: Number = 0.05
     weight_decay: Number = 0.01
     max_grad_norm: Number = 1.0
+    optimizer: str = "adamw"  # or "sgd", without momentum
     scheduler: str = "cosine"
     schedule_steps: WholeOrNone = None  # length of the schedule; null: the same as steps
     seed: Whole = 42  # order of the rows
@@ -220,7 +221,7 @@ class Geometry:
 
 @dataclass(frozen=True, config=KNOWN_KEYS)
 class Spread:
-    """How often everything is trained again, for the spread of a number: `settings/variations.py`.
+    """What is trained beyond the six, for the chapters on controls: `settings/variations.py`.
 
     Six methods each time, and SFT once more in another order where A or the base is new.
     """
@@ -229,6 +230,7 @@ class Spread:
     draws: Whole = 3  # further pairs of an A and an order
     students: Whole = 0  # further base models; a profile of a shipped student can raise some
     student_problems: Whole = 100_000  # that each of them is raised on
+    sgd_rate: Number = 1.0  # SFT's learning rate by plain SGD
 
 
 @dataclass(frozen=True, config=KNOWN_KEYS)

@@ -7,22 +7,45 @@ the workflow, and lies in the run's folder beside the six methods'. Its name say
     rft-draw1       another initial A and another order
     rft-student1    the profile's seeds, on another student
     rft-annealed    the learning rate comes all the way down within the steps
+    rft-sgd         by plain SGD
+    rft-path        the run's own once more, with an adapter kept on the way: rft-step10, rft-step25
+    rft-replay10    no training: gradients at the weights of step 10, and what optimisers make of
+                    them: rft-from10-adam
 
 Light: the workflow reads this list each time it plans.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from finetune_geometry.settings.objectives import METHODS
 from finetune_geometry.settings.profiles import Profile
 
+#: Shares of the steps after which a path keeps its adapter; replays start at some of them.
+SNAPSHOTS = (0.05, 0.1, 0.25, 0.5, 0.75, 1.0)
+REPLAYED = (0.05, 0.1, 0.25, 0.5)
+ANSWERING = ("order", "draw", "student", "annealed", "sgd")  # kinds that answer the test problems
 FIRST_SEED = 1000  # of the orders and of the A; far from those that profiles use
 STUDENT_SEED = 10  # of the first further student; the shipped one was raised with 1
 ANOTHER_ORDER = 123  # of SFT's rows where a cell needs its own yardstick
+
+
+@dataclass(frozen=True)
+class Replay:
+    """Where a frozen replay starts and what it leaves.
+
+    Attributes:
+        step: it takes the gradients at the weights after so many steps.
+        start: name of the adapter with these weights; "" at step 0.
+        names: optimiser -> name of the adapter with its prediction.
+    """
+
+    step: int
+    start: str
+    names: Mapping[str, str]
 
 
 @dataclass(frozen=True)
@@ -35,12 +58,23 @@ class Variation:
         changes: settings by dotted name, as `Run.open` takes them. Where `student` is set the
             caller adds `model.base`.
         student: number of the further student that it starts from; 0: the profile's base.
+        snapshots: step -> name of the adapter that is kept there.
+        replay: a frozen replay in place of a training (`methods/replay.py`).
     """
 
     name: str
     method: str
     changes: Mapping[str, Any] = field(default_factory=dict)
     student: int = 0
+    snapshots: Mapping[int, str] = field(default_factory=dict)
+    replay: Replay | None = None
+
+    @property
+    def adapters(self) -> list[str]:
+        """The adapters that it leaves."""
+        if self.replay:
+            return list(self.replay.names.values())
+        return [self.name, *self.snapshots.values()]
 
 
 @dataclass(frozen=True)
@@ -68,12 +102,16 @@ def variations(profile: Profile) -> dict[str, Variation]:
         *_draws(profile),
         *_students(profile),
         *(_annealed(profile, method) for method in METHODS),
+        *(_sgd(profile, method) for method in METHODS),
+        *(_path(profile, method) for method in METHODS),
+        *(replayed for method in METHODS for replayed in _replays(profile, method)),
     ]
     return {variation.name: variation for variation in found}
 
 
 def kind_of(variation: Variation) -> str:
-    """What was drawn anew or changed: "order", "draw", "student" or "annealed"."""
+    """What was drawn anew or changed: "order", "draw", "student", "annealed", "sgd", "path" or
+    "replay"."""
     return variation.name.split("-")[1].rstrip("0123456789")
 
 
@@ -143,3 +181,34 @@ def _students(profile: Profile) -> list[Variation]:
 def _annealed(profile: Profile, method: str) -> Variation:
     steps = profile.training_of(method).steps
     return Variation(f"{method}-annealed", method, {"training.schedule_steps": steps})
+
+
+def _sgd(profile: Profile, method: str) -> Variation:
+    # The ratio of a method's rate to SFT's is kept.
+    ratio = profile.training_of(method).learning_rate / profile.training_of("sft").learning_rate
+    changes = {
+        "training.optimizer": "sgd",
+        f"methods.{method}.learning_rate": profile.spread.sgd_rate * ratio,
+    }
+    return Variation(f"{method}-sgd", method, changes)
+
+
+def steps_at(profile: Profile, method: str, shares: Sequence[float]) -> list[int]:
+    """The steps at these shares of a training, at least the first, each once."""
+    steps = profile.training_of(method).steps
+    return sorted({max(1, round(share * steps)) for share in shares})
+
+
+def _path(profile: Profile, method: str) -> Variation:
+    kept = {step: f"{method}-step{step}" for step in steps_at(profile, method, SNAPSHOTS)}
+    return Variation(f"{method}-path", method, snapshots=kept)
+
+
+def _replays(profile: Profile, method: str) -> list[Variation]:
+    names = {kind: f"{method}-from0-{kind}" for kind in ("raw", "sgd", "adam")}
+    found = [Variation(f"{method}-replay0", method, replay=Replay(0, "", names))]
+    for step in steps_at(profile, method, REPLAYED):
+        if step < profile.training_of(method).steps:
+            replay = Replay(step, f"{method}-step{step}", {"adam": f"{method}-from{step}-adam"})
+            found.append(Variation(f"{method}-replay{step}", method, replay=replay))
+    return found

@@ -1,0 +1,53 @@
+"""Further trainings of a run as steps of the workflow: what each reads, writes, and depends on.
+
+Light, like jobs.py.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from shipped import ROOT
+
+from finetune_geometry.settings.profiles import Profile
+from finetune_geometry.settings.variations import ANSWERING, Variation, kind_of
+
+SCRIPT = ROOT / "workflow" / "train_variation.py"
+ROLLOUTS = ("rollouts/rollouts.parquet", "rollouts/card.json")
+ADAPTER_FILES = ("adapter_model.safetensors", "adapter_config.json", "card.json")
+
+
+def training_outputs(variation: Variation) -> list[str]:
+    """The adapters of a further training, and its answers to the test problems if it gives any."""
+    files = [f"adapters/{name}/{file}" for name in variation.adapters for file in ADAPTER_FILES]
+    answers = [f"evaluation/predictions/{variation.name}.parquet"]
+    return [*files, *(answers if kind_of(variation) in ANSWERING else [])]
+
+
+def training_inputs(variation: Variation, profile: Profile, modules: Sequence[Path]) -> list[str]:
+    """What a further training is made from: the script, its `modules`, the base, the rollouts."""
+    base = (ROOT / profile.model.base).glob("*")
+    files = [SCRIPT, *modules, *sorted(path for path in base if path.is_file())]
+    student = [f"students/{variation.student}/card.json"] if variation.student else []
+    start = variation.replay.start if variation.replay else ""
+    before = [f"adapters/{start}/{file}" for file in ADAPTER_FILES] if start else []
+    return [*map(str, files), *ROLLOUTS, *student, *before]
+
+
+def training_settings(variation: Variation, profile: Profile) -> str:
+    """The part of the profile that a further training depends on, and its changes, as text."""
+    sections = ("model", "prompt", "problems", "lora", "training", "evaluation")
+    chosen = {
+        key: value
+        for key, value in profile.flat().items()
+        if any(covers(section, key) for section in (*sections, f"methods.{variation.method}"))
+    }
+    return json.dumps([chosen, dataclasses.asdict(variation)], sort_keys=True)
+
+
+def covers(setting: str, key: str) -> bool:
+    """Whether a declared section or value takes in the value `key`: "lora" does "lora.r"."""
+    return f"{key}.".startswith(f"{setting}.")
