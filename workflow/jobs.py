@@ -286,6 +286,15 @@ JOBS = [
         loads_model=True,
     ),
     Job(
+        "controls/prediction",
+        reads=(*ADAPTERS, *PREDICTED),
+        writes=("controls/prediction.csv",),
+        settings=("model", "training", "methods", "lora", "spread.sgd_rate"),
+        priority=4,
+        trainings=("path", "replay", "sgd"),
+        shipped=True,
+    ),
+    Job(
         "controls/spread",
         reads=(*ADAPTERS, *RESHUFFLED, *PREDICTIONS),
         writes=tuple(f"controls/{table}.csv" for table in SPREAD),

@@ -27,25 +27,39 @@ def training_outputs(variation: Variation) -> list[str]:
     return [*files, *(answers if kind_of(variation) in ANSWERING else [])]
 
 
-def training_inputs(variation: Variation, profile: Profile, modules: Sequence[Path]) -> list[str]:
-    """What a further training is made from: the script, its `modules`, the base, the rollouts."""
+def job_outputs(variations: Sequence[Variation]) -> list[str]:
+    """What one job leaves, which makes these trainings one after another."""
+    return [name for variation in variations for name in training_outputs(variation)]
+
+
+def job_inputs(
+    variations: Sequence[Variation], profile: Profile, modules: Sequence[Path]
+) -> list[str]:
+    """What a job's trainings are made from: the script, its `modules`, the base, the rollouts."""
     base = (ROOT / profile.model.base).glob("*")
     files = [SCRIPT, *modules, *sorted(path for path in base if path.is_file())]
-    student = [f"students/{variation.student}/card.json"] if variation.student else []
-    start = variation.replay.start if variation.replay else ""
-    before = [f"adapters/{start}/{file}" for file in ADAPTER_FILES] if start else []
-    return [*map(str, files), *ROLLOUTS, *student, *before]
+    made = set(job_outputs(variations))
+    found = dict.fromkeys([*map(str, files), *ROLLOUTS])
+    for variation in variations:
+        if variation.student:
+            found[f"students/{variation.student}/card.json"] = None
+        if variation.replay and variation.replay.start:
+            found |= dict.fromkeys(
+                f"adapters/{variation.replay.start}/{file}" for file in ADAPTER_FILES
+            )
+    return [name for name in found if name not in made]
 
 
-def training_settings(variation: Variation, profile: Profile) -> str:
-    """The part of the profile that a further training depends on, and its changes, as text."""
-    sections = ("model", "prompt", "problems", "lora", "training", "evaluation")
+def job_settings(variations: Sequence[Variation], profile: Profile) -> str:
+    """The part of the profile that a job's trainings depend on, and their changes, as text."""
+    sections = ["model", "prompt", "problems", "lora", "training", "evaluation"]
+    sections += [f"methods.{variation.method}" for variation in variations]
     chosen = {
         key: value
         for key, value in profile.flat().items()
-        if any(covers(section, key) for section in (*sections, f"methods.{variation.method}"))
+        if any(covers(section, key) for section in sections)
     }
-    return json.dumps([chosen, dataclasses.asdict(variation)], sort_keys=True)
+    return json.dumps([chosen, *map(dataclasses.asdict, variations)], sort_keys=True)
 
 
 def covers(setting: str, key: str) -> bool:

@@ -213,7 +213,12 @@ _PREDICTIONS = {
 
 
 def predictions(
-    table: pd.DataFrame, chance: tuple[float, float] | float, *, xlabel: str, names: Sequence[str]
+    table: pd.DataFrame,
+    chance: tuple[float, float] | float | None,
+    *,
+    xlabel: str,
+    names: Sequence[str],
+    words: Mapping[str, str] | None = None,
 ) -> Figure:
     """Trained values beside what the weights on the rollouts predict: one row a pair.
 
@@ -222,6 +227,7 @@ def predictions(
             the ends `low`, `high` of a trained value. Rows stand in order of the trained value.
         chance: for deltas that share nothing, a number or an interval.
         names: what the rows are called, in the order of the pairs in the table.
+        words: what the legend calls the two predictions, by `quantity`.
     """
     pairs = table.drop_duplicates(["a", "b"])[["a", "b"]].assign(name=names)
     wide = table.merge(pairs, on=["a", "b"])
@@ -230,7 +236,8 @@ def predictions(
     )
     place = {name: row for row, name in enumerate(trained["name"])}
     fig, ax = plt.subplots(figsize=(7.4, 1.4 + 0.31 * max(len(place), 2)))
-    chance_band(ax, chance, "chance, random B", vertical=True)
+    if chance is not None:
+        chance_band(ax, chance, "chance, random B", vertical=True)
     rows = np.arange(len(trained))
     ax.hlines(rows, trained["low"], trained["high"], color=INK, lw=2.2)
     ax.plot(trained["value"], rows, "o", color=INK, ms=6.5, label="trained")
@@ -238,7 +245,7 @@ def predictions(
         found = wide[wide["quantity"] == quantity]
         ax.plot(
             found["value"], found["name"].map(place), mark,
-            color=hue, mfc="none", mew=1.7, ms=7, label=text,
+            color=hue, mfc="none", mew=1.7, ms=7, label=(words or {}).get(quantity, text),
         )  # fmt: skip
     ax.set_yticks(rows, list(place))
     ax.set_ylim(len(place) - 0.4, -0.6)

@@ -191,6 +191,7 @@ def _check(profile: Profile, path: Path) -> None:
         ("rollouts.prompts", profile.rollouts.prompts >= 1, "at least 1"),
         ("rollouts.temperature", profile.rollouts.temperature >= 0, "at least 0"),
         ("lora.r", profile.lora.r >= 1, "at least 1"),
+        ("spread.per_job", profile.spread.per_job >= 1, "at least 1"),
         ("training.optimizer", profile.training.optimizer in OPTIMIZERS, " or ".join(OPTIMIZERS)),
         ("training.processes", profile.training.processes >= 1, "at least 1"),
         ("lora.dropout", 0 <= profile.lora.dropout < 1, "at least 0 and below 1"),

@@ -231,6 +231,7 @@ class Spread:
     students: Whole = 0  # further base models; a profile of a shipped student can raise some
     student_problems: Whole = 100_000  # that each of them is raised on
     sgd_rate: Number = 1.0  # SFT's learning rate by plain SGD
+    per_job: Whole = 1  # trainings that one job of the workflow makes
 
 
 @dataclass(frozen=True, config=KNOWN_KEYS)

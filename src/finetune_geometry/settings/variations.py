@@ -109,6 +109,16 @@ def variations(profile: Profile) -> dict[str, Variation]:
     return {variation.name: variation for variation in found}
 
 
+def jobs(profile: Profile) -> dict[str, list[Variation]]:
+    """The trainings by the job that makes them, in an order in which each finds what it needs.
+
+    A job is named after its first training.
+    """
+    every, size = list(variations(profile).values()), profile.spread.per_job
+    parts = [every[start : start + size] for start in range(0, len(every), size)]
+    return {part[0].name: part for part in parts}
+
+
 def kind_of(variation: Variation) -> str:
     """What was drawn anew or changed: "order", "draw", "student", "annealed", "sgd", "path" or
     "replay"."""
