@@ -102,7 +102,9 @@ show_table(
 heldout = spread_rows(load_rollouts(this_run, "heldout"), settings.lmc_rows)
 heldout = list(zip(heldout["prompt_ids"], heldout["completion_ids"], strict=True))
 validation = load_problems(this_run.profile, "validation")
-table = along_rays(this_run, list(annealed.values()), sorted(factors), heldout, validation)
+table = along_rays(
+    this_run, list(annealed.values()), sorted(factors), heldout, validation, "annealed"
+)
 this_run.write_table("controls/annealed_ray.csv", table)
 best = best_factors(table)
 

@@ -6,13 +6,14 @@ compared where each is best on its own ray are compared without that.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from finetune_geometry.deltas.adapters import BASE, Adapter, load_adapter
+from finetune_geometry.deltas.adapters import BASE, Adapter, Point, load_adapter
 from finetune_geometry.evaluation.answers import predict
 from finetune_geometry.models.adapter_mixture import Mixture
 from finetune_geometry.models.loading import load_model
@@ -26,23 +27,27 @@ from finetune_geometry.settings.hub import pinned
 FLOOR = 0.05  # a base with a smaller share of right answers leaves a choice to the loss
 
 
-def along_rays(
+def measure_points(
     run: Run,
-    names: Sequence[str],
-    factors: Sequence[float],
+    adapters: Mapping[str, Adapter],
+    points: Mapping[str, Point],
     rows: Sequence[Row],
     problems: list[Problem],
+    kept: str,
 ) -> pd.DataFrame:
-    """Loss and right answers at every factor of every adapter, and of the base at factor 0.
+    """Loss and right answers of models that are sums of adapters, and of the base.
 
+    adapters: by the names that the points use.
+    points: what each model is called -> (adapter, weight) pairs.
     rows: token ids of held-out prompts and completions, which the loss is measured on.
     problems: answered greedily, unless the base has less than FLOOR of them right.
+    kept: folder of parts, by which a killed measurement goes on; one for each measurement.
 
-    Columns: model, factor, loss (nats a token), right, problems (0 where none was answered). A
-    killed measurement goes on after the last adapter's last factor.
+    The base first. Columns: model, loss (nats a token), right, problems (0 if none was answered).
     """
     model, tokenizer = load_model(run.profile)
-    parts = Parts(run, "rays", _key(run, names, problems))
+    base = pinned(run.profile.model.base, run.profile.model.base_revision)
+    parts = Parts(run, kept, answers_key(run.profile, [base], problems))
     asked = list(problems)
 
     def measure() -> NDArray[np.float64]:
@@ -53,24 +58,50 @@ def along_rays(
         return np.array([loss, 0 if answers is None else answers["correct"].sum()])
 
     found = []
-    with Mixture(model, _loaded(run, names)) as mixture:
-
-        def at(name: str, factor: float) -> float:
-            mixture.set({name: factor} if factor else {})
+    with Mixture(model, adapters) as mixture:
+        for name, point in {BASE: (), **points}.items():
+            mixture.set(dict(point))
             ids = [problem.id for problem in asked]
-            loss, right = parts.of([name, factor, rows, ids], measure)
-            found.append((name, factor, float(loss), int(right), len(asked)))
-            return float(right)
-
-        at(BASE, 0.0)
-        if found[0][3] < FLOOR * len(asked):
-            asked = []
-        for name in names:
-            for factor in factors:
-                if factor:
-                    at(name, factor)
+            made_of = [[part, weight, fingerprint(adapters[part])] for part, weight in point]
+            loss, right = parts.of([made_of, rows, ids], measure)
+            found.append((name, float(loss), int(right), len(asked)))
+            if name == BASE and right < FLOOR * len(asked):
+                asked = []
     parts.clear()
-    return pd.DataFrame(found, columns=["model", "factor", "loss", "right", "problems"])
+    return pd.DataFrame(found, columns=["model", "loss", "right", "problems"])
+
+
+def fingerprint(adapter: Adapter) -> str:
+    """SHA-256 of an adapter's factors."""
+    digest = hashlib.sha256()
+    for module, delta in adapter.items():
+        digest.update(module.encode())
+        for factor in (delta.scale * delta.B, delta.A):
+            digest.update(np.ascontiguousarray(factor).tobytes())
+    return digest.hexdigest()
+
+
+def along_rays(
+    run: Run,
+    names: Sequence[str],
+    factors: Sequence[float],
+    rows: Sequence[Row],
+    problems: list[Problem],
+    kept: str = "rays",
+) -> pd.DataFrame:
+    """`measure_points` at every factor of every adapter, and at the base as factor 0.
+
+    Columns: model, factor, loss, right, problems.
+    """
+    factor_of = {
+        f"{name} {factor!r}": (name, factor) for name in names for factor in factors if factor
+    }
+    points: dict[str, Point] = {text: (pair,) for text, pair in factor_of.items()}
+    table = measure_points(run, _loaded(run, names), points, rows, problems, kept)
+    both = [factor_of.get(str(text), (BASE, 0.0)) for text in table["model"]]
+    table["model"] = [name for name, _ in both]
+    table.insert(1, "factor", [factor for _, factor in both])
+    return table
 
 
 def best_factors(table: pd.DataFrame) -> pd.Series:

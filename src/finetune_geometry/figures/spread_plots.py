@@ -68,3 +68,34 @@ def component_bars(table: pd.DataFrame, names: Mapping[object, str], *, xlabel: 
     ax.set_xlabel(xlabel)
     fig.legend(loc="outside lower center", ncols=3)
     return fig
+
+
+def treatments(
+    table: pd.DataFrame, groups: Mapping[str, str], parts: Mapping[str, str], *, xlabel: str
+) -> Figure:
+    """Groups of rows, one row a treatment, one mark a repetition, and their mean as a stroke.
+
+    Args:
+        table: columns `method`, `part`, `value`.
+        groups: values of `method` in order, and their headings.
+        parts: values of `part` in order, and what the legend calls them.
+    """
+    fig, ax = plt.subplots(figsize=(7.4, 1.4 + len(groups) * (0.35 + 0.2 * len(parts))))
+    ax.axvline(0, color=INK, lw=0.8, zorder=0)
+    marks, hues = "osD^v", (INK, *TOY_COLOURS)
+    step = 0.8 / len(parts)
+    for row, group in enumerate(groups):
+        for place, (part, text) in enumerate(parts.items()):
+            chosen = table[(table["method"] == group) & (table["part"] == part)]
+            values = chosen["value"].to_numpy()
+            y = row - 0.4 + step * (place + 0.5)
+            hue, mark = hues[place % len(hues)], marks[place % len(marks)]
+            ax.vlines(values.mean(), y - step / 2, y + step / 2, color=hue, lw=2)
+            label = text if row == 0 else None
+            ax.plot(values, np.full(len(values), y), mark, color=hue, ms=5, alpha=0.8, label=label)
+    ax.set_yticks(range(len(groups)), list(groups.values()))
+    ax.set_ylim(len(groups) - 0.45, -0.55)
+    ax.grid(False, axis="y")
+    ax.set_xlabel(xlabel)
+    fig.legend(loc="outside lower center", ncols=2)
+    return fig

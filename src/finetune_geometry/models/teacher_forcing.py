@@ -44,6 +44,33 @@ def completion_logprobs(
     return found
 
 
+@torch.inference_mode()
+def completion_distributions(
+    model: Any, rows: Sequence[Row], tokens: int, batch_tokens: int = 4096
+) -> np.ndarray:
+    """Log-probabilities (nats) of every token of the vocabulary, at the first `tokens` positions.
+
+    rows: their completions give the positions, row by row, until there are enough. (positions,
+    vocabulary), fp32: a position costs four bytes for each token of the vocabulary.
+    """
+    chosen: list[Row] = []
+    left = tokens
+    for prompt, completion in rows:
+        if left <= 0:
+            break
+        chosen.append((prompt, list(completion)[:left]))
+        left -= len(chosen[-1][1])
+    found: list[np.ndarray] = [np.empty(0)] * len(chosen)
+    with fast_inference(model):
+        for batch, ids in padded_batches(chosen, range(len(chosen)), batch_tokens):
+            logits = model(input_ids=ids.to(model.device), use_cache=False).logits.float()
+            scores = torch.log_softmax(logits, -1).cpu().numpy()
+            for line, i in enumerate(batch):
+                begin, length = len(chosen[i][0]) - 1, len(chosen[i][1])
+                found[i] = scores[line, begin : begin + length].copy()
+    return np.concatenate(found)
+
+
 def padded_batches(
     rows: Sequence[Row], chosen: Iterable[int], batch_tokens: int
 ) -> Iterator[tuple[list[int], torch.Tensor]]:
