@@ -57,9 +57,9 @@ def component_bars(table: pd.DataFrame, names: Mapping[object, str], *, xlabel: 
     """
     parts = {"order": "order of the rows", "initial": "initial A", "base": "base model"}
     fig, ax = plt.subplots(figsize=(7.4, 1.3 + 0.42 * len(names)))
-    values = table.set_index("key")
     for step, ((column, text), hue) in enumerate(zip(parts.items(), TOY_COLOURS, strict=False)):
-        widths = [float(values.loc[key, column]) for key in names]
+        values = dict(zip(table["key"], table[column], strict=True))
+        widths = [float(values[key]) for key in names]
         y = np.arange(len(names)) + (step - 1) * 0.26
         ax.barh(y, widths, 0.24, color=hue, label=text)
     ax.set_yticks(range(len(names)), list(names.values()))
