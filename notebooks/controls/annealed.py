@@ -39,7 +39,7 @@ from finetune_geometry.figures.palette import label, set_style
 from finetune_geometry.figures.ray_plots import before_and_after
 from finetune_geometry.geometry.cores import map_modules
 from finetune_geometry.geometry.line_scores import spread_rows
-from finetune_geometry.geometry.similarity import inner_products, tabulate_cosines
+from finetune_geometry.geometry.similarity import cosine, inner_products
 from finetune_geometry.problems.sources import load_problems
 from finetune_geometry.report.notebook_tables import show_table
 from finetune_geometry.rollouts.pool import load_rollouts
@@ -121,19 +121,20 @@ show_table(
 
 # %%
 adapters = [a for a in load_run(this_run, ",".join(annealed.values())) if a.name != BASE]
-cosines = tabulate_cosines(map_modules(inner_products, adapters)).query("level == 'global'")
-this_run.write_table("controls/annealed_cosine.csv", cosines)
-between = cosines.query("quantity == 'cosine'").set_index(["a", "b"])["value"]
-norms = cosines.query("quantity == 'norm'").set_index("a")["value"]
-same = {method: float(between[method, annealed[method]]) for method in METHODS}
+gram = sum(part.inner for part in map_modules(inner_products, adapters))
+names = [adapter.name for adapter in adapters]
+between = pd.DataFrame(cosine(gram), names, names)
+norms = pd.Series(gram.diagonal() ** 0.5, names)
+same = {method: float(between.loc[method, annealed[method]]) for method in METHODS}
 changed = pd.DataFrame(
     [
-        (a, b, float(between[a, b]), float(between[annealed[a], annealed[b]]))
+        (a, b, float(between.loc[a, b]), float(between.loc[annealed[a], annealed[b]]))
         for place, a in enumerate(METHODS)
         for b in list(METHODS)[place + 1 :]
     ],
     columns=["first", "second", "trained", "annealed"],
 )
+this_run.write_table("controls/annealed_cosine.csv", changed)
 show_table(
     changed,
     {
