@@ -32,10 +32,10 @@ PREDICTIONS = "book/predictions.yaml"
 
 
 def shipped_folder(base: str) -> Path:
-    """models/<base>/ of the checkout. Raises UserError where no whole run lies there."""
+    """models/<base>/ of the checkout. Raises UserError where no run lies there."""
     folder = project_root() / "models" / base
-    if not (folder / "claims.csv").is_file():
-        there = sorted(path.parent.name for path in folder.parent.glob("*/claims.csv"))
+    if not (folder / "adapters").is_dir():
+        there = sorted(path.parent.name for path in folder.parent.glob("*/adapters"))
         raise UserError(
             f"no run on a base {base!r}: {folder}: use one of {', '.join(there) or '(none)'}, or "
             f"make one: make book PROFILE={base}, then make ship PROFILE={base}"
