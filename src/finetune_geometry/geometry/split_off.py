@@ -18,7 +18,7 @@ from finetune_geometry.geometry.similarity import inner_products
 
 def shares_along(adapters: Sequence[Adapter], reference: str) -> dict[str, float]:
     """c of dW = c S + R for every adapter, all modules stacked: <dW, S> / |S|^2."""
-    gram = sum(part.inner for part in map_modules(inner_products, adapters))
+    gram = np.sum([part.inner for part in map_modules(inner_products, adapters)], axis=0)
     names = [adapter.name for adapter in adapters]
     at = names.index(reference)
     return {

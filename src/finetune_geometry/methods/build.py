@@ -37,7 +37,7 @@ def make_trainer(
     method: str,
     training: Training,
     rows: pd.DataFrame,
-    order: Sequence[int],
+    order: list[int],
     loaded: tuple[Any, Any],
     checkpoints: Path,
     callbacks: Sequence[TrainerCallback],

@@ -69,6 +69,7 @@ class Shadow(TrainerCallback):
                 if value.requires_grad
             }
             self.copies[name] = copies
+            made: torch.optim.Optimizer
             if name == "adam":
                 decay = self.training.weight_decay
                 made = torch.optim.AdamW(copies.values(), lr=1.0, weight_decay=decay)
