@@ -33,12 +33,12 @@ import torch
 from finetune_geometry.deltas.adapters import BASE
 from finetune_geometry.evaluation.answers import evaluate_models
 from finetune_geometry.evaluation.paired_tests import accuracy_table, mcnemar_table
-from finetune_geometry.evaluation.rays import along_rays, best_factors
 from finetune_geometry.figures.geometry_plots import lengths
 from finetune_geometry.figures.palette import label, set_style
 from finetune_geometry.figures.ray_plots import before_and_after
 from finetune_geometry.geometry.cores import map_modules
 from finetune_geometry.geometry.line_scores import spread_rows
+from finetune_geometry.geometry.rays import along_rays, best_factors
 from finetune_geometry.geometry.similarity import cosine, inner_products
 from finetune_geometry.problems.sources import load_problems
 from finetune_geometry.report.notebook_tables import show_table
@@ -100,7 +100,6 @@ show_table(
 
 # %% tags=["hide-output"]
 heldout = spread_rows(load_rollouts(this_run, "heldout"), settings.lmc_rows)
-heldout = list(zip(heldout["prompt_ids"], heldout["completion_ids"], strict=True))
 validation = load_problems(this_run.profile, "validation")
 table = along_rays(
     this_run, list(annealed.values()), sorted(factors), heldout, validation, "annealed"

@@ -49,10 +49,10 @@ import torch
 
 from finetune_geometry.deltas.adapters import BASE, load_adapter
 from finetune_geometry.evaluation.answers import check_adapters
-from finetune_geometry.evaluation.rays import measure_points
 from finetune_geometry.figures.palette import label, set_style
 from finetune_geometry.figures.spread_plots import treatments
 from finetune_geometry.geometry.line_scores import spread_rows
+from finetune_geometry.geometry.rays import measure_points
 from finetune_geometry.geometry.split_off import random_rest, rest_norms, shares_along
 from finetune_geometry.problems.sources import load_problems
 from finetune_geometry.report.notebook_tables import show_table
@@ -75,7 +75,6 @@ others = [method for method in METHODS if method != "sft"]
 
 # %% tags=["hide-output"]
 heldout = spread_rows(load_rollouts(this_run, "heldout"), settings.lmc_rows)
-heldout = list(zip(heldout["prompt_ids"], heldout["completion_ids"], strict=True))
 validation = load_problems(this_run.profile, "validation")
 found, lengths = [], []
 for number, cell in enumerate(chosen):

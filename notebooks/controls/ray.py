@@ -46,10 +46,10 @@ import torch
 from finetune_geometry.deltas.adapters import BASE
 from finetune_geometry.evaluation.answers import check_adapters, evaluate_models
 from finetune_geometry.evaluation.paired_tests import accuracy_table, mcnemar_table
-from finetune_geometry.evaluation.rays import FLOOR, along_rays, answers_at, best_factors
 from finetune_geometry.figures.palette import label, set_style
 from finetune_geometry.figures.ray_plots import before_and_after, rays
 from finetune_geometry.geometry.line_scores import spread_rows
+from finetune_geometry.geometry.rays import FLOOR, along_rays, answers_at, best_factors
 from finetune_geometry.problems.sources import load_problems
 from finetune_geometry.report.notebook_tables import show_table
 from finetune_geometry.rollouts.pool import load_rollouts
@@ -73,7 +73,6 @@ five = [method for method in METHODS if method != "dpo"]
 
 # %% tags=["hide-output"]
 heldout = spread_rows(load_rollouts(this_run, "heldout"), settings.lmc_rows)
-heldout = list(zip(heldout["prompt_ids"], heldout["completion_ids"], strict=True))
 validation = load_problems(this_run.profile, "validation")
 table = along_rays(this_run, names, sorted(factors), heldout, validation)
 this_run.write_table("controls/ray.csv", table)
