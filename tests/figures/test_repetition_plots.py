@@ -33,14 +33,8 @@ def test_every_cell_is_a_mark_of_its_kind():
 
 
 def test_bars_find_their_row_by_its_key():
-    table = pd.DataFrame(
-        {
-            "key": [("a", "b"), ("a", "c")],
-            "order": [0.1, 0.2],
-            "initial": [0, 0],
-            "base": [0.3, 0.4],
-        }
-    )
+    keys = [("a", "b"), ("a", "c")]
+    table = pd.DataFrame({"key": keys, "order": [0.1, 0.2], "initial": [0, 0], "base": [0.3, 0.4]})
     axes = component_bars(table, {("a", "c"): "AC", ("a", "b"): "AB"}, xlabel="deviation").axes[0]
     widths = [bar.get_width() for bar in axes.patches]
     assert widths == [0.2, 0.1, 0, 0, 0.4, 0.3]

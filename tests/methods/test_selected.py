@@ -30,7 +30,7 @@ def test_as_they_come_nothing_is_dropped():
 
 def test_mixed_prompts_alone():
     assert left(pool(2, 3, 1), pool="mixed") == [0, 1]
-    with pytest.raises(UserError, match="no prompt is left.*0 mixed prompts of 4"):
+    with pytest.raises(UserError, match=r"no prompt is left.*0 mixed prompts of 4"):
         left(pool(0, 3, 1), pool="mixed")
 
 

@@ -54,10 +54,7 @@ def test_a_variation_changes_what_its_name_says(name):
     [
         ("sft-rate", {"methods.sft.learning_rate"}),
         ("sft-mixed2", {"methods.sft.learning_rate", "methods.sft.seed", "training.pool"}),
-        (
-            "offline_grpo-contrast",
-            {"methods.offline_grpo.learning_rate", "methods.offline_grpo.bias"},
-        ),
+        ("rft-chosen1", {"methods.rft.learning_rate", "methods.rft.seed", "training.pool"}),
         ("dpo-fast", {"methods.dpo.learning_rate"}),
         ("offline_grpo-bias1", {"methods.offline_grpo.bias"}),
         ("dpo-share3", {"training.mixed_share"}),
