@@ -162,9 +162,10 @@ def renew(folder: Path, chosen: Sequence[Job]) -> None:
         for name in job.outputs[1:]:
             (REFERENCE / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(folder / name, REFERENCE / name)
-    tables = [pd.read_csv(path / "timing.csv") for path in (REFERENCE, folder)]
+    old, own = (pd.read_csv(path / "timing.csv") for path in (REFERENCE, folder))
     names = [job.name for job in chosen]
-    kept, new = (table[table["notebook"].isin(names) == (table is tables[1])] for table in tables)
+    kept = old[~old["notebook"].isin(names)]
+    new = own[own["notebook"].isin(names)]
     pd.concat([kept, new]).to_csv(REFERENCE / "timing.csv", index=False)
 
 
