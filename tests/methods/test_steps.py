@@ -137,9 +137,10 @@ def test_without_padding_the_gradient_is_the_same(
         f"methods__{method}__variant": variant,
     }
     plain = train(toy_run(toy_model, "plain", **shared), method)
-    monkeypatch.setattr(training, "packs", lambda *args: True)
+    for module in (training, build):
+        monkeypatch.setattr(module, "packs", lambda *args: True)
     shapes = []
-    whole = training.RowCollator.torch_call
+    whole = build.RowCollator.torch_call
 
     def seen(self, examples):
         batch = whole(self, examples)
@@ -147,7 +148,7 @@ def test_without_padding_the_gradient_is_the_same(
         assert "attention_mask" not in batch
         return batch
 
-    monkeypatch.setattr(training.RowCollator, "torch_call", seen)
+    monkeypatch.setattr(build.RowCollator, "torch_call", seen)
     packed = train(toy_run(toy_model, "packed", training__micro_batch_tokens=512, **shared), method)
     one, two = gradients
     largest = max(gradient.abs().max().item() for gradient in one.values())

@@ -9,7 +9,7 @@ import torch
 from toy import toy_run
 
 import finetune_geometry
-from finetune_geometry.methods import training
+from finetune_geometry.methods import build, training
 from finetune_geometry.models import device as module
 from finetune_geometry.models.compat import on_one_gpu
 from finetune_geometry.models.device import device, enough_memory, why_no_gpu
@@ -93,7 +93,7 @@ def test_several_visible_gpus_are_one():
 def test_every_training_is_told_to_use_one(toy_model, tmp_path, monkeypatch):
     monkeypatch.setenv("FINETUNE_GEOMETRY_RESULTS", str(tmp_path))
     told = []
-    monkeypatch.setattr(training, "on_one_gpu", lambda a: told.append(type(a).__name__) or a)
+    monkeypatch.setattr(build, "on_one_gpu", lambda a: told.append(type(a).__name__) or a)
     for method in ("sft", "dpo"):
         training.train(toy_run(toy_model, training__steps=1), method)
     assert told == ["SFTConfig", "DPOConfig"]
@@ -176,7 +176,7 @@ def test_a_training_that_needs_too_much_memory(
     def too_much(*args, **kwargs):
         torch.empty(2**50, dtype=torch.uint8)
 
-    trainer = training.PairTrainer if method == "dpo" else training.ObjectiveTrainer
+    trainer = build.PairTrainer if method == "dpo" else build.ObjectiveTrainer
     monkeypatch.setattr(trainer, "compute_loss", too_much)
     with pytest.raises(UserError, match=rf"^out of memory \(.*\): {setting}"):
         training.train(toy_run(toy_model, **changes), method)
