@@ -32,7 +32,7 @@ MODULES = sorted(path for path in PACKAGE.rglob("*.py") if path.name != "__init_
 HEAVY_ROOMS = ("models", "rollouts", "methods")
 HEAVY = {
     *("geometry/line_scores.py", "geometry/hidden_states.py"),
-    *("evaluation/answers.py", "evaluation/rays.py"),
+    *("evaluation/answers.py", "geometry/rays.py"),
 }
 
 

@@ -67,6 +67,7 @@ def ship_adapter(run: Run, name: str, folder: Path) -> None:
     _write_json(folder / "adapter_config.json", settings)
     card = json.loads((source / "card.json").read_text(encoding="utf-8"))
     # By it a second run is compared with this one to the byte, though fp16 alone is kept.
+    # An adapter that had shipped before keeps what it was before it was halved.
     whole = hashlib.sha256((source / "adapter_model.safetensors").read_bytes()).hexdigest()
     _write_json(folder / "card.json", {"fp32_sha256": whole, **card})
     text = f"""---

@@ -6,34 +6,47 @@ import pytest
 import torch
 from test_answers import PROBLEMS, run_of, save_adapter
 
-from finetune_geometry.evaluation import rays
-from finetune_geometry.evaluation.rays import along_rays, answers_at, best_factors
+from finetune_geometry.geometry import line_scores, rays
+from finetune_geometry.geometry.rays import along_rays, answers_at, best_factors, measure_points
 
-ROWS = [([1], [2, 3]), ([4], [5])]
+HELDOUT = pd.DataFrame(
+    {"prompt": ["a", "b"], "prompt_ids": [[1], [4]], "completion_ids": [[2, 3], [5]]}
+)
+VALUE = {"sft": 1.0, "dpo": 2.0}  # that `save_adapter` is given
+
+
+class Tokenizer:
+    def encode(self, text, add_special_tokens):
+        return [len(text)]
+
+    def apply_chat_template(self, *args, **kwargs):
+        return [7]
 
 
 @pytest.fixture
 def asked(monkeypatch, tmp_path):
-    """A run with two adapters on one linear layer; what the model gave at each measurement."""
+    """A run with two adapters, on a model of one linear layer; what was measured, in order."""
     monkeypatch.setenv("FINETUNE_GEOMETRY_RESULTS", str(tmp_path))
-    met: list[tuple[str, float]] = []
-    right = {"share": 0.5}
+    met: list[tuple[str, tuple]] = []
+    share = {"right": 0.5}
 
-    def where(model) -> float:
-        """1 for every unit of the weights' change: `save_adapter` gives 18 for a value of 1."""
-        return model(torch.ones(1, 1, 3)).sum().item() / 18
-
-    def logprobs(model, rows):
-        assert rows == ROWS
-        met.append(("read", where(model)))
-        return [np.full(len(completion), -2.0 - where(model)) for _, completion in rows]
+    def score(mixture, tokenizer, tasks, points, metric):
+        """2 nats a token at the base, one more for every unit of the change."""
+        found = []
+        for point in points:
+            met.append((metric, tuple(point)))
+            away = sum(weight * VALUE[name] for name, weight in point)
+            if metric == "sft_cross_entropy":
+                tokens = np.array([2.0, 1.0])
+                found.append((tokens * (2 + away), tokens))
+            else:
+                right = np.arange(len(PROBLEMS)) < share["right"] * len(PROBLEMS)
+                found.append((right.astype(float), np.ones(len(PROBLEMS))))
+        return found
 
     def predict(model, tokenizer, problems, name, profile, parts=None):
-        met.append(("answer", where(model)))
-        correct = [i < right["share"] * len(problems) for i in range(len(problems))]
-        return pd.DataFrame(
-            {"problem": [p.id for p in problems], "model": name, "correct": correct}
-        )
+        met.append(("answers", model(torch.ones(1, 1, 3)).sum().item() / 18))
+        return pd.DataFrame({"problem": [p.id for p in problems], "model": name, "correct": True})
 
     def load_model(profile):
         model = torch.nn.Module()
@@ -41,59 +54,73 @@ def asked(monkeypatch, tmp_path):
         torch.nn.init.zeros_(model.layer.weight)
         model.forward = lambda x: model.layer(x)
         model.device = torch.device("cpu")
-        return model, None
+        return model, Tokenizer()
 
-    monkeypatch.setattr(rays, "completion_logprobs", logprobs)
+    monkeypatch.setattr(line_scores, "score", score)
+    monkeypatch.setattr(line_scores, "prompt_ids", lambda *args: [7])
     monkeypatch.setattr(rays, "predict", predict)
     monkeypatch.setattr(rays, "load_model", load_model)
     (tmp_path / "models" / "base").mkdir(parents=True)
     (tmp_path / "models" / "base" / "model.safetensors").write_text("the base")
     run = run_of(tmp_path)
-    save_adapter(run.adapter_dir("sft"), 1.0)
-    save_adapter(run.adapter_dir("dpo"), 2.0)
-    return run, met, right
+    for name, value in VALUE.items():
+        save_adapter(run.adapter_dir(name), value)
+    return run, met, share
 
 
 def test_every_factor_of_every_adapter_is_measured_once(asked):
     run, met, _ = asked
-    table = along_rays(run, ["sft", "dpo"], [0.0, 0.5, 1.5], ROWS, PROBLEMS)
+    table = along_rays(run, ["sft", "dpo"], [0.0, 0.5, 1.5], HELDOUT, PROBLEMS)
     assert list(zip(table["model"], table["factor"], strict=True)) == [
         ("base", 0.0), ("sft", 0.5), ("sft", 1.5), ("dpo", 0.5), ("dpo", 1.5),
     ]  # fmt: skip
-    # 2 nats a token at the base, one more for every unit of the change.
     assert table["loss"].tolist() == pytest.approx([2, 2.5, 3.5, 3, 5])
     assert table["right"].tolist() == [2] * 5
     assert table["problems"].tolist() == [4] * 5
-    assert [kind for kind, _ in met] == ["read", "answer"] * 5
+    assert len(met) == len(set(met)) == 10
     assert not (run.dir / "parts").exists()
+
+
+def test_sums_of_adapters_are_told_by_their_names(asked):
+    run, _, _ = asked
+    loaded = rays._loaded(run, ["sft", "dpo"])
+    points = {
+        "one": (("sft", 1.0),),
+        "off": (("dpo", 1.0), ("sft", -0.5)),
+        "again": (("sft", 1.0),),
+    }
+    table = measure_points(run, loaded, points, HELDOUT, [], "sums")
+    assert table["model"].tolist() == ["base", "one", "off", "again"]
+    assert table["loss"].tolist() == pytest.approx([2, 3, 3.5, 3])
+    assert table["problems"].tolist() == [0] * 4
 
 
 def test_a_killed_measurement_goes_on(asked, monkeypatch):
     run, met, _ = asked
-    whole = along_rays(run, ["sft", "dpo"], [0.5, 1.0], ROWS, PROBLEMS)
+    whole = along_rays(run, ["sft", "dpo"], [0.5, 1.0], HELDOUT, PROBLEMS)
     met.clear()
-    read = rays.completion_logprobs
+    score = line_scores.score
 
-    def killed(model, rows):
-        if len(met) == 6:  # three points, each read and answered
+    def killed(mixture, tokenizer, tasks, points, metric):
+        if len(met) == 4:  # the base's answers, the base's loss, and two points of SFT
             raise KeyboardInterrupt
-        return read(model, rows)
+        return score(mixture, tokenizer, tasks, points, metric)
 
-    monkeypatch.setattr(rays, "completion_logprobs", killed)
+    monkeypatch.setattr(line_scores, "score", killed)
     with pytest.raises(KeyboardInterrupt):
-        along_rays(run, ["sft", "dpo"], [0.5, 1.0], ROWS, PROBLEMS)
+        along_rays(run, ["sft", "dpo"], [0.5, 1.0], HELDOUT, PROBLEMS)
     met.clear()
-    monkeypatch.setattr(rays, "completion_logprobs", read)
-    again = along_rays(run, ["sft", "dpo"], [0.5, 1.0], ROWS, PROBLEMS)
+    monkeypatch.setattr(line_scores, "score", score)
+    again = along_rays(run, ["sft", "dpo"], [0.5, 1.0], HELDOUT, PROBLEMS)
     pd.testing.assert_frame_equal(again, whole)
-    assert len(met) == 4  # the two points that were left
+    assert len(met) == 6  # DPO's loss, and the answers of all four
 
 
 def test_a_base_at_the_floor_leaves_the_choice_to_the_loss(asked):
-    run, met, right = asked
-    right["share"] = 0.0
-    table = along_rays(run, ["sft"], [0.5, 1.0], ROWS, PROBLEMS)
-    assert [kind for kind, _ in met] == ["read", "answer", "read", "read"]
+    run, met, share = asked
+    share["right"] = 0.0
+    table = along_rays(run, ["sft"], [0.5, 1.0], HELDOUT, PROBLEMS)
+    assert [metric for metric, _ in met] == ["accuracy", *["sft_cross_entropy"] * 3]
     assert table["problems"].tolist() == [4, 0, 0]
     assert best_factors(table).to_dict() == {"sft": 0.0}  # the loss rises from the base on
 

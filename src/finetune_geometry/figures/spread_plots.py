@@ -5,11 +5,12 @@ Like `plots`: functions draw what a table holds, compute nothing, and return the
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from finetune_geometry.figures.palette import INK, TOY_COLOURS
@@ -21,6 +22,15 @@ _LOOKS = {
     "draw": ("s", TOY_COLOURS[1], "another A and order"),
     "student": ("^", TOY_COLOURS[2], "another base"),
 }
+
+
+def _labelled(ax: Axes, texts: Iterable[str], xlabel: str, margin: float = 0.6) -> None:
+    """Rows from top to bottom with their texts, and `margin` of a row above the first."""
+    rows = list(texts)
+    ax.set_yticks(range(len(rows)), rows)
+    ax.set_ylim(len(rows) - 1 + margin, -margin)
+    ax.grid(False, axis="y")
+    ax.set_xlabel(xlabel)
 
 
 def repetitions(table: pd.DataFrame, names: Mapping[object, str], *, xlabel: str) -> Figure:
@@ -40,10 +50,7 @@ def repetitions(table: pd.DataFrame, names: Mapping[object, str], *, xlabel: str
             continue
         y = rows["key"].map(place).to_numpy(dtype=float) + shifts[kind]
         ax.plot(rows["value"], y, mark, color=hue, ms=6, alpha=0.85, label=text)
-    ax.set_yticks(range(len(names)), list(names.values()))
-    ax.set_ylim(len(names) - 0.4, -0.6)
-    ax.grid(False, axis="y")
-    ax.set_xlabel(xlabel)
+    _labelled(ax, names.values(), xlabel)
     fig.legend(loc="outside lower center", ncols=2)
     return fig
 
@@ -62,10 +69,7 @@ def component_bars(table: pd.DataFrame, names: Mapping[object, str], *, xlabel: 
         widths = [float(values[key]) for key in names]
         y = np.arange(len(names)) + (step - 1) * 0.26
         ax.barh(y, widths, 0.24, color=hue, label=text)
-    ax.set_yticks(range(len(names)), list(names.values()))
-    ax.set_ylim(len(names) - 0.4, -0.6)
-    ax.grid(False, axis="y")
-    ax.set_xlabel(xlabel)
+    _labelled(ax, names.values(), xlabel)
     fig.legend(loc="outside lower center", ncols=3)
     return fig
 
@@ -93,9 +97,6 @@ def treatments(
             ax.vlines(values.mean(), y - step / 2, y + step / 2, color=hue, lw=2)
             label = text if row == 0 else None
             ax.plot(values, np.full(len(values), y), mark, color=hue, ms=5, alpha=0.8, label=label)
-    ax.set_yticks(range(len(groups)), list(groups.values()))
-    ax.set_ylim(len(groups) - 0.45, -0.55)
-    ax.grid(False, axis="y")
-    ax.set_xlabel(xlabel)
+    _labelled(ax, groups.values(), xlabel, margin=0.55)
     fig.legend(loc="outside lower center", ncols=2)
     return fig

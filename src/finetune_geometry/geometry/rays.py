@@ -1,7 +1,8 @@
-"""The ray of an adapter: W_base + factor * dW, from the base through the model and beyond.
+"""Models that are sums of adapters: along the ray of one, or made of parts of several.
 
-Where on its ray a training stopped is decided by its length and its schedule. Models that are
-compared where each is best on its own ray are compared without that.
+The ray of an adapter, W_base + factor * dW, runs from the base through the model and beyond. Where
+on it a training stopped is decided by its length and its schedule. Models that are compared where
+each is best on its own ray are compared without that.
 """
 
 from __future__ import annotations
@@ -11,15 +12,15 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from finetune_geometry.deltas.adapters import BASE, Adapter, Point, load_adapter
 from finetune_geometry.evaluation.answers import predict
+from finetune_geometry.geometry.connectivity import Sums
+from finetune_geometry.geometry.line_scores import make_tasks, score_points
 from finetune_geometry.models.adapter_mixture import Mixture
 from finetune_geometry.models.loading import load_model
-from finetune_geometry.models.teacher_forcing import Row, completion_logprobs
 from finetune_geometry.problems.problem import Problem
-from finetune_geometry.runs.keys import answers_key
+from finetune_geometry.runs.keys import answers_key, models_key
 from finetune_geometry.runs.parts import Parts
 from finetune_geometry.runs.records import Run
 from finetune_geometry.settings.hub import pinned
@@ -31,7 +32,7 @@ def measure_points(
     run: Run,
     adapters: Mapping[str, Adapter],
     points: Mapping[str, Point],
-    rows: Sequence[Row],
+    heldout: pd.DataFrame,
     problems: list[Problem],
     kept: str,
 ) -> pd.DataFrame:
@@ -39,36 +40,50 @@ def measure_points(
 
     adapters: by the names that the points use.
     points: what each model is called -> (adapter, weight) pairs.
-    rows: token ids of held-out prompts and completions, which the loss is measured on.
+    heldout: rollouts that the loss is measured on; columns prompt, prompt_ids, completion_ids.
     problems: answered greedily, unless the base has less than FLOOR of them right.
     kept: folder of parts, by which a killed measurement goes on; one for each measurement.
 
     The base first. Columns: model, loss (nats a token), right, problems (0 if none was answered).
     """
-    model, tokenizer = load_model(run.profile)
-    base = pinned(run.profile.model.base, run.profile.model.base_revision)
-    parts = Parts(run, kept, answers_key(run.profile, [base], problems))
-    asked = list(problems)
-
-    def measure() -> NDArray[np.float64]:
-        """Loss and number of right answers where the mixture stands."""
-        read = completion_logprobs(model, rows)
-        loss = -sum(float(row.sum()) for row in read) / sum(map(len, read))
-        answers = predict(model, tokenizer, asked, BASE, run.profile) if asked else None
-        return np.array([loss, 0 if answers is None else answers["correct"].sum()])
-
-    found = []
+    profile = run.profile
+    model, tokenizer = load_model(profile)
+    tasks = make_tasks(
+        tokenizer,
+        heldout,
+        problems,
+        len(problems),
+        profile.evaluation.max_new_tokens,
+        profile.prompt,
+        profile.evaluation.batch_size,
+    )
+    made_of = {name: fingerprint(adapter) for name, adapter in adapters.items()}
+    parts = Parts(run, kept, [models_key(profile, []), made_of])
+    named: dict[str, Point] = {BASE: (), **{name: tuple(at) for name, at in points.items()}}
     with Mixture(model, adapters) as mixture:
-        for name, point in {BASE: (), **points}.items():
-            mixture.set(dict(point))
-            ids = [problem.id for problem in asked]
-            made_of = [[part, weight, fingerprint(adapters[part])] for part, weight in point]
-            loss, right = parts.of([made_of, rows, ids], measure)
-            found.append((name, float(loss), int(right), len(asked)))
-            if name == BASE and right < FLOOR * len(asked):
-                asked = []
+        start = score_points(mixture, tokenizer, tasks, {"accuracy": [()]}, parts=parts)
+        right_of_base = _total(start[()].accuracy)[0]
+        wanted = {"sft_cross_entropy": list(dict.fromkeys(named.values()))}
+        asked = len(problems) and right_of_base >= FLOOR * len(problems)
+        if asked:
+            wanted["accuracy"] = [point for point in wanted["sft_cross_entropy"] if point]
+        scores = score_points(mixture, tokenizer, tasks, wanted, parts=parts)
+    found = []
+    for name, point in named.items():
+        nats, tokens = _total(scores[point].sft_cross_entropy)
+        if not point:
+            right, answered = right_of_base, len(problems)
+        else:
+            right = _total(scores[point].accuracy)[0] if asked else 0.0
+            answered = len(problems) if asked else 0
+        found.append((name, nats / tokens, int(right), answered))
     parts.clear()
     return pd.DataFrame(found, columns=["model", "loss", "right", "problems"])
+
+
+def _total(sums: Sums | None) -> tuple[float, float]:
+    values, counts = sums if sums is not None else (np.zeros(1), np.zeros(1))
+    return float(values.sum()), float(counts.sum())
 
 
 def fingerprint(adapter: Adapter) -> str:
@@ -85,7 +100,7 @@ def along_rays(
     run: Run,
     names: Sequence[str],
     factors: Sequence[float],
-    rows: Sequence[Row],
+    heldout: pd.DataFrame,
     problems: list[Problem],
     kept: str = "rays",
 ) -> pd.DataFrame:
@@ -97,7 +112,7 @@ def along_rays(
         f"{name} {factor!r}": (name, factor) for name in names for factor in factors if factor
     }
     points: dict[str, Point] = {text: (pair,) for text, pair in factor_of.items()}
-    table = measure_points(run, _loaded(run, names), points, rows, problems, kept)
+    table = measure_points(run, _loaded(run, names), points, heldout, problems, kept)
     both = [factor_of.get(str(text), (BASE, 0.0)) for text in table["model"]]
     table["model"] = [name for name, _ in both]
     table.insert(1, "factor", [factor for _, factor in both])
@@ -116,27 +131,24 @@ def best_factors(table: pd.DataFrame) -> pd.Series:
         rows = pd.concat([rows, base.to_frame().T])
         cost = -rows["right"] if by_answers else rows["loss"]
         near = (rows["factor"] - 1).abs()
-        chosen[name] = float(rows["factor"].iloc[np.lexsort((near.astype(float), cost))[0]])
+        order = np.lexsort((near.astype(float), cost.astype(float)))
+        chosen[name] = float(rows["factor"].iloc[order[0]])
     return pd.Series(chosen, name="factor")
 
 
 def answers_at(run: Run, factors: Mapping[str, float], problems: list[Problem]) -> pd.DataFrame:
     """Greedy answers of each adapter at its factor; columns as of `answers.predict`."""
     model, tokenizer = load_model(run.profile)
+    base = pinned(run.profile.model.base, run.profile.model.base_revision)
     tables = []
     with Mixture(model, _loaded(run, list(factors))) as mixture:
         for name, factor in factors.items():
             mixture.set({name: factor} if factor else {})
-            parts = Parts(run, "rays_answers", [_key(run, [name], problems), factor])
+            key = answers_key(run.profile, [base, str(run.adapter_dir(name))], problems)
+            parts = Parts(run, "rays_answers", [key, factor])
             tables.append(predict(model, tokenizer, problems, name, run.profile, parts))
     parts.clear()
     return pd.concat(tables, ignore_index=True)
-
-
-def _key(run: Run, names: Sequence[str], problems: Sequence[Problem]) -> str:
-    base = pinned(run.profile.model.base, run.profile.model.base_revision)
-    folders = [str(run.adapter_dir(name)) for name in names]
-    return answers_key(run.profile, [base, *folders], problems)
 
 
 def _loaded(run: Run, names: Sequence[str]) -> dict[str, Adapter]:
