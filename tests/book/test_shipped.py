@@ -32,7 +32,7 @@ def shown(settings: dict[str, object]) -> set[str]:
 
 
 def test_reference_settings_show_every_shipped_chapter() -> None:
-    assert shown({}) == {"base_model", "learning_rate", "second_seed", "matched_rate", "ray"}
+    assert shown({}) == {"base_model", "learning_rate", "second_seed", "matched_rate"}
     assert not any(as_in_the_reference(job, load_profile("smoke"), JOBS) for job in SHIPPED)
     assert "reshuffled" not in {job.stem for job in SHIPPED}  # the geometry uses its adapter
 

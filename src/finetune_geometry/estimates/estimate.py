@@ -26,7 +26,7 @@ from finetune_geometry.settings.profiles import Profile
 
 SHIPPED = (
     *("ingredients/base_model", "ingredients/learning_rate"),
-    *("controls/second_seed", "controls/matched_rate", "controls/ray"),
+    *("controls/second_seed", "controls/matched_rate"),
 )
 ENDPOINT_RATE = 50.0  # tokens a second of one request: assumed
 TEXT = 2.0  # bytes of a token of text in a compressed table

@@ -23,7 +23,6 @@ AIME_PROBLEMS = 30
 #: Positions that are read together for each of `evaluation.batch_size`: `geometry.line_scores` and
 #: `geometry.hidden_states` have the same numbers.
 LINE_TOKENS, STATE_TOKENS = 32, 64
-RAY = 7 * 6  # points of the chapter on rays, each with the validation problems answered
 SWEEP = 2  # further learning rates that the chapter on the learning rate trains at
 
 
@@ -118,12 +117,7 @@ def work(profile: Profile, text: Lengths) -> dict[str, tuple[Item, ...]]:
         ),
         "controls/reshuffled": (sft,),
         "controls/second_seed": (sft, *_lines(profile, text, one=True), test, test),
-        "controls/matched_rate": (sft, trained(profile, "dpo", text), test, test),
-        "controls/ray": (
-            *(dataclasses.replace(validation, adapted=True),) * RAY,
-            *(test,) * (len(METHODS) + 1),
-        ),
-        "controls/another_base": (Host(5.0),),
+        "controls/matched_rate": (sft, test),
         "evaluation/released_weights": (Host(5.0),),  # fetched and measured only when asked for
         "evaluation/verdict": (Host(1.0),),
         "your_adapters": _geometry(profile, "your_adapters"),
