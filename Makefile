@@ -108,8 +108,8 @@ mutants: setup  ## Change lines of what is not mathematics: which changes does n
 	OMP_NUM_THREADS=1 PYTHONPATH="$(CURDIR)/mutants/src" $(BIN)/mutmut run --max-children 1
 	$(BIN)/mutmut results
 
-reference: controls  ## Execute everything and make this run the reference that ships
-	$(BIN)/python workflow/reference.py --profile "$(PROFILE)" --run "$(RUN)"
+reference: controls  ## Make this run the reference that ships: all of it, or the chapters ONLY="NAME ..."
+	$(BIN)/python workflow/reference.py --profile "$(PROFILE)" --run "$(RUN)" --only "$(ONLY)"
 
 ship: setup  ## Put adapters and tables of a run on another base (PROFILE) into models/
 	@$(BIN)/python workflow/ship_run.py --profile "$(PROFILE)" --run "$(RUN)" --set "$(SET)"

@@ -25,7 +25,7 @@
 # papermill notebooks/your_adapters.ipynb out.ipynb -p adapters "mine=path/to/mine theirs=owner/repository/folder"
 # ```
 #
-# With nothing given it takes the adapters of the run. The command line does the same and writes a page to share: `finetune-geometry compare mine=... theirs=... --out report`. With `--series` it takes the adapters for checkpoints of one training, in the order given, and follows the path.
+# With nothing given it takes seven adapters that ship with the book: six losses and one of them twice, on SmolLM2-135M (`models/smollm2-135m/`). So what you see below is a real model's, and anybody can make it again without that model. The command line does the same and writes a page to share: `finetune-geometry compare mine=... theirs=... --out report`. With `--series` it takes the adapters for checkpoints of one training, in the order given, and follows the path.
 #
 # The adapters that the paper released lie in folders of one hub repository {cite}`capabilityvectors2026`. The first command below fetches nothing and answers with the names of these folders; put two of them into the second:
 #
@@ -39,7 +39,7 @@
 # %% tags=["parameters"]
 profile: str = "tiny"  # which profile: smoke, tiny, qwen3-0.6b, qwen3-4b, llama-3.2-3b
 run: str = ""  # folder under results/; empty: the profile's name
-adapters: str = ""  # names and sources, as in the text above; empty: the adapters of the run
+adapters: str = ""  # names and sources, as in the text above; empty: seven that ship
 reference: str = ""  # the adapter that others are compared with; empty: the first
 k: int | None = None  # dimension of the subspaces; None: half of the rank, at most 10
 intersection: bool = False  # compare the modules that all adapters have
@@ -47,17 +47,22 @@ any_base: bool = False  # the adapters' base models have different names, but ar
 
 # %% tags=["hide-input"]
 from finetune_geometry.figures.palette import set_style
+from finetune_geometry.report.bases import shipped_adapters
 from finetune_geometry.report.compare import compare, load_named
 from finetune_geometry.report.findings import LIMITS, base_text, words
 from finetune_geometry.report.page import figures
-from finetune_geometry.runs.adapters import load_run
 from finetune_geometry.runs.records import Run
+from finetune_geometry.settings.objectives import METHODS
 from finetune_geometry.settings.parameters import check_parameters
 
 check_parameters(globals())
 set_style()
 this_run = Run.open(profile, run)
-chosen = load_named(adapters.split()) if adapters else load_run(this_run)[1:]
+if adapters:
+    chosen = load_named(adapters.split())
+else:
+    shown = [*METHODS, "sft-order"]
+    chosen = [adapter for adapter in shipped_adapters("smollm2-135m") if adapter.name in shown]
 for adapter in chosen:
     base = base_text(adapter.base_model) or "an unnamed base"
     print(f"{adapter.name}: {len(adapter)} modules of {base}")

@@ -249,8 +249,7 @@ JOBS = [
             settings=(
                 *("model", "prompt", "problems", "lora", "training"),
                 *("methods.sft", "evaluation", "geometry"),
-                # Its prose puts DPO's rate beside SFT's; a changed adapter is seen by its files.
-                *(("methods.dpo.learning_rate",) if control == "matched_rate" else ()),
+                *(("methods.dpo",) if control == "matched_rate" else ()),
             ),
             priority=45 if control == "second_seed" else 35,
             shipped=True,
@@ -287,9 +286,9 @@ JOBS = [
     ),
     Job(
         "your_adapters",
-        reads=ADAPTERS,
+        reads=(),
         writes=(),
-        settings=("geometry.null_draws", "geometry.seed", "model.base"),
-        files=("book/compare_cost.csv",),
+        settings=("geometry.null_draws", "geometry.seed"),
+        files=("book/compare_cost.csv", "models/smollm2-135m/adapters/*/*"),
     ),
 ]

@@ -6,30 +6,39 @@ the same for two runs of one seed.
 
 book/reference/ is what `make read` renders and what a run shows of the reference (shipped.py):
 numbers.json and claims.csv of the whole run, numbers and tables of the chapters that need not be
-made anew, the answers of the base and of the teacher, the settings, and how long each step took.
+made anew, the answers of the base and of the teacher, the settings, how long each step took, and
+the SHA-256 of the adapters.
+
+With --only, shipped chapters alone are renewed, from a run whose own adapters are the reference's
+to the byte: all of them together take longer than one may want to wait.
 """
 
 from __future__ import annotations
 
 import argparse
 import base64
+import hashlib
 import json
 import re
 import shutil
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from jobs import JOBS, ROOT
+import pandas as pd
+from jobs import JOBS, ROOT, Job
 from settings_unchanged import settings_of
 from shipped import REFERENCE, shown_from_reference
 
 from finetune_geometry.runs.files import atomic_directory, atomic_write
 from finetune_geometry.runs.folders import results_root
 from finetune_geometry.settings.errors import UserError
+from finetune_geometry.settings.objectives import METHODS
 from finetune_geometry.settings.profiles import Profile, load_profile
 from finetune_geometry.settings.revisions import locked
 
+ADAPTERS = "adapters.json"
 MACHINE = ("papermill", "execution", "ExecuteTime")
 #: Notebook, figure, and the file that the README shows.
 PICTURE = ("geometry/cosine", "fig-cosine-pairs", "book/_static/cosines.png")
@@ -87,8 +96,8 @@ def refuse_other_settings(folder: Path, profile: Profile) -> None:
             )
 
 
-def copy_notebooks(folder: Path) -> None:
-    for job in JOBS:
+def copy_notebooks(folder: Path, chosen: Sequence[Job] = tuple(JOBS)) -> None:
+    for job in chosen:
         executed = folder / "notebooks" / f"{job.name}.ipynb"
         notebook = normalise(json.loads(executed.read_text(encoding="utf-8")))
         with atomic_write(job.source.with_suffix(".ipynb")) as file:
@@ -112,8 +121,52 @@ def copy_numbers(folder: Path, profile: Profile) -> None:
             path = folder / "evaluation" / "predictions" / f"{model}.parquet"
             if path.is_file():
                 shutil.copy(path, new / "answers")
-        text = json.dumps(settings_of(profile), indent=1, sort_keys=True)
-        (new / "settings.json").write_text(text + "\n", encoding="utf-8")
+        for name, held in {
+            "settings.json": settings_of(profile),
+            ADAPTERS: adapters_of(folder),
+        }.items():
+            text = json.dumps(held, indent=1, sort_keys=True)
+            (new / name).write_text(text + "\n", encoding="utf-8")
+
+
+def adapters_of(folder: Path) -> dict[str, str]:
+    """SHA-256 of the weights of the adapters that all chapters read."""
+    found = {}
+    for name in (*METHODS, "sft-order"):
+        weights = (folder / "adapters" / name / "adapter_model.safetensors").read_bytes()
+        found[name] = hashlib.sha256(weights).hexdigest()
+    return found
+
+
+def renew(folder: Path, chosen: Sequence[Job]) -> None:
+    """Put these shipped chapters of a run into the reference, and leave the rest of it alone."""
+    for job in chosen:
+        if not job.shipped:
+            raise UserError(f"{job.stem} is made anew in every run: --only: leave it out")
+    known = json.loads((REFERENCE / ADAPTERS).read_text(encoding="utf-8"))
+    if other := [name for name, digest in adapters_of(folder).items() if known.get(name) != digest]:
+        raise UserError(
+            f"the adapter {other[0]} is not the reference's: {folder}: make the whole reference "
+            "anew, or take a machine with a processor like that one's"
+        )
+    copy_notebooks(folder, chosen)
+    made = json.loads((folder / "numbers.json").read_text(encoding="utf-8"))
+    numbers = json.loads((REFERENCE / "numbers.json").read_text(encoding="utf-8"))
+    sections = tuple(f"{job.stem}." for job in chosen)
+    numbers = {key: value for key, value in numbers.items() if not key.startswith(sections)}
+    numbers |= {key: value for key, value in made.items() if key.startswith(sections)}
+    with atomic_write(REFERENCE / "numbers.json") as file:
+        json.dump(dict(sorted(numbers.items())), file, indent=2, ensure_ascii=False)
+        file.write("\n")
+    for job in chosen:
+        for name in job.outputs[1:]:
+            (REFERENCE / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(folder / name, REFERENCE / name)
+    old, own = (pd.read_csv(path / "timing.csv") for path in (REFERENCE, folder))
+    names = [job.name for job in chosen]
+    kept = old[~old["notebook"].isin(names)]
+    new = own[own["notebook"].isin(names)]
+    pd.concat([kept, new]).to_csv(REFERENCE / "timing.csv", index=False)
 
 
 def copy_picture(folder: Path) -> None:
@@ -136,19 +189,29 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--profile", default="tiny")
     parser.add_argument("--run", default="")
+    parser.add_argument("--only", default="all", help='shipped chapters, such as "ray spread"')
     parser.add_argument("--numbers-only", action="store_true", help="leave the notebooks alone")
     options = parser.parse_args()
     profile = load_profile(options.profile)
     folder = results_root() / (options.run or profile.name)
-    for name in ["timing.csv", "numbers.json", *(name for job in JOBS for name in job.outputs)]:
+    only = options.only.split()
+    if unknown := set(only) - {"all", *(job.stem for job in JOBS)}:
+        raise UserError(f"no chapter {sorted(unknown)[0]!r}: --only: a notebook's last part")
+    chosen = [job for job in JOBS if "all" in only or job.stem in only]
+    for name in ["timing.csv", "numbers.json", *(name for job in chosen for name in job.outputs)]:
         if not (folder / name).is_file():
             raise UserError(f"missing {name}: {folder}: run `make book` first")
     refuse_other_settings(folder, profile)
-    if shown := shown_from_reference(folder):
+    names = {job.name for job in chosen}
+    if shown := [name for name in shown_from_reference(folder) if name in names]:
         raise UserError(
             f"{shown[0]} is itself shown from the reference run: {folder}: "
             "run `make controls` first"
         )
+    if "all" not in only:
+        renew(folder, chosen)
+        print(f"{len(chosen)} chapters of {folder.name} are the reference's: {REFERENCE}")
+        return
     if not options.numbers_only:
         copy_notebooks(folder)
         copy_picture(folder)

@@ -252,7 +252,19 @@ this_run.record(
 #
 # ## The chance level and controls
 #
-# Rules have error rates, too, and {number}`verdict.testable` claims are tested here. [A second seed](../controls/second_seed) of SFT shows how far chance alone moves a number. Three more things would tell: a second seed of everything, the same rules on another model (the profiles `qwen3-0.6b` and larger), and controls that give every method the same number of updates on the same rows. Where they are missing, "not testable" is the honest word.
+# Rules have error rates, too, and {number}`verdict.testable` claims are tested here. A verdict of one run says what happened once; [a second seed](../controls/second_seed) of SFT shows how far chance alone moves a number. Three headlines have another explanation that a control can test:
+#
+# :::{table} Headlines, other explanations, and what was found of them
+# :name: tab-headlines
+#
+# | headline | another explanation | what the control says |
+# |---|---|---|
+# | DPO is short (C12) | its learning rate | SFT is {number}`matched_rate.ratio.sft_dpo:.1f` times as long at unequal rates, {number}`matched_rate.ratio.control_dpo:.2f` times with the low rate for both, {number}`matched_rate.ratio.sft_raised:.2f` times with the high one ([](../controls/matched_rate)) |
+# | DPO is nearly orthogonal (C7) | its learning rate | its cosine with SFT is {number}`matched_rate.cosine.sft_dpo:.3f` at unequal rates, {number}`matched_rate.cosine.dpo_control:.3f` and {number}`matched_rate.cosine.sft_raised:.3f` at equal ones |
+# | Offline GRPO goes elsewhere (C5) | another order of the rows does as much | its orthogonal fraction is {number}`orthogonal_fraction.direction.norm.offline_grpo:.1%`, that of SFT in another order {number}`orthogonal_fraction.direction.norm.reshuffled:.1%` ([](../controls/reshuffled)) |
+# :::
+#
+# Each is one training. Still missing are a second seed of everything and the same rules on another model (the profiles `qwen3-0.6b` and larger). Where they are missing, "not testable" is the honest word.
 #
 # ## How to read the ledger, and how not to
 #

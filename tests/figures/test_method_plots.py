@@ -129,11 +129,14 @@ def test_problems_without_a_number_of_steps_are_one_dot_a_model():
     assert [bar.get_height() for bar in axes.patches] == pytest.approx([1 / 3] * 3)
 
 
-def test_the_learning_rate_sweep_shows_intervals_and_the_base():
+def test_the_learning_rate_sweep_shows_intervals_losses_and_the_base():
     sweep = pd.DataFrame(
         {"learning rate": [1e-4, 1e-3], "accuracy": [0.2, 0.9], "right": [4, 18], "problems": 20}
-    )
-    axes = learning_rate_sweep(sweep, untrained=0.15).axes[0]
+    ).assign(loss=[0.7, 0.4])
+    untrained = {"right": 3, "problems": 20, "loss": 1.4}
+    axes, losses = learning_rate_sweep(sweep, untrained).axes
+    assert losses.lines[0].get_ydata().tolist() == [0.7, 0.4]
+    assert {y for _, y in drawn(losses, "base, untrained")} == {1.4}
     (container,) = axes.containers
     assert container.lines[0].get_ydata().tolist() == [0.2, 0.9]
     check_intervals(container, [1e-4, 1e-3], [(4, 20), (18, 20)])

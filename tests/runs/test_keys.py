@@ -118,6 +118,7 @@ CHANGES = [
         for name in (
             *("steps", "batch_size", "micro_batch_size", "learning_rate", "warmup_ratio"),
             *("weight_decay", "max_grad_norm", "scheduler", "schedule_steps", "seed", "optimizer"),
+            *("pool", "mixed_share"),
             *("threads", "bf16", "gradient_checkpointing", "micro_batch_tokens", "processes"),
         )
     ),
@@ -147,6 +148,8 @@ def test_each_setting_that_decides_changes_the_key(folder, key, change, monkeypa
         "lora.dropout": 0.5,
         "training.scheduler": "linear",
         "training.optimizer": "sgd",
+        "training.pool": "mixed",
+        "training.mixed_share": 0.5,
         "training.bf16": False,
         "training.gradient_checkpointing": True,
         "training.micro_batch_size": 2,

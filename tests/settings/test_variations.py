@@ -9,6 +9,7 @@ from finetune_geometry.settings.profiles import load_profile
 from finetune_geometry.settings.variations import (
     STUDENT_SEED,
     cells,
+    jobs,
     kind_of,
     students,
     variations,
@@ -23,10 +24,12 @@ def test_each_kind_has_as_many_as_the_profile_asks_for():
     assert count["order"] == 4 * six
     assert count["draw"] == count["student"] == 3 * seven
     assert count["annealed"] == count["sgd"] == count["path"] == six
+    assert count["rate"] == count["contrast"] == count["fast"] == 3
     few = load_profile("tiny", {"spread.orders": 1, "spread.draws": 0, "spread.students": 0})
     fewer = Counter(map(kind_of, variations(few).values()))
     assert fewer["order"] == six
     assert not {"draw", "student"} & set(fewer)
+    assert fewer["rate"] == 2
 
 
 @pytest.mark.parametrize("name", ["dpo-order2", "dpo-draw2", "dpo-student2", "dpo-annealed"])
@@ -44,6 +47,50 @@ def test_a_variation_changes_what_its_name_says(name):
     assert changed == expected[kind_of(found)]
     assert found.method == "dpo"
     assert found.student == (2 if name == "dpo-student2" else 0)
+
+
+@pytest.mark.parametrize(
+    ("name", "changed"),
+    [
+        ("sft-rate", {"methods.sft.learning_rate"}),
+        ("sft-mixed2", {"methods.sft.learning_rate", "methods.sft.seed", "training.pool"}),
+        ("rft-chosen1", {"methods.rft.learning_rate", "methods.rft.seed", "training.pool"}),
+        ("dpo-fast", {"methods.dpo.learning_rate"}),
+        ("offline_grpo-bias1", {"methods.offline_grpo.bias"}),
+        ("dpo-share3", {"training.mixed_share"}),
+        ("rift-variant1", {"methods.rift.variant"}),
+        ("sft-sgd", {"training.optimizer", "methods.sft.learning_rate"}),
+    ],
+)
+def test_a_rung_or_a_dial_changes_one_thing(name, changed):
+    before = TINY.flat()
+    after = load_profile("tiny", dict(variations(TINY)[name].changes)).flat()
+    assert {key for key in before if before[key] != after[key]} == changed
+
+
+def test_the_ladder_ends_at_the_rate_of_dpo():
+    after = load_profile("tiny", dict(variations(TINY)["sft-rate"].changes))
+    assert after.training_of("sft").learning_rate == TINY.training_of("dpo").learning_rate
+    fast = load_profile("tiny", dict(variations(TINY)["dpo-fast"].changes))
+    assert fast.training_of("dpo").learning_rate == TINY.training_of("sft").learning_rate
+
+
+def test_replays_start_where_a_path_keeps_its_adapter():
+    found = variations(TINY)
+    kept = {name for variation in found.values() for name in variation.snapshots.values()}
+    starts = {v.replay.start for v in found.values() if v.replay}
+    assert starts - {""} <= kept
+    assert found["sft-replay0"].adapters == ["sft-from0-raw", "sft-from0-sgd", "sft-from0-adam"]
+    names = [name for variation in found.values() for name in variation.adapters]
+    assert len(names) == len(set(names))
+
+
+@pytest.mark.parametrize("size", [1, 7, 1000])
+def test_jobs_make_every_training_once_and_in_order(size):
+    profile = load_profile("tiny", {"spread.per_job": size})
+    made = [variation.name for part in jobs(profile).values() for variation in part]
+    assert made == list(variations(profile))
+    assert max(len(part) for part in jobs(profile).values()) <= size
 
 
 def test_annealed_means_that_the_schedule_ends_with_the_steps():

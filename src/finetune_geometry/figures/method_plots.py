@@ -153,17 +153,23 @@ def group_outcomes(rows: pd.DataFrame) -> Figure:
     return figure
 
 
-def learning_rate_sweep(sweep: pd.DataFrame, untrained: float) -> Figure:
-    """Accuracy with 95 % Wilson intervals; columns learning rate, accuracy, right, problems.
+def learning_rate_sweep(sweep: pd.DataFrame, untrained: Mapping[str, float]) -> Figure:
+    """Accuracy with 95 % Wilson intervals, and the loss on held-out rollouts, by learning rate.
 
-    untrained: accuracy of the base on the same problems.
+    sweep: columns learning rate, accuracy, right, problems, loss (nats a token).
+    untrained: right, problems and loss of the base on the same data.
     """
-    figure, axes = plt.subplots(figsize=(6.4, 3.4))
+    figure, (left, right) = plt.subplots(1, 2, figsize=(8.4, 3.4))
     low, high = proportion_confint(sweep["right"], sweep["problems"], method="wilson")
-    axes.errorbar(sweep["learning rate"], sweep["accuracy"], capsize=3, color=colour("sft"),
+    left.errorbar(sweep["learning rate"], sweep["accuracy"], capsize=3, color=colour("sft"),
                   yerr=_errors(sweep["accuracy"], low, high),
                   marker=marker("sft"))  # fmt: skip
-    axes.axhline(untrained, color=colour("base"), linestyle="dashed", label="base, untrained")
-    axes.legend()
-    axes.set(xscale="log", xlabel="peak learning rate", ylabel="validation accuracy, SFT")
+    right.plot(sweep["learning rate"], sweep["loss"], color=colour("sft"), marker=marker("sft"))
+    base = {"accuracy": untrained["right"] / untrained["problems"], "loss": untrained["loss"]}
+    for axes, value in zip((left, right), base.values(), strict=True):
+        axes.axhline(value, color=colour("base"), linestyle="dashed", label="base, untrained")
+        axes.set(xscale="log", xlabel="peak learning rate")
+    left.set_ylabel("validation accuracy, SFT")
+    right.set_ylabel("held-out loss, nats a token")
+    left.legend()
     return figure

@@ -100,3 +100,50 @@ def treatments(
     _labelled(ax, groups.values(), xlabel, margin=0.55)
     fig.legend(loc="outside lower center", ncols=2)
     return fig
+
+
+def rungs(table: pd.DataFrame, steps: Mapping[str, str], panels: Mapping[str, str]) -> Figure:
+    """A ladder from top to bottom: marks of every repetition, and a line through the means.
+
+    Args:
+        table: columns `step`, and those of `panels`; one row a step and repetition.
+        steps: values of `step` in order, and what each is called.
+        panels: columns and what the axes call them.
+    """
+    fig, axes = plt.subplots(
+        1, len(panels), figsize=(2.4 + 3.2 * len(panels), 1.1 + 0.5 * len(steps)), sharey=True
+    )
+    for ax, (column, text) in zip(np.atleast_1d(axes), panels.items(), strict=True):
+        values = [table.loc[table["step"] == step, column].to_numpy() for step in steps]
+        ax.axvline(0, color=INK, lw=0.8, zorder=0)
+        ax.plot([found.mean() for found in values], range(len(steps)), color=INK, lw=1.2)
+        for place, found in enumerate(values):
+            ax.plot(found, np.full(len(found), place), "o", color=TOY_COLOURS[0], ms=6, alpha=0.8)
+        ax.set_xlabel(text)
+        ax.grid(False, axis="y")
+    first = np.atleast_1d(axes)[0]
+    first.set_yticks(range(len(steps)), list(steps.values()))
+    first.set_ylim(len(steps) - 0.6, -0.4)
+    return fig
+
+
+def dials(table: pd.DataFrame, *, xlabel: str, percent: bool = False) -> Figure:
+    """Cosines over a number that is turned: filled as trained, hollow as predicted.
+
+    Args:
+        table: columns `x`, `pair`, `trained`, `predicted` (NaN where nothing is).
+        percent: `x` is a share.
+    """
+    fig, ax = plt.subplots(figsize=(7.0, 3.9))
+    ax.axhline(0, color=INK, lw=0.8, zorder=0)
+    for number, (pair, rows) in enumerate(table.groupby("pair", sort=False)):
+        ordered = rows.sort_values("x")
+        hue = TOY_COLOURS[number % len(TOY_COLOURS)]
+        ax.plot(ordered["x"], ordered["trained"], "o-", color=hue, ms=6, label=pair)
+        ax.plot(ordered["x"], ordered["predicted"], "D--", color=hue, mfc="none", mew=1.5, ms=6,
+                label=f"{pair}: from the weights")  # fmt: skip
+    if percent:
+        ax.xaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
+    ax.set(xlabel=xlabel, ylabel="global cosine")
+    fig.legend(loc="outside lower center", ncols=2)
+    return fig

@@ -51,6 +51,32 @@ def krafton_advantage(rows: pd.DataFrame, bias: float) -> np.ndarray:
     return advantage(rows, losses.group_advantage_krafton, bias)
 
 
+def selected(pool: pd.DataFrame, training: Training, seed: int = 0) -> pd.DataFrame:
+    """The rollouts that `training.pool` and `training.mixed_share` leave of the pool.
+
+    A prompt is mixed if its rewards are not all the same. Of a share, prompts of the kind that
+    there is too much of are dropped, drawn by `seed`. Raises UserError where nothing is left.
+    """
+    rewards = pool.groupby("group")["reward"]
+    mixed = rewards.max() > rewards.min()
+    kept = set(mixed.index[mixed]) if training.pool == "mixed" else set(mixed.index)
+    if training.mixed_share is not None:
+        share = training.mixed_share
+        yes, no = (mixed.index[mixed == kind].to_numpy() for kind in (True, False))
+        rng = np.random.default_rng(seed)
+        if len(yes) < share * len(mixed):  # too few mixed ones: fewer of the others
+            no = rng.permutation(no)[: round(len(yes) * (1 - share) / share)]
+        else:
+            yes = rng.permutation(yes)[: round(len(no) * share / (1 - share))]
+        kept &= {*yes, *no}
+    if not kept:
+        raise UserError(
+            "no prompt is left: training.pool, training.mixed_share: the pool has "
+            f"{int(mixed.sum())} mixed prompts of {len(mixed)}"
+        )
+    return pool[pool["group"].isin(kept)]
+
+
 def preference_pairs(rows: pd.DataFrame) -> pd.DataFrame:
     """DPO's pairs: of each group the first rollout of highest and the first of lowest reward.
 

@@ -23,6 +23,7 @@ from finetune_geometry.methods.rows import (
     preference_pairs,
     row_lengths,
     row_order,
+    selected,
     unpaired_rows,
 )
 from finetune_geometry.methods.trainers import SHAPE_STEP, Watch
@@ -146,7 +147,7 @@ def trained(run: Run, method: str, name: str | None = None) -> dict[str, Any]:
 
 def rows_of(run: Run, method: str) -> pd.DataFrame:
     """What a method is trained on, from the run's rollouts."""
-    rollouts = load_rollouts(run)
+    rollouts = selected(load_rollouts(run), run.profile.training)
     if OBJECTIVES[method].paired:
         return preference_pairs(rollouts)
     return unpaired_rows(rollouts, method, run.profile.methods[method])

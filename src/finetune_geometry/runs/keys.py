@@ -30,6 +30,8 @@ DECIDING_TEXT = {"merges.txt", "vocab.txt"}  # older tokenizers
 NOT_DECIDING = {"card.json"}  # holds times, and changes with every training
 #: Of `training`: when something is written, not what.
 WRITING = {"logging_steps", "save_steps"}
+#: ... and what there was no other value of when the first cards were written: not held.
+_ONLY = {"optimizer": "adamw", "pool": "all", "mixed_share": None}
 
 
 def content_sha256(source: str, revision: str = "") -> str:
@@ -167,8 +169,9 @@ def adapter_origin(profile: Profile, method: str, rows_sha256: str) -> dict[str,
     """
     training = vars(profile.training_of(method))
     training = training | {"bf16": training["bf16"] and fast_bf16()}
-    if training["optimizer"] == "adamw":  # the only one when the first cards were written
-        del training["optimizer"]
+    for setting, only in _ONLY.items():
+        if training[setting] == only:
+            del training[setting]
     origin = {
         "objective": method,
         "rows_sha256": rows_sha256,

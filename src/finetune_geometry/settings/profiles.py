@@ -40,6 +40,7 @@ from finetune_geometry.settings.sections import (
 
 SOURCES = ("model", "endpoint", "traces")  # of rollouts
 OPTIMIZERS = ("adamw", "sgd")
+POOLS = ("all", "mixed")
 PROFILES = Path(__file__).parent / "profiles"
 
 
@@ -191,6 +192,8 @@ def _check(profile: Profile, path: Path) -> None:
         ("rollouts.prompts", profile.rollouts.prompts >= 1, "at least 1"),
         ("rollouts.temperature", profile.rollouts.temperature >= 0, "at least 0"),
         ("lora.r", profile.lora.r >= 1, "at least 1"),
+        ("training.pool", profile.training.pool in POOLS, " or ".join(POOLS)),
+        ("training.mixed_share", 0 <= (profile.training.mixed_share or 0) < 1, "from 0 to below 1"),
         ("spread.per_job", profile.spread.per_job >= 1, "at least 1"),
         ("training.optimizer", profile.training.optimizer in OPTIMIZERS, " or ".join(OPTIMIZERS)),
         ("training.processes", profile.training.processes >= 1, "at least 1"),

@@ -138,6 +138,10 @@ class Training:
     scheduler: str = "cosine"
     schedule_steps: WholeOrNone = None  # length of the schedule; null: the same as steps
     seed: Whole = 42  # order of the rows
+    # Of the pool: "mixed" leaves the prompts with right and wrong rollouts alone. A share drops
+    # prompts at random until mixed ones are so many of all; null: as they come.
+    pool: str = "all"
+    mixed_share: NumberOrNone = None
     save_steps: Whole = 50
     logging_steps: Whole = 5
     threads: Whole = 1

@@ -9,6 +9,11 @@ the workflow, and lies in the run's folder beside the six methods'. Its name say
     rft-annealed    the learning rate comes all the way down within the steps
     rft-sgd         by plain SGD
     rft-path        the run's own once more, with an adapter kept on the way: rft-step10, rft-step25
+    sft-rate, sft-mixed, rft-chosen, offline_grpo-contrast
+                    between SFT and DPO, one thing changed at a time; dpo-fast, dpo-third, dpo-slow:
+                    other rates; a number: the order of the cell of that number
+    rift-variant1, offline_grpo-bias2, dpo-share3
+                    another definition, bias or share of mixed prompts, by its number in the list
     rft-replay10    no training: gradients at the weights of step 10, and what optimisers make of
                     them: rft-from10-adam
 
@@ -21,13 +26,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from finetune_geometry.settings.objectives import METHODS
+from finetune_geometry.settings.objectives import METHODS, OBJECTIVES
 from finetune_geometry.settings.profiles import Profile
 
 #: Shares of the steps after which a path keeps its adapter; replays start at some of them.
 SNAPSHOTS = (0.05, 0.1, 0.25, 0.5, 0.75, 1.0)
 REPLAYED = (0.05, 0.1, 0.25, 0.5)
-ANSWERING = ("order", "draw", "student", "annealed", "sgd")  # kinds that answer the test problems
+#: Kinds that answer the test problems.
+ANSWERING = ("order", "draw", "student", "annealed", "sgd", "fast", "variant")
+#: DPO's learning rate as a multiple of SFT's, beside the profile's.
+DPO_RATES = {"fast": 1.0, "third": 0.3, "slow": 0.03}
+BIASES = (0.0, 0.03, 0.3, 1.0)  # of Offline GRPO, beside the profile's
+SHARES = (0.05, 0.2, 0.4)  # of mixed prompts
 FIRST_SEED = 1000  # of the orders and of the A; far from those that profiles use
 STUDENT_SEED = 10  # of the first further student; the shipped one was raised with 1
 ANOTHER_ORDER = 123  # of SFT's rows where a cell needs its own yardstick
@@ -105,6 +115,8 @@ def variations(profile: Profile) -> dict[str, Variation]:
         *(_sgd(profile, method) for method in METHODS),
         *(_path(profile, method) for method in METHODS),
         *(replayed for method in METHODS for replayed in _replays(profile, method)),
+        *_ladder(profile),
+        *_dials(profile),
     ]
     return {variation.name: variation for variation in found}
 
@@ -120,8 +132,7 @@ def jobs(profile: Profile) -> dict[str, list[Variation]]:
 
 
 def kind_of(variation: Variation) -> str:
-    """What was drawn anew or changed: "order", "draw", "student", "annealed", "sgd", "path" or
-    "replay"."""
+    """What was drawn anew or changed: the second part of the name, without its number."""
     return variation.name.split("-")[1].rstrip("0123456789")
 
 
@@ -221,4 +232,63 @@ def _replays(profile: Profile, method: str) -> list[Variation]:
         if step < profile.training_of(method).steps:
             replay = Replay(step, f"{method}-step{step}", {"adam": f"{method}-from{step}-adam"})
             found.append(Variation(f"{method}-replay{step}", method, replay=replay))
+    return found
+
+
+def ladder_orders(profile: Profile) -> list[str]:
+    """Suffixes of the repetitions of the ladder: "" with the profile's orders, "1" and so on."""
+    return ["", *(str(n) for n in range(1, min(profile.spread.orders, 2) + 1))]
+
+
+def _ladder(profile: Profile) -> list[Variation]:
+    """From SFT to DPO one thing at a time, and DPO at other rates."""
+    rate = profile.training_of("sft").learning_rate
+    low = profile.training_of("dpo").learning_rate
+    found = []
+    for suffix in ladder_orders(profile):
+
+        def rung(
+            method: str,
+            name: str,
+            learning_rate: float,
+            others: Mapping[str, Any] | None = None,
+            suffix: str = suffix,
+        ) -> Variation:
+            changes = {f"methods.{method}.learning_rate": learning_rate, **(others or {})}
+            if suffix:
+                changes[f"methods.{method}.seed"] = FIRST_SEED + int(suffix)
+            return Variation(f"{method}-{name}{suffix}", method, changes)
+
+        mixed = {"training.pool": "mixed"}
+        found += [
+            rung("sft", "rate", low),
+            rung("sft", "mixed", low, mixed),
+            rung("rft", "chosen", low, mixed),
+            rung("offline_grpo", "contrast", low, {"methods.offline_grpo.bias": 0.0}),
+            *(rung("dpo", name, factor * rate) for name, factor in DPO_RATES.items()),
+        ]
+    return found
+
+
+def other_variants(method: str) -> list[str]:
+    """The definitions of a loss that are not the default one."""
+    return [variant.name for variant in OBJECTIVES[method].variants[1:]]
+
+
+def _dials(profile: Profile) -> list[Variation]:
+    """Other definitions of the losses, other biases, other shares of mixed prompts."""
+    found = [
+        Variation(f"{method}-variant{number}", method, {f"methods.{method}.variant": name})
+        for method in METHODS
+        for number, name in enumerate(other_variants(method), 1)
+    ]
+    found += [
+        Variation(f"offline_grpo-bias{number}", "offline_grpo", {"methods.offline_grpo.bias": bias})
+        for number, bias in enumerate(BIASES, 1)
+    ]
+    found += [
+        Variation(f"{method}-share{number}", method, {"training.mixed_share": share})
+        for number, share in enumerate(SHARES, 1)
+        for method in ("sft", "rft", "offline_grpo", "dpo")
+    ]
     return found

@@ -1,0 +1,78 @@
+"""The reference run renewed in part: chapters of a run with the same adapters, and of no other."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import reference
+from jobs import JOBS, Job
+
+from finetune_geometry.settings.errors import UserError
+from finetune_geometry.settings.objectives import METHODS
+
+JOB = next(job for job in JOBS if job.stem == "matched_rate")
+
+
+@pytest.fixture
+def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A reference and a run, with one chapter in each and the adapters of both the same."""
+    for place, value in (("reference", 1.0), ("run", 2.0)):
+        folder = tmp_path / place
+        (folder / "adapters").mkdir(parents=True)
+        numbers = {"matched_rate.norm.sft": value, "cosine.sft_rft": value, "matched_rates": value}
+        (folder / "numbers.json").write_text(json.dumps(numbers))
+        for name in JOB.outputs[1:]:
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (folder / name).write_text(f"{place}\n")
+        rows = [(JOB.name, value), ("geometry/cosine", value)]
+        pd.DataFrame(rows, columns=["notebook", "seconds"]).to_csv(
+            folder / "timing.csv", index=False
+        )
+    for name in (*METHODS, "sft-order"):
+        weights = tmp_path / "run" / "adapters" / name / "adapter_model.safetensors"
+        weights.parent.mkdir()
+        weights.write_text(name)
+    monkeypatch.setattr(reference, "REFERENCE", tmp_path / "reference")
+    known = reference.adapters_of(tmp_path / "run")
+    (tmp_path / "reference" / reference.ADAPTERS).write_text(json.dumps(known))
+    copied: list[str] = []
+    monkeypatch.setattr(
+        reference, "copy_notebooks", lambda folder, chosen: copied.extend(j.stem for j in chosen)
+    )
+    monkeypatch.setattr(reference, "COPIED", copied, raising=False)
+    return tmp_path
+
+
+def test_a_chapter_is_renewed_and_the_rest_is_left_alone(made: Path) -> None:
+    reference.renew(made / "run", [JOB])
+    numbers = json.loads((made / "reference" / "numbers.json").read_text())
+    assert numbers == {
+        "cosine.sft_rft": 1.0, "matched_rate.norm.sft": 2.0, "matched_rates": 1.0
+    }  # fmt: skip
+    for name in JOB.outputs[1:]:
+        assert (made / "reference" / name).read_text() == "run\n"
+    timing = pd.read_csv(made / "reference" / "timing.csv").set_index("notebook")["seconds"]
+    assert timing.to_dict() == {"geometry/cosine": 1.0, JOB.name: 2.0}
+    assert reference.COPIED == ["matched_rate"]
+
+
+def test_a_run_with_other_adapters_renews_nothing(made: Path) -> None:
+    before = shutil.copytree(made / "reference", made / "before")
+    (made / "run" / "adapters" / "dft" / "adapter_model.safetensors").write_text(
+        "another processor"
+    )
+    with pytest.raises(UserError, match="the adapter dft is not the reference's"):
+        reference.renew(made / "run", [JOB])
+    for path in before.rglob("*"):
+        if path.is_file():
+            assert (made / "reference" / path.relative_to(before)).read_bytes() == path.read_bytes()
+
+
+def test_what_is_made_anew_in_every_run_is_no_part_of_it(made: Path) -> None:
+    job: Job = next(job for job in JOBS if job.stem == "cosine")
+    with pytest.raises(UserError, match="cosine is made anew in every run: --only"):
+        reference.renew(made / "run", [job])
