@@ -251,6 +251,7 @@ JOBS = [
                 *("methods.sft", "evaluation", "geometry"),
                 *(("methods.dpo",) if control == "matched_rate" else ()),
             ),
+            files=("book/predictions.yaml",) if control == "matched_rate" else (),
             priority=45 if control == "second_seed" else 35,
             shipped=True,
             loads_model=True,

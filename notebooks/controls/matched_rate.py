@@ -22,8 +22,6 @@
 # In the paper, DPO's delta is the shortest of the six, and it points elsewhere (claims C7 and C12). But DPO was also trained at a tenth of the learning rate. Two possible causes, one effect: the comparison cannot tell them apart. The paper says so itself and leaves a run with matched learning rates for later.
 #
 # The control is cheap, and it has two sides. **SFT (lr)** is SFT at a tenth of its learning rate, **DPO (lr)** is DPO at SFT's, both with everything else as it was. So there is a pair at the low rate, a pair at the high one, and each loss at both. Where a pair at one rate is equally long, the learning rate explains DPO's length. Where it is no closer in direction than SFT and DPO are, the unequal rates do not explain the direction. SFT (lr) also answers claim C15: does ten times the learning rate turn the direction of one loss?
-#
-# What was expected of DPO (lr) before it was trained is in `book/predictions.yaml`.
 
 # %% tags=["parameters"]
 profile: str = "tiny"  # which profile: smoke, tiny, qwen3-0.6b, qwen3-4b, llama-3.2-3b
@@ -48,6 +46,7 @@ from finetune_geometry.geometry.similarity import (
     tabulate_cosines,
 )
 from finetune_geometry.methods.training import trained
+from finetune_geometry.report.expected import show_expected
 from finetune_geometry.report.notebook_tables import show_table
 from finetune_geometry.runs.adapters import load_run
 from finetune_geometry.runs.records import Run
@@ -121,6 +120,24 @@ show_table(
         **dict.fromkeys(["first", "second"], label),
         **dict.fromkeys(["difference", "low", "high"], "{:+.1%}"),
         "corrected p": "{:.2g}",
+    },
+)
+
+# %% [markdown]
+# ## What was expected
+#
+# Ranges for DPO (lr), written down before it was trained (`book/predictions.yaml`), and what came. For another profile, of which nothing was expected, the numbers stand alone.
+
+# %%
+between = cosines.set_index(["a", "b"])["value"]
+show_expected(
+    this_run.profile.name,
+    "dpo-lr",
+    {
+        "norm_of_sft": norms["dpo-lr"] / norms["sft"],
+        "cosine_to_sft": between["sft", "dpo-lr"],
+        "cosine_to_dpo": between["dpo", "dpo-lr"],
+        "accuracy": accuracy.set_index("model")["accuracy"]["dpo-lr"],
     },
 )
 
