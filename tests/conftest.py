@@ -51,7 +51,7 @@ def started_run(
         return
     with open(results / "said.txt", "wb") as said:
         process = subprocess.Popen(
-            [*COMMAND, "--until", "numbers"],
+            [*COMMAND, "--execute", "all", "--until", "numbers"],
             env=os.environ
             | {
                 "FINETUNE_GEOMETRY_RESULTS": str(results),

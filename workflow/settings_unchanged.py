@@ -5,9 +5,10 @@ Light, like jobs.py: the workflow asks each time it plans.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from jobs import Job, covers
@@ -27,14 +28,17 @@ def lineage(job: Job, jobs: Sequence[Job]) -> list[Job]:
     return found
 
 
+@functools.cache
+def digest(model: str) -> str:
+    """SHA-256 of the files of a model; of a hub id, which has none here, that of nothing."""
+    files = sorted(path for path in (ROOT / model).glob("*") if path.suffix != ".md")
+    content = b"".join(path.read_bytes() for path in files if path.is_file())
+    return hashlib.sha256(content).hexdigest()
+
+
 def digests(profile: Profile) -> dict[str, str]:
-    """SHA-256 of the files of the profile's two models; a hub id has none."""
-    found = {}
-    for name in (profile.model.base, profile.model.teacher):
-        files = sorted(path for path in (ROOT / name).glob("*") if path.suffix != ".md")
-        content = b"".join(path.read_bytes() for path in files if path.is_file())
-        found[name] = hashlib.sha256(content).hexdigest()
-    return found
+    """The digests of the profile's two models."""
+    return {name: digest(name) for name in (profile.model.base, profile.model.teacher)}
 
 
 def settings_of(profile: Profile) -> dict[str, Any]:
@@ -44,10 +48,15 @@ def settings_of(profile: Profile) -> dict[str, Any]:
     return plain
 
 
+def shippable(job: Job) -> bool:
+    """Whether the reference run has this chapter."""
+    return job.shipped and (REFERENCE / job.outputs[1]).is_file()
+
+
 def as_in_the_reference(job: Job, profile: Profile, jobs: Sequence[Job]) -> bool:
     """Whether all settings that the job, or what it reads, depends on are the reference run's."""
     path = REFERENCE / "settings.json"
-    if not (job.shipped and path.is_file()):
+    if not (shippable(job) and path.is_file()):
         return False
     shipped, own = json.loads(path.read_text(encoding="utf-8")), settings_of(profile)
     parts = {part for other in lineage(job, jobs) for part in other.settings}
@@ -60,3 +69,22 @@ def as_in_the_reference(job: Job, profile: Profile, jobs: Sequence[Job]) -> bool
     return shipped["models"] == own["models"] and all(
         shipped["profile"].get(key, missing) == own["profile"].get(key, missing) for key in keys
     )
+
+
+def executed(asked: Collection[str], profile: Profile, jobs: Sequence[Job]) -> set[str]:
+    """Stems of the notebooks that a run executes; the others it shows from the reference run.
+
+    asked: stems that the run was asked for. A chapter with further trainings is executed only then,
+    whatever the settings; and one that reads such a chapter never reads another run's tables: what
+    it reads is executed with it.
+    """
+    shown = {
+        job.stem
+        for job in jobs
+        if shippable(job) and (job.trainings or as_in_the_reference(job, profile, jobs))
+    }
+    found = {job.stem for job in jobs} - (shown - {*asked})
+    for job in jobs:
+        if job.stem in asked and not as_in_the_reference(job, profile, jobs):
+            found |= {other.stem for other in lineage(job, jobs)}
+    return found

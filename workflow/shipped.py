@@ -1,6 +1,7 @@
 """What ships of the reference run, and how a run shows a part of it.
 
-shipped.py NAME TIMING PAGE NUMBERS TABLE... fills the outputs of one notebook.
+shipped.py NAME WHOSE TIMING PAGE NUMBERS TABLE... fills the outputs of one notebook. WHOSE says of
+the settings that it depends on whether they are the "same" as in the reference run or "other" ones.
 
 book/reference/ holds numbers and tables of the reference run, written by reference.py; its executed
 notebooks lie beside their sources. A chapter that a run need not make anew is put into the run's
@@ -54,13 +55,24 @@ def asked_for(run: Path) -> set[str]:
     return set(path.read_text(encoding="utf-8").split()) if path.is_file() else set()
 
 
-def main(name: str, timing: str, page: str, numbers: str, *tables: str) -> int:
+NOTES = {
+    "same": (
+        "This page shows the **reference run**, not yours: what it measures need not be made anew "
+        "in every run, and every setting that it depends on is as it was there."
+    ),
+    "other": (
+        "This page shows the **reference run**, which has **other settings** than yours. Nothing "
+        "on it was measured in your run: its trainings take many times as long as the rest of "
+        "the book, so they are made only when asked for."
+    ),
+}
+
+
+def main(name: str, whose: str, timing: str, page: str, numbers: str, *tables: str) -> int:
     """Fill the outputs of one notebook, relative to the run's folder, from the reference run."""
     note = (
-        "This page shows the **reference run**, not yours: what it measures need not be made anew "
-        "in every run, and every setting that it depends on is as it was there. To execute it for "
-        f"your run, type `make controls ONLY={stem_of(name)}`; `make controls` executes all such "
-        "pages."
+        f"{NOTES[whose]} To execute it for your run, type `make controls ONLY={stem_of(name)}`; "
+        "`make controls` executes all such pages."
     )
     for output in (timing, page, numbers, *tables):
         Path(output).parent.mkdir(parents=True, exist_ok=True)

@@ -16,9 +16,9 @@ from finetune_geometry.models.pretraining import raise_student
 from finetune_geometry.runs.records import Run
 from finetune_geometry.runs.variations import open_variation, student_folder
 from finetune_geometry.settings.errors import UserError
+from finetune_geometry.settings.variation import Variation
 from finetune_geometry.settings.variations import (
     ANSWERING,
-    Variation,
     kind_of,
     students,
     variations,

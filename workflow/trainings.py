@@ -13,7 +13,8 @@ from pathlib import Path
 from shipped import ROOT
 
 from finetune_geometry.settings.profiles import Profile
-from finetune_geometry.settings.variations import ANSWERING, Variation, kind_of
+from finetune_geometry.settings.variation import Variation
+from finetune_geometry.settings.variations import ANSWERING, kind_of
 
 SCRIPT = ROOT / "workflow" / "train_variation.py"
 ROLLOUTS = ("rollouts/rollouts.parquet", "rollouts/card.json")

@@ -16,7 +16,14 @@ import yaml
 from build_book import notebooks
 from conftest import ROOT, tracked_files
 from jobs import JOBS, Job
-from settings_unchanged import as_in_the_reference, digests, lineage, settings_of
+from settings_unchanged import (
+    as_in_the_reference,
+    digest,
+    digests,
+    executed,
+    lineage,
+    settings_of,
+)
 from shipped import REFERENCE, shown_from_reference, with_note
 from test_workflow import Project
 
@@ -32,7 +39,7 @@ def shown(settings: dict[str, object]) -> set[str]:
 
 
 def test_reference_settings_show_every_shipped_chapter() -> None:
-    assert shown({}) == {"base_model", "learning_rate", "second_seed", "matched_rate"}
+    assert shown({}) == {job.stem for job in SHIPPED}
     assert not any(as_in_the_reference(job, load_profile("smoke"), JOBS) for job in SHIPPED)
     assert "reshuffled" not in {job.stem for job in SHIPPED}  # the geometry uses its adapter
 
@@ -62,11 +69,32 @@ def test_retrained_models_never_show_the_reference(
     profile = load_profile("tiny")
     shutil.copytree(ROOT / "models", tmp_path / "models")
     monkeypatch.setattr("settings_unchanged.ROOT", tmp_path)
+    digest.cache_clear()
     assert digests(profile) == settings_of(profile)["models"]
     assert as_in_the_reference(SHIPPED[0], profile, JOBS)
     with open(tmp_path / "models" / "student" / "config.json", "a", encoding="utf-8") as file:
         file.write("\n")
+    digest.cache_clear()
     assert not as_in_the_reference(SHIPPED[0], profile, JOBS)
+    digest.cache_clear()  # others ask for the models of the checkout
+
+
+def test_further_trainings_are_made_only_when_asked_for() -> None:
+    further = {job.stem for job in JOBS if job.trainings}
+    assert {"ray", "spread"} <= further
+    for settings in ({}, {"training.steps": 90}):
+        profile = load_profile("tiny", settings)
+        assert not further & executed([], profile, JOBS)
+    every = {job.stem for job in JOBS}
+    assert every - executed([], load_profile("smoke"), JOBS) == further
+    assert executed(every, load_profile("tiny"), JOBS) == every
+
+
+def test_a_chapter_of_other_settings_never_reads_the_reference_s_tables() -> None:
+    """`annealed` reads a table of `ray`."""
+    assert "ray" not in executed(["annealed"], load_profile("tiny"), JOBS)
+    assert {"ray", "annealed"} <= executed(["annealed"], load_profile("smoke"), JOBS)
+    assert "spread" not in executed(["annealed"], load_profile("smoke"), JOBS)
 
 
 def test_lineage_goes_all_the_way_back() -> None:

@@ -13,7 +13,8 @@ from jobs import JOBS, SECTIONS
 
 from finetune_geometry import cli
 from finetune_geometry.estimates import machines, verdict
-from finetune_geometry.estimates.estimate import SHIPPED, Estimate, estimate
+from finetune_geometry.estimates.asked import FURTHER, SHIPPED
+from finetune_geometry.estimates.estimate import Estimate, estimate
 from finetune_geometry.estimates.lengths import lengths_of
 from finetune_geometry.estimates.work import (
     LINE_TOKENS,
@@ -72,11 +73,16 @@ def large(**changes: Any) -> Profile:
 def test_stages_are_the_jobs_of_the_workflow() -> None:
     profile = load_profile("tiny")
     jobs, stages = {job.name: job for job in JOBS}, work(profile, lengths_of(profile))
-    assert set(stages) - set(jobs) == {"book"}
+    assert set(stages) - set(jobs) == {"book", "controls/trainings"}
     for name, job in jobs.items():  # what loads a model is not left out
+        if job.trainings and not job.loads_model:
+            continue  # its trainings are a stage of their own
         if job.settings != SECTIONS and {"training", "training.threads"} & {*job.settings}:
             assert any(isinstance(i, Trained | Written | Read) for i in stages[name]), name
-    assert {job.name for job in JOBS if job.shipped} == set(SHIPPED)
+    assert {job.name for job in JOBS if job.shipped} == {*SHIPPED, *FURTHER} - {
+        "controls/trainings"
+    }
+    assert {job.name for job in JOBS if job.trainings} == {*FURTHER} - {"controls/trainings"}
 
 
 def test_every_stage_of_the_paper_s_profile_on_one_h100() -> None:
@@ -86,7 +92,9 @@ def test_every_stage_of_the_paper_s_profile_on_one_h100() -> None:
     assert set(stages) == {"prefetch", *work(profile, found.lengths)}
     assert all(s.seconds > 0 for name, s in stages.items() if name != "prefetch")
     assert all(s.low <= s.seconds <= s.high for s in found.stages)
-    assert found.total("seconds") == sum(s.seconds for s in found.stages)
+    assert found.total("seconds", asked=True) == sum(s.seconds for s in found.stages)
+    assert found.total("seconds") == sum(s.seconds for s in found.stages if s.name not in FURTHER)
+    assert found.total("seconds", asked=True) > 3 * found.total("seconds")
     assert found.total("gpu_gib") == max(s.gpu_gib for s in found.stages)
     # 32,000 rows of 1,120 tokens: 25 GFLOP a token, padding aside, at 0.3 of 989 TFLOP/s.
     assert 0.7 < stages["methods/sft"].seconds / 3600 < 1.2
@@ -207,7 +215,10 @@ def test_on_the_command_line(capsys: pytest.CaptureFixture[str]) -> None:
     facts = json.loads(capsys.readouterr().out)
     assert {"methods/dpo", "geometry/cka", "book"} <= {s["name"] for s in facts["stages"]}
     assert facts["constants"]["training_share"]["from"] == "assumed"
-    assert facts["total"]["hours"] == pytest.approx(sum(s["hours"] for s in facts["stages"]))
+    assert facts["total"]["hours"] == pytest.approx(
+        sum(stage["hours"] for stage in facts["stages"] if not stage["asked"])
+    )
+    assert facts["total"]["hours_asked"] == pytest.approx(sum(s["hours"] for s in facts["stages"]))
     changes = "rollouts.source=traces training.gradient_checkpointing=false"
     argv = ["estimate", "--profile", "qwen3-4b", "--gpu", "4090", "--set", changes]
     assert cli.main(argv) == 0

@@ -23,7 +23,9 @@ def test_each_kind_has_as_many_as_the_profile_asks_for():
     six, seven = len(METHODS), len(METHODS) + 1
     assert count["order"] == 4 * six
     assert count["draw"] == count["student"] == 3 * seven
-    assert count["annealed"] == count["sgd"] == count["path"] == six
+    assert count["sgd"] == count["path"] == six
+    assert count["annealed"] == 3 * six
+    assert count["first"] == 2 * six
     assert count["rate"] == count["contrast"] == count["fast"] == 3
     few = load_profile("tiny", {"spread.orders": 1, "spread.draws": 0, "spread.students": 0})
     fewer = Counter(map(kind_of, variations(few).values()))
@@ -32,7 +34,9 @@ def test_each_kind_has_as_many_as_the_profile_asks_for():
     assert fewer["rate"] == 2
 
 
-@pytest.mark.parametrize("name", ["dpo-order2", "dpo-draw2", "dpo-student2", "dpo-annealed"])
+@pytest.mark.parametrize(
+    "name", ["dpo-order2", "dpo-draw2", "dpo-student2", "dpo-annealed", "dpo-first1"]
+)
 def test_a_variation_changes_what_its_name_says(name):
     found = variations(TINY)[name]
     before = TINY.flat()
@@ -43,6 +47,7 @@ def test_a_variation_changes_what_its_name_says(name):
         "draw": {"methods.dpo.seed", "lora.seed"},
         "student": set(),
         "annealed": {"training.schedule_steps"},
+        "first": {"methods.dpo.seed"},
     }
     assert changed == expected[kind_of(found)]
     assert found.method == "dpo"
@@ -56,6 +61,7 @@ def test_a_variation_changes_what_its_name_says(name):
         ("sft-mixed2", {"methods.sft.learning_rate", "methods.sft.seed", "training.pool"}),
         ("rft-chosen1", {"methods.rft.learning_rate", "methods.rft.seed", "training.pool"}),
         ("dpo-fast", {"methods.dpo.learning_rate"}),
+        ("dpo-annealed2", {"training.schedule_steps", "methods.dpo.seed"}),
         ("offline_grpo-bias1", {"methods.offline_grpo.bias"}),
         ("dpo-share3", {"training.mixed_share"}),
         ("rift-variant1", {"methods.rift.variant"}),
@@ -97,6 +103,13 @@ def test_annealed_means_that_the_schedule_ends_with_the_steps():
     found = variations(TINY)["sft-annealed"]
     training = load_profile("tiny", dict(found.changes)).training_of("sft")
     assert training.schedule_steps == training.steps
+
+
+def test_repetitions_of_one_order_have_one_order():
+    found = variations(TINY)
+    for other in ("sft-annealed2", "sft-first2", "sft-mixed2"):
+        for key, seed in found["sft-order2"].changes.items():
+            assert found[other].changes[key] == seed
 
 
 def test_no_two_variations_share_their_seeds():

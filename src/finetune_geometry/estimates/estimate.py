@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from finetune_geometry.estimates import flops, memory
 from finetune_geometry.estimates.architecture import BYTES, Architecture, architecture_of
+from finetune_geometry.estimates.asked import why_asked
 from finetune_geometry.estimates.downloads import downloads
 from finetune_geometry.estimates.lengths import Lengths, lengths_of
 from finetune_geometry.estimates.machines import GIB, Machine, machine_for
@@ -24,10 +25,6 @@ from finetune_geometry.estimates.work import (
 from finetune_geometry.settings.errors import UserError
 from finetune_geometry.settings.profiles import Profile
 
-SHIPPED = (
-    *("ingredients/base_model", "ingredients/learning_rate"),
-    *("controls/second_seed", "controls/matched_rate"),
-)
 ENDPOINT_RATE = 50.0  # tokens a second of one request: assumed
 TEXT = 2.0  # bytes of a token of text in a compressed table
 POOL = 80.0  # bytes of a token of the pool as lists and tables in memory: computed
@@ -50,6 +47,7 @@ class Stage:
     money: float = 0.0
     measured: bool = False  # its speed, on this machine and at this shape
     note: str = ""
+    asked: bool = False  # executed only when asked for
 
 
 @dataclass(frozen=True)
@@ -61,16 +59,17 @@ class Estimate:
     lengths: Lengths
     stages: tuple[Stage, ...]
 
-    def total(self, what: str) -> float:
-        """Sum of a column; the largest value for memory."""
-        values = [getattr(stage, what) for stage in self.stages]
+    def total(self, what: str, asked: bool = False) -> float:
+        """Sum of a column; the largest value for memory. asked: with what must be asked for."""
+        values = [getattr(stage, what) for stage in self.stages if asked or not stage.asked]
         return max(values) if what in ("gpu_gib", "host_gib") else sum(values)
 
     @property
     def device_seconds(self) -> float:
         """Of the stages that compute on the GPU; on a CPU, of all but the wait for a server."""
         on_gpu = self.machine.gpu_gib > 0
-        return sum(s.seconds for s in self.stages if s.flops and (s.gpu_gib or not on_gpu))
+        executed = [stage for stage in self.stages if not stage.asked]
+        return sum(s.seconds for s in executed if s.flops and (s.gpu_gib or not on_gpu))
 
     def stage(self, name: str) -> Stage:
         """A stage by its name; an unknown one is a light chapter that only starts."""
@@ -109,8 +108,8 @@ def estimate(
         stage = replace(stage, low=fast.seconds, high=slow.seconds)
         if machine.gpu_gib and stage.gpu_gib:
             stage = replace(stage, money=stage.money + stage.seconds / 3600 * hour_price)
-        if name in SHIPPED and is_reference(profile):
-            stage = replace(stage, note="shown from the reference run unless asked for")
+        if why := why_asked(name, is_reference(profile)):
+            stage = replace(stage, note=why, asked=True)
         stages.append(stage)
     return Estimate(profile, machine, text, tuple(stages))
 

@@ -34,6 +34,7 @@ def as_json(found: Estimate) -> dict[str, Any]:
             "hours": found.total("seconds") / 3600,
             "hours_low": found.total("low") / 3600,
             "hours_high": found.total("high") / 3600,
+            "hours_asked": found.total("seconds", asked=True) / 3600,
             "device_hours": found.device_seconds / 3600,
             "flops": found.total("flops"),
             **{name: found.total(name) for name in COLUMNS},
@@ -88,12 +89,13 @@ def show(found: Estimate) -> None:
             *(_amount(getattr(stage, name)) for name in used),
         )
     table.add_section()
-    table.add_row(
-        "sum (memory: most)",
-        duration(found.total("seconds")),
-        _range(found.total("low"), found.total("high")),
-        *(_amount(found.total(name)) for name in used),
-    )
+    for words, asked in {"sum (memory: most)": False, "with what must be asked for": True}.items():
+        table.add_row(
+            words,
+            duration(found.total("seconds", asked)),
+            _range(found.total("low", asked), found.total("high", asked)),
+            *(_amount(found.total(name, asked)) for name in used),
+        )
     console.print(table)
     if any(stage.flops and not stage.measured for stage in found.stages):
         console.print("~ at an assumed speed: the range is what the assumptions leave open")

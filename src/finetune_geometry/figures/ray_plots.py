@@ -21,6 +21,8 @@ def rays(table: pd.DataFrame) -> Figure:
 
     Args:
         table: columns `model`, `factor`, `loss`, `right`, `problems`; the base is where all start.
+            With a column `cell` a model has one faint line for each repetition, and one through
+            their means.
     """
     base = table[table["model"] == BASE].iloc[0]
     asked = table[table["model"] != BASE]
@@ -35,9 +37,14 @@ def rays(table: pd.DataFrame) -> Figure:
         start = base["loss"] if column == "loss" else base["right"] / base["problems"]
         ax.axvline(1.0, color=INK, lw=0.8, zorder=0)
         for name in shown:
-            rows = table[table["model"] == name].sort_values("factor")
-            x, y = [0.0, *rows["factor"]], [start, *rows[column]]
-            ax.plot(x, y, **{**look(name, shown), "label": label(name)})
+            of_model = table[table["model"] == name]
+            means = of_model.groupby("factor")[column].mean()
+            style = look(name, shown)
+            if "cell" in table and len(of_model) > len(means):
+                for _, rows in of_model.sort_values("factor").groupby("cell", sort=False):
+                    x, y = [0.0, *rows["factor"]], [start, *rows[column]]
+                    ax.plot(x, y, color=style["color"], lw=0.7, alpha=0.5)
+            ax.plot([0.0, *means.index], [start, *means], **{**style, "label": label(name)})
         ax.set(xlabel=r"factor $\lambda$ of the delta", ylabel=text)
         if column == "accuracy":
             ax.yaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
@@ -47,10 +54,11 @@ def rays(table: pd.DataFrame) -> Figure:
 
 
 def before_and_after(table: pd.DataFrame, base: float, words: Mapping[str, str]) -> Figure:
-    """Two accuracies of every model with their intervals, one row a model.
+    """Two accuracies of every model, one row a model: with intervals, or over repetitions.
 
     Args:
-        table: columns `model`, `which`, `accuracy`, `low`, `high`.
+        table: columns `model`, `which`, `accuracy`, `low`, `high`. Several rows of one model are
+            its repetitions: a mark each, and a stroke at their mean in place of an interval.
         base: accuracy of the base, a dashed line.
         words: the two values of `which` and their text; the first is drawn hollow.
     """
@@ -59,13 +67,18 @@ def before_and_after(table: pd.DataFrame, base: float, words: Mapping[str, str])
     ax.axvline(base, color="#888888", ls=(0, (4, 3)), lw=1.2, zorder=0)
     for place, name in enumerate(shown):
         for which, shift in zip(words, (-0.16, 0.16), strict=True):
-            row = table[(table["model"] == name) & (table["which"] == which)].iloc[0]
+            rows = table[(table["model"] == name) & (table["which"] == which)]
             hue, y = colour(name, shown), place + shift
             hollow = which == next(iter(words))
             style: dict[str, Any] = {**look(name, shown), "color": hue}
             style |= {"markerfacecolor": "none" if hollow else hue, "ms": 7.5, "ls": ""}
-            ax.plot([row["low"], row["high"]], [y, y], color=hue, lw=1.2 if hollow else 2.6)
-            ax.plot(row["accuracy"], y, **style)
+            if len(rows) > 1:
+                mean = rows["accuracy"].mean()
+                ax.plot([mean, mean], [y - 0.15, y + 0.15], color=hue, lw=1.2 if hollow else 2.6)
+            else:
+                ends = rows[["low", "high"]].iloc[0]
+                ax.plot(ends, [y, y], color=hue, lw=1.2 if hollow else 2.6)
+            ax.plot(rows["accuracy"], [y] * len(rows), **style)
     ax.set_yticks(range(len(shown)), [label(name) for name in shown])
     ax.set_ylim(len(shown) - 0.4, -0.6)
     ax.grid(False, axis="y")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,7 @@ import torch
 from finetune_geometry.methods import losses
 from finetune_geometry.settings.errors import UserError
 from finetune_geometry.settings.objectives import OBJECTIVES
-from finetune_geometry.settings.sections import Method, Training
+from finetune_geometry.settings.sections import METHOD_SECTIONS, Method, Training
 
 
 def reward(rows: pd.DataFrame) -> np.ndarray:
@@ -235,3 +235,19 @@ def batch_facts(
         "distinct_rows_per_batch": {"least": min(distinct), "mean": float(np.mean(distinct))},
         "padding": float(1 - held.sum() / computed),
     }
+
+
+def rows_of_card(
+    card: Mapping[str, Any], pool: pd.DataFrame
+) -> tuple[Method, pd.DataFrame, pd.DataFrame, list[int]]:
+    """What a finished training read, made again from its card and the pool.
+
+    Returns the settings of the loss, the rollouts that it was given, its rows, and their indices
+    in the order of the steps.
+    """
+    method, made = card["objective"], card["settings"]
+    loss, training = METHOD_SECTIONS[method](**made["method"]), Training(**made["training"])
+    left = selected(pool, training)
+    paired = OBJECTIVES[method].paired
+    rows = preference_pairs(left) if paired else unpaired_rows(left, method, loss)
+    return loss, left, rows, row_order(row_lengths(rows).max(1), training)

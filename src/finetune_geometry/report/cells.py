@@ -21,7 +21,7 @@ from finetune_geometry.evaluation.paired_tests import accuracy_table, mcnemar_ta
 from finetune_geometry.geometry.collection_tables import collection_tables
 from finetune_geometry.runs.records import Run
 from finetune_geometry.settings.objectives import METHODS
-from finetune_geometry.settings.variations import Cell
+from finetune_geometry.settings.variation import Cell
 
 HEADLINE_COLUMNS = ["cell", "kind", "quantity", "a", "b", "value"]
 Tables = Mapping[str, pd.DataFrame]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from finetune_geometry.runs.records import Run
-from finetune_geometry.settings.variations import Variation
+from finetune_geometry.settings.variation import Variation
 
 
 def student_folder(run: Run, number: int) -> Path:

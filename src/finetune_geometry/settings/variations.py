@@ -16,93 +16,35 @@ the workflow, and lies in the run's folder beside the six methods'. Its name say
                     another definition, bias or share of mixed prompts, by its number in the list
     rft-replay10    no training: gradients at the weights of step 10, and what optimisers make of
                     them: rft-from10-adam
+    rft-first2      the same at step 0, with the rows in another order: rft-order2-from0-adam
 
 Light: the workflow reads this list each time it plans.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Sequence
 
-from finetune_geometry.settings.objectives import METHODS, OBJECTIVES
+from finetune_geometry.settings.dials import dials, ladder
+from finetune_geometry.settings.objectives import METHODS
 from finetune_geometry.settings.profiles import Profile
+from finetune_geometry.settings.variation import (
+    FIRST_SEED,
+    Cell,
+    Replay,
+    Variation,
+    repeated_orders,
+    seed_of,
+)
 
 #: Shares of the steps after which a path keeps its adapter; replays start at some of them.
 SNAPSHOTS = (0.05, 0.1, 0.25, 0.5, 0.75, 1.0)
+FROZEN = ("raw", "sgd", "adam")  # what is made of gradients that are taken at the base
 REPLAYED = (0.05, 0.1, 0.25, 0.5)
 #: Kinds that answer the test problems.
 ANSWERING = ("order", "draw", "student", "annealed", "sgd", "fast", "variant")
-#: DPO's learning rate as a multiple of SFT's, beside the profile's.
-DPO_RATES = {"fast": 1.0, "third": 0.3, "slow": 0.03}
-BIASES = (0.0, 0.03, 0.3, 1.0)  # of Offline GRPO, beside the profile's
-SHARES = (0.05, 0.2, 0.4)  # of mixed prompts
-FIRST_SEED = 1000  # of the orders and of the A; far from those that profiles use
 STUDENT_SEED = 10  # of the first further student; the shipped one was raised with 1
 ANOTHER_ORDER = 123  # of SFT's rows where a cell needs its own yardstick
-
-
-@dataclass(frozen=True)
-class Replay:
-    """Where a frozen replay starts and what it leaves.
-
-    Attributes:
-        step: it takes the gradients at the weights after so many steps.
-        start: name of the adapter with these weights; "" at step 0.
-        names: optimiser -> name of the adapter with its prediction.
-    """
-
-    step: int
-    start: str
-    names: Mapping[str, str]
-
-
-@dataclass(frozen=True)
-class Variation:
-    """One further training.
-
-    Attributes:
-        name: of the adapter's folder.
-        method: the loss.
-        changes: settings by dotted name, as `Run.open` takes them. Where `student` is set the
-            caller adds `model.base`.
-        student: number of the further student that it starts from; 0: the profile's base.
-        snapshots: step -> name of the adapter that is kept there.
-        replay: a frozen replay in place of a training (`methods/replay.py`).
-    """
-
-    name: str
-    method: str
-    changes: Mapping[str, Any] = field(default_factory=dict)
-    student: int = 0
-    snapshots: Mapping[int, str] = field(default_factory=dict)
-    replay: Replay | None = None
-
-    @property
-    def adapters(self) -> list[str]:
-        """The adapters that it leaves."""
-        if self.replay:
-            return list(self.replay.names.values())
-        return [self.name, *self.snapshots.values()]
-
-
-@dataclass(frozen=True)
-class Cell:
-    """Six methods trained alike: one of the repetitions that a spread is taken over.
-
-    Attributes:
-        name: "run" for the run's own six, else as "order2", "draw1", "student1".
-        kind: what was drawn anew: "run", "order", "draw" or "student".
-        adapters: role in the ledger -> name of the adapter. The role `sft-order` is SFT in another
-            order with the cell's own A and base.
-        student: as of `Variation`.
-    """
-
-    name: str
-    kind: str
-    adapters: Mapping[str, str]
-    student: int = 0
 
 
 def variations(profile: Profile) -> dict[str, Variation]:
@@ -111,12 +53,13 @@ def variations(profile: Profile) -> dict[str, Variation]:
         *_orders(profile),
         *_draws(profile),
         *_students(profile),
-        *(_annealed(profile, method) for method in METHODS),
+        *(_annealed(profile, m, order) for order in repeated_orders(profile) for m in METHODS),
         *(_sgd(profile, method) for method in METHODS),
         *(_path(profile, method) for method in METHODS),
         *(replayed for method in METHODS for replayed in _replays(profile, method)),
-        *_ladder(profile),
-        *_dials(profile),
+        *(_first(m, order) for order in repeated_orders(profile) if order for m in METHODS),
+        *ladder(profile),
+        *dials(profile),
     ]
     return {variation.name: variation for variation in found}
 
@@ -199,9 +142,12 @@ def _students(profile: Profile) -> list[Variation]:
     return found
 
 
-def _annealed(profile: Profile, method: str) -> Variation:
-    steps = profile.training_of(method).steps
-    return Variation(f"{method}-annealed", method, {"training.schedule_steps": steps})
+def _annealed(profile: Profile, method: str, order: str) -> Variation:
+    changes = {
+        "training.schedule_steps": profile.training_of(method).steps,
+        **seed_of(method, order),
+    }
+    return Variation(f"{method}-annealed{order}", method, changes)
 
 
 def _sgd(profile: Profile, method: str) -> Variation:
@@ -226,7 +172,7 @@ def _path(profile: Profile, method: str) -> Variation:
 
 
 def _replays(profile: Profile, method: str) -> list[Variation]:
-    names = {kind: f"{method}-from0-{kind}" for kind in ("raw", "sgd", "adam")}
+    names = {kind: f"{method}-from0-{kind}" for kind in FROZEN}
     found = [Variation(f"{method}-replay0", method, replay=Replay(0, "", names))]
     for step in steps_at(profile, method, REPLAYED):
         if step < profile.training_of(method).steps:
@@ -235,60 +181,7 @@ def _replays(profile: Profile, method: str) -> list[Variation]:
     return found
 
 
-def ladder_orders(profile: Profile) -> list[str]:
-    """Suffixes of the repetitions of the ladder: "" with the profile's orders, "1" and so on."""
-    return ["", *(str(n) for n in range(1, min(profile.spread.orders, 2) + 1))]
-
-
-def _ladder(profile: Profile) -> list[Variation]:
-    """From SFT to DPO one thing at a time, and DPO at other rates."""
-    rate = profile.training_of("sft").learning_rate
-    low = profile.training_of("dpo").learning_rate
-    found = []
-    for suffix in ladder_orders(profile):
-
-        def rung(
-            method: str,
-            name: str,
-            learning_rate: float,
-            others: Mapping[str, Any] | None = None,
-            suffix: str = suffix,
-        ) -> Variation:
-            changes = {f"methods.{method}.learning_rate": learning_rate, **(others or {})}
-            if suffix:
-                changes[f"methods.{method}.seed"] = FIRST_SEED + int(suffix)
-            return Variation(f"{method}-{name}{suffix}", method, changes)
-
-        mixed = {"training.pool": "mixed"}
-        found += [
-            rung("sft", "rate", low),
-            rung("sft", "mixed", low, mixed),
-            rung("rft", "chosen", low, mixed),
-            rung("offline_grpo", "contrast", low, {"methods.offline_grpo.bias": 0.0}),
-            *(rung("dpo", name, factor * rate) for name, factor in DPO_RATES.items()),
-        ]
-    return found
-
-
-def other_variants(method: str) -> list[str]:
-    """The definitions of a loss that are not the default one."""
-    return [variant.name for variant in OBJECTIVES[method].variants[1:]]
-
-
-def _dials(profile: Profile) -> list[Variation]:
-    """Other definitions of the losses, other biases, other shares of mixed prompts."""
-    found = [
-        Variation(f"{method}-variant{number}", method, {f"methods.{method}.variant": name})
-        for method in METHODS
-        for number, name in enumerate(other_variants(method), 1)
-    ]
-    found += [
-        Variation(f"offline_grpo-bias{number}", "offline_grpo", {"methods.offline_grpo.bias": bias})
-        for number, bias in enumerate(BIASES, 1)
-    ]
-    found += [
-        Variation(f"{method}-share{number}", method, {"training.mixed_share": share})
-        for number, share in enumerate(SHARES, 1)
-        for method in ("sft", "rft", "offline_grpo", "dpo")
-    ]
-    return found
+def _first(method: str, order: str) -> Variation:
+    names = {kind: f"{method}-order{order}-from0-{kind}" for kind in FROZEN}
+    replay = Replay(0, "", names)
+    return Variation(f"{method}-first{order}", method, seed_of(method, order), replay=replay)
