@@ -10,7 +10,8 @@ made anew, the answers of the base and of the teacher, the settings, how long ea
 the SHA-256 of the adapters.
 
 With --only, shipped chapters alone are renewed, from a run whose own adapters are the reference's
-to the byte: all of them together take longer than one may want to wait.
+to the byte: all of them together take longer than one may want to wait. Chapters that repeat the
+trainings may come from a run on another processor, which rounds otherwise: their pages say so.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import argparse
 import base64
 import hashlib
 import json
+import platform
 import re
 import shutil
 import sys
@@ -29,7 +31,7 @@ from typing import Any
 import pandas as pd
 from jobs import JOBS, ROOT, Job
 from settings_unchanged import settings_of
-from shipped import REFERENCE, shown_from_reference
+from shipped import REFERENCE, shown_from_reference, with_note
 
 from finetune_geometry.runs.files import atomic_directory, atomic_write
 from finetune_geometry.runs.folders import results_root
@@ -96,10 +98,12 @@ def refuse_other_settings(folder: Path, profile: Profile) -> None:
             )
 
 
-def copy_notebooks(folder: Path, chosen: Sequence[Job] = tuple(JOBS)) -> None:
+def copy_notebooks(folder: Path, chosen: Sequence[Job] = tuple(JOBS), note: str = "") -> None:
     for job in chosen:
         executed = folder / "notebooks" / f"{job.name}.ipynb"
         notebook = normalise(json.loads(executed.read_text(encoding="utf-8")))
+        if note:
+            notebook = with_note(notebook, note)
         with atomic_write(job.source.with_suffix(".ipynb")) as file:
             json.dump(notebook, file, indent=1, ensure_ascii=False, sort_keys=True)
             file.write("\n")
@@ -138,18 +142,49 @@ def adapters_of(folder: Path) -> dict[str, str]:
     return found
 
 
+def rounding_note(folder: Path) -> str:
+    """What a page says whose six adapters are those of the same seeds on another processor."""
+    own, others = (
+        json.loads((place / "numbers.json").read_text(encoding="utf-8"))
+        for place in (folder, REFERENCE)
+    )
+    return (
+        f"The trainings of this page were made on another processor ({processor()}) than those of "
+        "the other chapters. It rounds otherwise, and a training amplifies that: the same seeds "
+        f"give SFT and DFT a cosine of {own['cosine.sft_dft']:.3f} here and of "
+        f"{others['cosine.sft_dft']:.3f} there, DFT an accuracy of {own['accuracy.dft']:.1%} and "
+        f"of {others['accuracy.dft']:.1%}. Compare the numbers of this page with one another."
+    )
+
+
+def processor() -> str:
+    """The processor's name, and which of the instructions it has that decide how it rounds."""
+    try:
+        facts = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    except OSError:
+        return platform.processor() or platform.machine()
+    name = re.search(r"^model name\s*: (.*)$", facts, re.MULTILINE)
+    sets = {"avx2": "AVX2", "avx512f": "AVX-512", "amx_bf16": "AMX"}
+    found = [words for flag, words in sets.items() if re.search(rf"\b{flag}\b", facts)]
+    return f"{name.group(1) if name else platform.machine()}; {', '.join(found)}"
+
+
 def renew(folder: Path, chosen: Sequence[Job]) -> None:
     """Put these shipped chapters of a run into the reference, and leave the rest of it alone."""
     for job in chosen:
         if not job.shipped:
             raise UserError(f"{job.stem} is made anew in every run: --only: leave it out")
     known = json.loads((REFERENCE / ADAPTERS).read_text(encoding="utf-8"))
+    note = ""
     if other := [name for name, digest in adapters_of(folder).items() if known.get(name) != digest]:
-        raise UserError(
-            f"the adapter {other[0]} is not the reference's: {folder}: make the whole reference "
-            "anew, or take a machine with a processor like that one's"
-        )
-    copy_notebooks(folder, chosen)
+        if bound := [job.stem for job in chosen if not job.trainings]:
+            raise UserError(
+                f"the adapter {other[0]} is not the reference's, and {bound[0]} has no trainings "
+                f"of its own: {folder}: make the whole reference anew, or take a machine with a "
+                "processor like that one's"
+            )
+        note = rounding_note(folder)
+    copy_notebooks(folder, chosen, note)
     made = json.loads((folder / "numbers.json").read_text(encoding="utf-8"))
     numbers = json.loads((REFERENCE / "numbers.json").read_text(encoding="utf-8"))
     sections = tuple(f"{job.stem}." for job in chosen)

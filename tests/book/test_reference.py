@@ -24,6 +24,7 @@ def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         folder = tmp_path / place
         (folder / "adapters").mkdir(parents=True)
         numbers = {"matched_rate.norm.sft": value, "cosine.sft_rft": value, "matched_rates": value}
+        numbers |= {"cosine.sft_dft": value / 10, "accuracy.dft": value / 4}
         (folder / "numbers.json").write_text(json.dumps(numbers))
         for name in JOB.outputs[1:]:
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -41,7 +42,9 @@ def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "reference" / reference.ADAPTERS).write_text(json.dumps(known))
     copied: list[str] = []
     monkeypatch.setattr(
-        reference, "copy_notebooks", lambda folder, chosen: copied.extend(j.stem for j in chosen)
+        reference,
+        "copy_notebooks",
+        lambda folder, chosen, note: copied.extend([*(j.stem for j in chosen), note]),
     )
     monkeypatch.setattr(reference, "COPIED", copied, raising=False)
     return tmp_path
@@ -51,13 +54,14 @@ def test_a_chapter_is_renewed_and_the_rest_is_left_alone(made: Path) -> None:
     reference.renew(made / "run", [JOB])
     numbers = json.loads((made / "reference" / "numbers.json").read_text())
     assert numbers == {
-        "cosine.sft_rft": 1.0, "matched_rate.norm.sft": 2.0, "matched_rates": 1.0
+        "cosine.sft_rft": 1.0, "matched_rate.norm.sft": 2.0, "matched_rates": 1.0,
+        "cosine.sft_dft": 0.1, "accuracy.dft": 0.25,
     }  # fmt: skip
     for name in JOB.outputs[1:]:
         assert (made / "reference" / name).read_text() == "run\n"
     timing = pd.read_csv(made / "reference" / "timing.csv").set_index("notebook")["seconds"]
     assert timing.to_dict() == {"geometry/cosine": 1.0, JOB.name: 2.0}
-    assert reference.COPIED == ["matched_rate"]
+    assert reference.COPIED == ["matched_rate", ""]
 
 
 def test_a_run_with_other_adapters_renews_nothing(made: Path) -> None:
@@ -76,3 +80,19 @@ def test_what_is_made_anew_in_every_run_is_no_part_of_it(made: Path) -> None:
     job: Job = next(job for job in JOBS if job.stem == "cosine")
     with pytest.raises(UserError, match="cosine is made anew in every run: --only"):
         reference.renew(made / "run", [job])
+
+
+def test_chapters_with_trainings_of_their_own_say_that_another_processor_made_them(
+    made: Path,
+) -> None:
+    (made / "run" / "adapters" / "dft" / "adapter_model.safetensors").write_text("rounded")
+    job: Job = next(job for job in JOBS if job.stem == "dials")
+    for name in job.outputs[1:]:
+        (made / "run" / name).parent.mkdir(parents=True, exist_ok=True)
+        (made / "run" / name).write_text("run\n")
+    reference.renew(made / "run", [job])
+    stem, note = reference.COPIED
+    assert stem == "dials"
+    assert "a cosine of 0.200 here and of 0.100 there" in note
+    assert "50.0% and of 25.0%" in note
+    assert (made / "reference" / job.outputs[-1]).read_text() == "run\n"
