@@ -136,7 +136,7 @@ def _further(
 ) -> dict[str, tuple[Item, ...]]:
     """The chapters that repeat the trainings, and these trainings themselves."""
     every = variations(profile).values()
-    answering = sum(kind_of(variation) in ANSWERING for variation in every)
+    answering = sum(kind_of(one) in ANSWERING for one in every)
     cells = min(REPEATED, profile.spread.orders + 1)
     adapters = len(METHODS) * cells
     point = dataclasses.replace(validation, adapted=True)
@@ -145,17 +145,15 @@ def _further(
     passing = LINE_TOKENS * profile.evaluation.batch_size
     return {
         "controls/trainings": (
-            *(trained(profile, variation.method, text) for variation in every),
+            *(trained(profile, one.method, text) for one in every),
             *(test,) * answering,
         ),
         "controls/ray": (*(point,) * (RAY * adapters), *(test,) * adapters),
         "controls/annealed": (point,) * (ANNEALED_RAY * adapters),
-        "controls/spread": (Host(20.0),),
-        "controls/prediction": (Host(20.0),),
+        **dict.fromkeys(["controls/spread", "controls/prediction"], (Host(20.0),)),
         "controls/causes": (point,) * (TREATED * cells),
         "controls/behaviour": (Read(models * rows, text.row, text.completion / text.row, passing),),
-        "controls/ladder": (Host(10.0),),
-        "controls/dials": (Host(10.0),),
+        **dict.fromkeys(["controls/ladder", "controls/dials"], (Host(10.0),)),
     }
 
 
