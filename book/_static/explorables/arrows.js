@@ -72,6 +72,8 @@ Explorables.register("arrows", (box) => {
       xlabel: "first axis (Frobenius norm)", ylabel: "second axis",
       label: `${names.length} arrows from the base in a plane.`,
     });
+    plot.svg.append("text").text("base").attr("text-anchor", "end")
+      .attr("x", plot.x(0) - 2).attr("y", plot.y(0) + 20);
     names.forEach((name, i) => {
       const [x, y] = points[i];
       const look = box.looks[name];
@@ -106,7 +108,7 @@ Explorables.register("arrows", (box) => {
     for (const { name, cosine } of rows) Explorables.dot(line, box.looks[name], cosine, 0.5, 100);
 
     const by = d3.format(".3f");
-    const length = d3.format(".3~g");
+    const length = d3.format(".3g");
     box.show([
       [against, box.label(against), `length ${length(cell.norms[from])}`],
       ...rows.map((r) => [r.name, box.label(r.name), `${by(r.cosine)}, length ${length(r.norm)}`]),

@@ -47,12 +47,12 @@ Explorables.register("depth", (box) => {
       };
     });
     const by = d3.format(".2f");
-    const length = d3.format(".3~g");
+    const length = d3.format(".3g");
     box.show([
       [against, to, `length ${length(norm[against][at])}`],
       ...rows.map((r) => [r.name, box.label(r.name),
-        `cosine ${by(r.cosine)}, angle ${r.angle === null ? "none" : `${d3.format(".0f")(r.angle)}°`}, ` +
-        `length ${length(r.length)}, counts ${d3.format(".0%")(r.share)}`]),
+        `cosine ${by(r.cosine)}, ${r.angle === null ? "no angle" : `${d3.format(".0f")(r.angle)}°`}, ` +
+        `length ${length(r.length)}, share ${d3.format(".0%")(r.share)}`]),
     ]);
     box.say(rows.length
       ? `Layer ${layers[at]}. ` + rows.map((r) =>

@@ -28,22 +28,22 @@ Explorables.register("token", (box) => {
     const names = Object.keys(box.looks).filter((n) => n in weights);
     const values = names.map((n) => weights[n] * times);
     const width = Math.max(260, box.figure.clientWidth || 560);
-    const [row, left, rightEdge, top] = [34, 104, 52, 8];
-    const height = top + row * names.length + 40;
+    const [row, left, rightEdge, top] = [34, 112, 50, 8];
+    const height = top + row * names.length + 50;
     box.figure.innerHTML = "";
     const svg = d3.select(box.figure).append("svg").attr("width", width).attr("height", height)
       .attr("role", "img").attr("aria-label", "Bars: the weight of the token under each loss.");
     const x = d3.scaleLinear([-1, 1.1], [left, width - rightEdge]);
     svg.append("g").attr("class", "explorable-axis")
-      .attr("transform", `translate(0,${height - 36})`).call(d3.axisBottom(x).ticks(width < 420 ? 5 : 9));
+      .attr("transform", `translate(0,${height - 46})`).call(d3.axisBottom(x).ticks(width < 420 ? 5 : 9));
     svg.append("text").attr("x", width - rightEdge).attr("y", height - 4).attr("text-anchor", "end")
       .text("pushed away  ←  0  →  imitated");
     svg.append("line").attr("class", "explorable-cursor")
-      .attr("x1", x(0)).attr("x2", x(0)).attr("y1", top).attr("y2", height - 36);
+      .attr("x1", x(0)).attr("x2", x(0)).attr("y1", top).attr("y2", height - 46);
     names.forEach((name, i) => {
       const look = box.looks[name];
       const middle = top + row * (i + 0.5);
-      svg.append("text").attr("x", left - 24).attr("y", middle + 4).attr("text-anchor", "end").text(look.label);
+      svg.append("text").attr("x", left - 18).attr("y", middle + 4).attr("text-anchor", "end").text(look.label);
       const value = values[i];
       svg.append("rect").attr("fill", look.colour)
         .attr("x", Math.min(x(0), x(value))).attr("width", Math.max(1.5, Math.abs(x(value) - x(0))))

@@ -24,10 +24,10 @@ from finetune_geometry.report.explorable_tables import Found, Missing, is_from_r
 from finetune_geometry.report.explorable_weights import arrows, depth, film
 from finetune_geometry.runs.files import atomic_write
 
-#: Name -> what makes it, and the chapters whose tables it is made of.
+#: Name -> what makes it, and the chapters whose tables it is made of, the one it stands in first.
 EXPLORABLES: dict[str, tuple[Callable[[Path], Found], tuple[str, ...]]] = {
     "arrows": (arrows, ("cosine", "principal_angles", "spread")),
-    "depth": (depth, ("cosine", "principal_angles")),
+    "depth": (depth, ("principal_angles", "cosine")),
     "line": (line, ("mode_connectivity",)),
     "ray": (ray, ("ray",)),
     "token": (token, ()),
@@ -52,7 +52,7 @@ def explorable(run: Path, name: str) -> dict[str, Any]:
     return {
         "data": rounded(data),
         "missing": "",
-        "from_reference": all(is_from_reference(run, chapter) for chapter in chapters[:1]),
+        "from_reference": any(is_from_reference(run, chapter) for chapter in chapters[:1]),
         "looks": looks(names),
         "picture": picture,
     }
