@@ -93,10 +93,14 @@ def _axes(box: Any, at: Any, xlabel: str, ylabel: str) -> list[str]:
     for value in ticks(y0, y1):
         x, y = at(x0, value)
         parts.append(_tag("line", x1=x, x2=WIDTH - RIGHT, y1=y, y2=y, css="grid"))
-        parts.append(f'<text x="{x - 6:.1f}" y="{y + 4:.1f}" text-anchor="end">{value:g}</text>')
+        parts.append(
+            f'<text x="{x - 6:.1f}" y="{y + 4:.1f}" text-anchor="end">{_sign(value)}</text>'
+        )
     for value in ticks(x0, x1):
         x, y = at(value, y0)
-        parts.append(f'<text x="{x:.1f}" y="{y + 17:.1f}" text-anchor="middle">{value:g}</text>')
+        parts.append(
+            f'<text x="{x:.1f}" y="{y + 17:.1f}" text-anchor="middle">{_sign(value)}</text>'
+        )
     middle = TOP + (HEIGHT - TOP - BOTTOM) / 2
     parts.append(
         f'<text x="{LEFT}" y="{HEIGHT - 10}">{escape(xlabel)}</text>'
@@ -104,6 +108,10 @@ def _axes(box: Any, at: Any, xlabel: str, ylabel: str) -> list[str]:
         f"{escape(ylabel)}</text>"
     )
     return parts
+
+
+def _sign(value: float) -> str:
+    return f"{value:g}".replace("-", "−")
 
 
 def _tag(name: str, css: str, **numbers: float) -> str:
