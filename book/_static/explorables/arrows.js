@@ -91,6 +91,7 @@ Explorables.register("arrows", (box) => {
       const i = cell.names.indexOf(name);
       return { name, cosine: cell.cosines[from][i], norm: cell.norms[i] };
     }).filter(({ cosine }) => cosine !== null).sort((a, b) => b.cosine - a.cosine);
+    const last = rows[rows.length - 1];
     const level = cell.chance;
     const line = Explorables.axes(box, {
       holder: strip, height: 110, xs: [Math.min(-0.1, ...rows.map((r) => r.cosine - 0.05)), 1],
@@ -117,9 +118,9 @@ Explorables.register("arrows", (box) => {
     box.say(
       `The plane holds ${d3.format(".0%")(share)} of the squared length of what is chosen` +
       (names.length <= 2 ? ", so the angle is the real one. " : ". ") +
-      (rows.length
+      (rows.length > 1
         ? `Nearest to ${box.label(against)}: ${box.label(rows[0].name)} (${by(rows[0].cosine)}); ` +
-          `furthest: ${box.label(rows[rows.length - 1].name)} (${by(rows[rows.length - 1].cosine)}). `
+          `furthest: ${box.label(last.name)} (${by(last.cosine)}). `
         : "") +
       (level
         ? `Chance is ${by(level[0])} to ${by(level[2])}; within it: ` +

@@ -7,9 +7,12 @@ Explorables.register("line", (box) => {
   const first = Math.max(0, lines.findIndex((one) => one.a === "sft" && one.b === "dpo"));
   const way = box.select("Line", lines.map((one, i) => [String(i), words(one)]), String(first));
   const measured = (one) => metrics.filter((m) => one.metrics[m.name]).map((m) => [m.name, m.label]);
-  const metric = box.select("Measure", measured(lines[first]), "sft_cross_entropy");
+  const metric = box.select("Measure", measured(lines[first]), measured(lines[first])[0][0]);
+  let alphas = lines[first].metrics[metric.get()].alpha;
+  // Only measured points are shown: the slider counts them.
   const slider = box.range("Position α", {
-    min: 0, max: 1000, step: 1, value: 500, show: (v) => d3.format(".2f")(v / 1000),
+    min: 0, max: alphas.length - 1, step: 1, value: Math.floor(alphas.length / 2),
+    show: (i) => d3.format(".2f")(alphas[i]),
   });
   let listed = first;
 
@@ -27,9 +30,13 @@ Explorables.register("line", (box) => {
     const { alpha, value, low, high } = one.metrics[kind.name];
     const percent = kind.name === "accuracy";
     const by = percent ? d3.format(".1%") : d3.format(".3f");
-    // Only measured points are shown: the slider stops at the nearest.
-    const at = d3.leastIndex(alpha, (t) => Math.abs(t - slider.get() / 1000));
-    slider.set(Math.round(1000 * alpha[at]));
+    if (alpha.join() !== alphas.join()) {
+      const before = alphas[slider.get()];
+      alphas = alpha;
+      slider.input.max = alpha.length - 1;
+      slider.set(d3.leastIndex(alpha, (t) => Math.abs(t - before)));
+    }
+    const at = slider.get();
     const chord = alpha.map((t) => value[0] + t * (value[value.length - 1] - value[0]));
     const ends = alpha.map((_, i) => [chord[i] + low[i], chord[i] + high[i]]);
     const plot = Explorables.axes(box, {

@@ -53,11 +53,14 @@ Explorables.register("token", (box) => {
         .attr("text-anchor", value >= 0 ? "start" : "end");
     });
 
-    const sign = (keep) => names.filter((n) => keep(weights[n])).map((n) => box.label(n)).join(", ") || "none";
+    const listed = (keep) => names.filter((n) => keep(weights[n]))
+      .map((n) => `${box.label(n)} (${d3.format(".3~f")(weights[n] * times)})`).join(", ") || "none";
     box.say(
       `A token of probability ${by(p)} in a ${reward.get() === "1" ? "right" : "wrong"} rollout; ` +
-      `${right.get()} of ${others} others in its group are right. ` +
-      `Imitated by: ${sign((w) => w > 0)}. Pushed away by: ${sign((w) => w < 0)}. ` +
-      `Left alone by: ${sign((w) => w === 0)}.`);
+      `${right.get()} of ${others} others in its group are right; DPO's margin is ` +
+      `${d3.format(".1f")(margin.get())}. ` +
+      `Imitated by: ${listed((w) => w > 0)}. Pushed away by: ${listed((w) => w < 0)}. ` +
+      `Left alone by: ${listed((w) => w === 0)}.` +
+      (what.get() === "push" ? ` In brackets: the push, weight × ${by(1 - p)}.` : ""));
   };
 });
