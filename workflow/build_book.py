@@ -1,8 +1,9 @@
 """Assemble and render the book of the run in the current directory: build_book.py LOG.
 
-The checkout's prose, the executed notebooks and numbers.json are put side by side in book_source/,
-where Jupyter Book renders them, strictly: every warning is an error. Only a book that was rendered
-whole replaces html/. What the build says goes to LOG; its warnings are shown when it fails.
+The checkout's prose, the executed notebooks, numbers.json and what the interactive figures show are
+put side by side in book_source/, where Jupyter Book renders them, strictly: every warning is an
+error. Only a book that was rendered whole replaces html/. What the build says goes to LOG; its
+warnings are shown when it fails.
 
 This module needs Jupyter Book and nothing of the package: `make read` has no more
 (read_reference.py).
@@ -19,7 +20,7 @@ import time
 from pathlib import Path
 
 import yaml
-from shipped import ROOT, shown_from_reference, with_note
+from shipped import EXPLORABLES, ROOT, shown_from_reference, with_note
 
 COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 VERDICT = "evaluation/verdict"
@@ -32,8 +33,11 @@ def notebooks() -> list[str]:
     return [c.removeprefix("notebooks/") for c in chapters if c.startswith("notebooks/")]
 
 
-def assemble(source: Path, executed: Path, numbers: Path, claims: Path) -> None:
-    """Fill `source` with all that Jupyter Book reads; `executed` holds the notebooks."""
+def assemble(source: Path, executed: Path, numbers: Path, claims: Path, explorables: Path) -> None:
+    """Fill `source` with all that Jupyter Book reads.
+
+    executed: the notebooks. explorables: data of the interactive figures, if there are any.
+    """
     shutil.rmtree(source, ignore_errors=True)
     source.mkdir(parents=True)
     for name in ("_config.yml", "_toc.yml"):
@@ -46,6 +50,10 @@ def assemble(source: Path, executed: Path, numbers: Path, claims: Path) -> None:
         shutil.copy(executed / f"{name}.ipynb", page)
     shutil.copy(numbers, source / "numbers.json")
     shutil.copy(claims, source / "claims.csv")
+    for name in EXPLORABLES:
+        if (path := explorables / f"{name}.json").is_file():
+            (source / "explorables").mkdir(exist_ok=True)
+            shutil.copy(path, source / "explorables")
 
 
 def render(source: Path, html: Path, log: Path) -> int:
@@ -77,7 +85,10 @@ def render(source: Path, html: Path, log: Path) -> int:
 def main(log: str) -> int:
     started = time.time()
     source = Path("book_source")
-    assemble(source, Path("notebooks"), Path("numbers.json"), Path("claims.csv"))
+    run = Path()
+    assemble(
+        source, run / "notebooks", run / "numbers.json", run / "claims.csv", run / "explorables"
+    )
     if shown := shown_from_reference(Path.cwd()):
         pages = ", ".join(f"[](../{name})" for name in shown)
         page = source / "notebooks" / f"{VERDICT}.ipynb"

@@ -6,8 +6,8 @@ the same for two runs of one seed.
 
 book/reference/ is what `make read` renders and what a run shows of the reference (shipped.py):
 numbers.json and claims.csv of the whole run, numbers and tables of the chapters that need not be
-made anew, the answers of the base and of the teacher, the settings, how long each step took, and
-the SHA-256 of the adapters.
+made anew, what the interactive figures show, the answers of the base and of the teacher, the
+settings, how long each step took, and the SHA-256 of the adapters.
 
 With --only, shipped chapters alone are renewed, from a run whose own adapters are the reference's
 to the byte: all of them together take longer than one may want to wait. Chapters that repeat the
@@ -33,6 +33,7 @@ from jobs import JOBS, ROOT, Job
 from settings_unchanged import settings_of
 from shipped import REFERENCE, shown_from_reference, with_note
 
+from finetune_geometry.report.explorables import EXPLORABLES, explorable, write_explorables
 from finetune_geometry.runs.files import atomic_directory, atomic_write
 from finetune_geometry.runs.folders import results_root
 from finetune_geometry.settings.errors import UserError
@@ -120,6 +121,7 @@ def copy_numbers(folder: Path, profile: Profile) -> None:
             shutil.copy(folder / name, new / name)
         if (REFERENCE / "claims").is_dir():  # ledgers of other runs, which this one does not make
             shutil.copytree(REFERENCE / "claims", new / "claims")
+        write_explorables(folder, new / "explorables")
         (new / "answers").mkdir()
         for model in ("base", "teacher"):  # those that ship
             path = folder / "evaluation" / "predictions" / f"{model}.parquet"
@@ -197,6 +199,11 @@ def renew(folder: Path, chosen: Sequence[Job]) -> None:
         for name in job.outputs[1:]:
             (REFERENCE / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(folder / name, REFERENCE / name)
+    stems = {job.stem for job in chosen}
+    for name, (_, chapters) in EXPLORABLES.items():
+        # A run that was asked for a few chapters may lack the table of another one.
+        if stems & {*chapters} and explorable(folder, name)["data"] is not None:
+            write_explorables(folder, REFERENCE / "explorables", names=[name])
     old, own = (pd.read_csv(path / "timing.csv") for path in (REFERENCE, folder))
     names = [job.name for job in chosen]
     kept = old[~old["notebook"].isin(names)]

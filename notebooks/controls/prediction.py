@@ -215,6 +215,9 @@ path["name"] = path["pair"].str.split().str[1]
 # %% mystnb={"figure": {"name": "fig-prediction-path", "caption": "Do the losses part at once or by and by? Cosine with SFT after as many steps, both on their way. DFT goes from {number}`prediction.path.first.dft:.2f` to {number}`prediction.path.last.dft:.2f`, Offline GRPO from {number}`prediction.path.first.offline_grpo:.2f` to {number}`prediction.path.last.offline_grpo:.2f`, RFT from {number}`prediction.path.first.rft:.2f` to {number}`prediction.path.last.rft:.2f`, DPO from {number}`prediction.path.first.dpo:.2f` to {number}`prediction.path.last.dpo:.2f`. A line that falls all the way is noise or difference adding up; one that starts low was apart from the first steps on."}, "image": {"alt": "Cosine with SFT over the steps of the training, one line for each other method."}} tags=["hide-input"]
 along_steps(path, ylabel="cosine with SFT")
 # %% [markdown]
+# ```{explorable} film
+# ```
+#
 # ## How much is Adam's?
 #
 # The same six by plain SGD, with the rate at which SFT learns well and a tenth of it for DPO as ever. The rate of an SGD is not that of an Adam; compare directions, not lengths.

@@ -93,6 +93,9 @@ best = pd.DataFrame({name: best_factors(part) for name, part in table.groupby("c
 # %% mystnb={"figure": {"name": "fig-ray", "caption": "How good is a model at a fraction of its delta? Every line starts at the base ($\\lambda = 0$) and passes the trained model (upright line, $\\lambda = 1$); faint: the repetitions, dotted: their mean. By {number}`ray.by` SFT is best at {number}`ray.best.sft:.2f`, RFT at {number}`ray.best.rft:.2f`, DFT at {number}`ray.best.dft:.2f`, RIFT at {number}`ray.best.rift:.2f`, Offline GRPO at {number}`ray.best.offline_grpo:.2f`, DPO at {number}`ray.best.dpo:.2f` (means). The held-out loss is that of imitating the teacher, which DPO does not train; it is least at {number}`ray.least_loss.sft:.2f` for SFT and at {number}`ray.least_loss.offline_grpo:.2f` for Offline GRPO. A ray holds what this direction can do, not what the loss could with another schedule."}, "image": {"alt": "Lines over the factor of the delta, for each method one for every repetition and one for their mean: held-out loss and, where problems were answered, validation accuracy."}} tags=["hide-input"]
 rays(table)
 # %% [markdown]
+# ```{explorable} ray
+# ```
+#
 # ## The methods, each where it is best
 
 # %% tags=["hide-output"]

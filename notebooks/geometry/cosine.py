@@ -157,6 +157,9 @@ plots.pair_heatmap(
 points, plane_share = plane(parts)
 plane_map(points)
 # %% [markdown]
+# ```{explorable} arrows
+# ```
+#
 # ### By depth and by module
 #
 # One number for the whole network can hide a layer where two methods part. Below, everything is compared with one reference, SFT unless you chose another.

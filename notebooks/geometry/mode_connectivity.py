@@ -205,6 +205,9 @@ line_panels(
 # %% mystnb={"figure": {"name": "fig-lmc-accuracy", "caption": "Do mixtures of two models solve fewer problems? Accuracy on {number}`mode_connectivity.answered` test problems from SFT to Offline GRPO, to the base and to DPO; the band is a {number}`profile.evaluation.confidence:.0%` bootstrap over problems of the distance from the dashed line. With so few problems one answer moves a point by {number}`mode_connectivity.accuracy.step:.1%`; a dip is noise where the dashed line is inside the band. For accuracy the height is that of the error rate, a dip below the dashed line; a curve above it means that mixtures solve more than their ends suggest."}, "image": {"alt": "Three panels: accuracy from SFT to Offline GRPO, to the base and to DPO, with the straight line between the ends."}} tags=["hide-input"]
 line_panels(along("accuracy"), lines["accuracy"], ylabel="accuracy", percent=True)
 # %% [markdown]
+# ```{explorable} line
+# ```
+#
 # ## Is the metric better than a blind guess?
 #
 # A guess that gives every token the same probability knows nothing and costs $\ln V$ nats per token, {number}`mode_connectivity.blind:.2f` for the {number}`mode_connectivity.vocabulary:,` tokens here. The models themselves, before any mixing:

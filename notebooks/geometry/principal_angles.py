@@ -153,6 +153,9 @@ plots.by_depth(
     chance_label="chance, one module",
 )
 # %% [markdown]
+# ```{explorable} depth
+# ```
+#
 # ### Does $k$ matter?
 #
 # The larger the subspaces, the likelier they meet somewhere: the smallest angle falls with $k$ by itself. So does its chance level.
