@@ -1,8 +1,9 @@
 """Assemble and render the book of the run in the current directory: build_book.py LOG.
 
 The checkout's prose, the executed notebooks and numbers.json are put side by side in book_source/,
-where Jupyter Book renders them, strictly: every warning is an error. Only a book that was rendered
-whole replaces html/. What the build says goes to LOG; its warnings are shown when it fails.
+with what is known of their making (page_facts.py). There Jupyter Book renders them, strictly: every
+warning is an error. Only a book that was rendered whole replaces html/. What the build says goes to
+LOG; its warnings are shown when it fails.
 
 This module needs Jupyter Book and nothing of the package: `make read` has no more
 (read_reference.py).
@@ -19,6 +20,7 @@ import time
 from pathlib import Path
 
 import yaml
+from page_facts import VERSIONS, add_facts, versions_here
 from shipped import ROOT, shown_from_reference, with_note
 
 COLOURS = re.compile(r"\x1b\[[0-9;]*m")
@@ -33,7 +35,10 @@ def notebooks() -> list[str]:
 
 
 def assemble(source: Path, executed: Path, numbers: Path, claims: Path) -> None:
-    """Fill `source` with all that Jupyter Book reads; `executed` holds the notebooks."""
+    """Fill `source` with all that Jupyter Book reads; `executed` holds the notebooks.
+
+    What is said of the making of the pages comes from the folder in which `numbers` lies.
+    """
     shutil.rmtree(source, ignore_errors=True)
     source.mkdir(parents=True)
     for name in ("_config.yml", "_toc.yml"):
@@ -46,6 +51,7 @@ def assemble(source: Path, executed: Path, numbers: Path, claims: Path) -> None:
         shutil.copy(executed / f"{name}.ipynb", page)
     shutil.copy(numbers, source / "numbers.json")
     shutil.copy(claims, source / "claims.csv")
+    add_facts(source, notebooks(), numbers.parent, shown_from_reference(numbers.parent))
 
 
 def render(source: Path, html: Path, log: Path) -> int:
@@ -77,6 +83,9 @@ def render(source: Path, html: Path, log: Path) -> int:
 def main(log: str) -> int:
     started = time.time()
     source = Path("book_source")
+    # Those of the environment that executes the notebooks, too.
+    versions = json.dumps(versions_here(), indent=2)
+    Path(VERSIONS).write_text(versions + "\n", encoding="utf-8")
     assemble(source, Path("notebooks"), Path("numbers.json"), Path("claims.csv"))
     if shown := shown_from_reference(Path.cwd()):
         pages = ", ".join(f"[](../{name})" for name in shown)
