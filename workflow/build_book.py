@@ -1,9 +1,9 @@
 """Assemble and render the book of the run in the current directory: build_book.py LOG.
 
 The checkout's prose, the executed notebooks and numbers.json are put side by side in book_source/,
-with what is known of their making (page_facts.py). There Jupyter Book renders them, strictly: every
-warning is an error. Only a book that was rendered whole replaces html/. What the build says goes to
-LOG; its warnings are shown when it fails.
+with what is known of their making (page_facts.py) and a reference of the package (api_pages.py).
+There Jupyter Book renders them, strictly: every warning is an error. Only a book that was rendered
+whole replaces html/. What the build says goes to LOG; its warnings are shown when it fails.
 
 This module needs Jupyter Book and nothing of the package: `make read` has no more
 (read_reference.py).
@@ -20,6 +20,7 @@ import time
 from pathlib import Path
 
 import yaml
+from api_pages import write_pages
 from page_facts import VERSIONS, add_facts, versions_here
 from shipped import ROOT, shown_from_reference, with_note
 
@@ -51,6 +52,7 @@ def assemble(source: Path, executed: Path, numbers: Path, claims: Path) -> None:
         shutil.copy(executed / f"{name}.ipynb", page)
     shutil.copy(numbers, source / "numbers.json")
     shutil.copy(claims, source / "claims.csv")
+    write_pages(source / "book" / "api")
     add_facts(source, notebooks(), numbers.parent, shown_from_reference(numbers.parent))
 
 
