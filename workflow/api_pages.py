@@ -15,7 +15,7 @@ from pathlib import Path
 from shipped import ROOT
 
 PACKAGE = ROOT / "src" / "finetune_geometry"
-WIDTH = 88  # of a line of a signature
+WIDTH = 66  # of a line of a signature
 CODE = re.compile(r"(`+)(.+?)\1", re.DOTALL)
 MARKUP = re.compile(r"([\\*_\[\]<>{}$#|~^])")
 SECTION = re.compile(r"[A-Z]\w+:")  # "Args:", "Attributes:"
@@ -36,19 +36,23 @@ def write_pages(folder: Path) -> None:
 
 def page(room: Path) -> str:
     """The page of one room as MyST."""
-    lines = [f"# `{room.name}`", ""]
+    lines = [f"# {plain(room.name)}", ""]
     lines += prose(ast.get_docstring(_parsed(room / "__init__.py")) or "")
     for path in sorted(room.glob("*.py")):
         if path.name.startswith("_"):
             continue
         tree = _parsed(path)
-        lines += [f"## `{room.name}.{path.stem}`", "", *prose(ast.get_docstring(tree) or "")]
+        lines += [
+            f"## {plain(f'{room.name}.{path.stem}')}",
+            "",
+            *prose(ast.get_docstring(tree) or ""),
+        ]
         source = path.read_text(encoding="utf-8").splitlines()
         for node in tree.body:
             if isinstance(node, Function) and _public(node.name):
-                lines += [f"### `{node.name}`", "", *entry(node)]
+                lines += [f"### {plain(node.name)}", "", *entry(node)]
             elif isinstance(node, ast.ClassDef) and _public(node.name):
-                lines += [f"### `{node.name}`", "", *class_entry(node, source)]
+                lines += [f"### {plain(node.name)}", "", *class_entry(node, source)]
     return "\n".join(lines)
 
 

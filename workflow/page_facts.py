@@ -27,7 +27,7 @@ PACKAGES = (
     *("snakemake", "papermill", "jupytext", "jupyter-book", "sphinx"),
 )
 PARAMETER = re.compile(r"(\w+): ([^=]+?) = (.+?)  # (.+)")
-OWN = "the run shown"
+OWN = "this run"
 BOX = "run-alone"  # the class of the box, and the identifier of its cell
 Timing = Mapping[str, Mapping[str, Any]]
 
@@ -162,7 +162,7 @@ def status_rows(
             f"{taken[key]:.0f}" if key in taken else ""
             for key in ("seconds", "cpu_seconds", "peak_mib")
         ]
-        whose = "the reference run" if borrowed else OWN
+        whose = "reference run" if borrowed else OWN
         rows.append([f"[](../notebooks/{name})", whose, day, *numbers])
     return rows
 

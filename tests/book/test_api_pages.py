@@ -36,11 +36,12 @@ def test_every_room_has_a_page_in_the_table_of_contents() -> None:
 def test_every_public_name_of_a_room_is_on_its_page(room: str) -> None:
     text = api_pages.page(api_pages.PACKAGE / room)
     for module in (path for path in MODULES if room_of(path) == room):
-        assert f"## `{room}.{module.stem}`" in text or module.stem.startswith("_")
+        title = api_pages.plain(f"{room}.{module.stem}")
+        assert f"## {title}\n" in text or module.stem.startswith("_")
         for node in ast.parse(module.read_text(encoding="utf-8")).body:
             if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
                 public = not node.name.startswith("_")
-                assert public == (f"### `{node.name}`\n" in text) or not public
+                assert public == (f"### {api_pages.plain(node.name)}\n" in text) or not public
 
 
 def test_a_docstring_becomes_prose() -> None:
@@ -128,7 +129,7 @@ def test_what_is_private_is_left_out(tmp_path: Path) -> None:
     assert "_own" not in text
     assert "    field: int = 1  # why" in text
     assert "**`Shown.method`**" in text
-    assert text.startswith("# `room`\n\nA room.")
+    assert text.startswith("# room\n\nA room.")
 
 
 def test_the_pages_need_nothing_of_the_package(tmp_path: Path) -> None:

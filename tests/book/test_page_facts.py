@@ -130,10 +130,10 @@ def test_the_status_page_is_made_from_the_run_s_files(assembled: tuple[Path, Pat
     page_facts.add_facts(source, names, run, ["controls/second_seed"])
     _, *rows = table_of(source / "book" / "status.csv")
     assert rows == [
-        ["[](../notebooks/methods/sft)", "the run shown", "1971-01-01", "12", "11", "300"],
-        ["[](../notebooks/controls/second_seed)", "the reference run", "1970-01-01",
+        ["[](../notebooks/methods/sft)", "this run", "1971-01-01", "12", "11", "300"],
+        ["[](../notebooks/controls/second_seed)", "reference run", "1970-01-01",
          "21", "20", "500"],
-        ["1 jobs of further trainings", "the run shown", "", "40", "", ""],
+        ["1 jobs of further trainings", "this run", "", "40", "", ""],
         ["**sum**", "", "", "73", "", ""],
     ]  # fmt: skip
     assert table_of(source / "book" / "versions.csv")[1][0] == "not recorded"
@@ -150,7 +150,7 @@ def test_the_reference_has_its_times_in_a_table(assembled: tuple[Path, Path]) ->
     _, source = assembled
     page_facts.add_facts(source, ["controls/second_seed"], page_facts.REFERENCE, [])
     _, row, total = table_of(source / "book" / "status.csv")
-    assert row[1:] == ["the run shown", "1970-01-01", "21", "20", "500"]
+    assert row[1:] == ["this run", "1970-01-01", "21", "20", "500"]
     assert total[3] == "21"
 
 
