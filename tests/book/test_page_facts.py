@@ -139,7 +139,7 @@ def test_the_status_page_is_made_from_the_run_s_files(assembled: tuple[Path, Pat
     assert table_of(source / "book" / "versions.csv")[1][0] == "not recorded"
     page = (source / "notebooks" / "methods" / "sft.ipynb").read_text(encoding="utf-8")
     assert "-r profile tiny -r run mine -p NAME VALUE" in page
-    assert "12 s and 300 MiB in the run shown" in page
+    assert "12 s and 300 MiB in this run" in page
     (run / page_facts.VERSIONS).write_text(json.dumps(page_facts.versions_here()))
     page_facts.add_facts(source, names, run, [])
     versions = dict(table_of(source / "book" / "versions.csv")[1:])
