@@ -33,7 +33,7 @@ MADE_FROM := $(VENV)/.made-from
 WANTED := $(shell sed '/^\[tool.ruff\]/q' pyproject.toml | cat - constraints.txt | cksum) $(CURDIR)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup read offer book prefetch controls released diff light test models reference ship benchmark mutants clean
+.PHONY: help setup read slides handout offer book prefetch controls released diff light test models reference ship benchmark mutants clean
 
 help:  ## Show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -65,6 +65,13 @@ setup:  ## Make .venv, or bring it up to date
 
 read: $(if $(filter .venv-read,$(READER)),.venv-read/.made-from)  ## Render the reference run, in two minutes and without torch
 	@$(READER)/bin/python workflow/read_reference.py
+
+# Made from what was executed, as `make read` is: with its small environment, too.
+slides: $(if $(filter .venv-read,$(READER)),.venv-read/.made-from)  ## Slides of every chapter, of the reference run or of RUN
+	@$(READER)/bin/python workflow/slides.py "$(RUN)"
+
+handout: $(if $(filter .venv-read,$(READER)),.venv-read/.made-from)  ## Two pages to print: the six losses and the definitions
+	@$(READER)/bin/python workflow/handout.py
 
 offer:
 	@if test -f "$(READ_PAGE)"; then echo "Read the reference run meanwhile: $(abspath $(READ_PAGE))"; \
