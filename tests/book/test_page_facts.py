@@ -61,7 +61,9 @@ def test_the_parameters_of_every_notebook_are_found(job: Any) -> None:
 
 def test_the_box_says_how_to_run_what_it_reads_and_what_it_takes() -> None:
     text = page_facts.box("controls/ray", notebook("parameters"), JOB, "7 s.", "-r run mine ")
-    assert "papermill notebooks/controls/ray.ipynb out.ipynb -r run mine -p NAME VALUE" in text
+    assert (
+        "papermill notebooks/controls/ray.ipynb out.ipynb \\\n    -r run mine -p NAME VALUE" in text
+    )
     assert "| `steps` | `None` | optimiser steps; None: the profile's value |" in text
     assert r"| of each delta, a\|b |" in text  # a bar would end the cell
     assert "`adapters/sft/` of [](../methods/sft)" in text
@@ -169,4 +171,4 @@ def test_an_assembled_book_has_boxes_on_all_its_pages(
         page = json.loads((source / "notebooks" / f"{name}.ipynb").read_text(encoding="utf-8"))
         boxes = [c["source"] for c in page["cells"] if c.get("id") == page_facts.BOX]
         assert len(boxes) == 1
-        assert f"notebooks/{name}.ipynb out.ipynb -p NAME" in boxes[0]
+        assert f"notebooks/{name}.ipynb out.ipynb \\\n    -p NAME" in boxes[0]
