@@ -176,13 +176,17 @@ def _verdicts(first: FinishedRun, second: FinishedRun) -> list[Verdict]:
         measures = [str(row.get("measure") or "") for row in rows]
         # Two runs may hang on two measures; then their values are not of one thing.
         one = measures[0] == measures[1] or not all(measures)
+        first_verdict, second_verdict = (str(row.get("verdict", "–")) for row in rows)
+        first_value, second_value = (float(row.get("value", math.nan)) for row in rows)
         found.append(
             Verdict(
-                claim,
-                str(titled["title"]),
-                measures[0] or measures[1] if one else " / ".join(measures),
-                *(str(row.get("verdict", "–")) for row in rows),
-                *(float(row.get("value", math.nan)) for row in rows),
+                claim=claim,
+                title=str(titled["title"]),
+                measure=measures[0] or measures[1] if one else " / ".join(measures),
+                first=first_verdict,
+                second=second_verdict,
+                first_value=first_value,
+                second_value=second_value,
             )
         )
     return found
