@@ -4,6 +4,7 @@
 #   make book PROFILE=qwen3-4b RUN=my-run         the paper's scale, in results/my-run
 #   make book SET="methods.dpo.learning_rate=1e-3 training.steps=200"
 #   make controls ONLY=second_seed                execute what is shown from the reference run
+#   make diff RUN_A=tiny RUN_B=my-run             what differs between two finished runs
 
 PROFILE ?= tiny
 RUN ?=
@@ -21,6 +22,9 @@ BIN := $(VENV)/bin
 READER := $(if $(wildcard $(VENV)/.made-from),$(VENV),.venv-read)
 READ_PAGE := $(or $(FINETUNE_GEOMETRY_RESULTS),results)/read/html/index.html
 ONLY ?= all
+# Two runs for `make diff`.
+RUN_A ?=
+RUN_B ?=
 PIPS_REASON := sh -c 'sed -n "s/.*ERROR: //p" "$$0" | tail -n 1'
 
 # The environment is stale when the packages asked for have changed (pyproject.toml above the tools'
@@ -29,7 +33,7 @@ MADE_FROM := $(VENV)/.made-from
 WANTED := $(shell sed '/^\[tool.ruff\]/q' pyproject.toml | cat - constraints.txt | cksum) $(CURDIR)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup read offer book prefetch controls released light test models reference ship benchmark mutants clean
+.PHONY: help setup read slides handout offer book prefetch controls released diff light test models reference ship benchmark mutants clean
 
 help:  ## Show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -62,6 +66,13 @@ setup:  ## Make .venv, or bring it up to date
 read: $(if $(filter .venv-read,$(READER)),.venv-read/.made-from)  ## Render the reference run, in two minutes and without torch
 	@$(READER)/bin/python workflow/read_reference.py
 
+# Made from what was executed, as `make read` is: with its small environment, too.
+slides: $(if $(filter .venv-read,$(READER)),.venv-read/.made-from)  ## Slides of every chapter, of the reference run or of RUN
+	@$(READER)/bin/python workflow/slides.py "$(RUN)"
+
+handout: $(if $(filter .venv-read,$(READER)),.venv-read/.made-from)  ## Two pages to print: the six losses and the definitions
+	@$(READER)/bin/python workflow/handout.py
+
 offer:
 	@if test -f "$(READ_PAGE)"; then echo "Read the reference run meanwhile: $(abspath $(READ_PAGE))"; \
 		else echo "Read the reference run meanwhile: make read (in another terminal)"; fi
@@ -81,6 +92,9 @@ released: setup  ## Fetch the paper's own adapters once, and hold them against t
 	@$(BIN)/python workflow/run.py --profile "$(PROFILE)" --run "$(RUN)" --set "$(SET)" --executor "$(EXECUTOR)" \
 		--until evaluation_released_weights -- --forcerun evaluation_released_weights
 	@$(BIN)/python workflow/show_released.py "$(or $(RUN),$(PROFILE))"
+
+diff: setup  ## Put the differences of two finished runs on one page: RUN_A=... RUN_B=...
+	@$(BIN)/finetune-geometry diff "$(RUN_A)" "$(RUN_B)"
 
 light:  ## Try the light install: two adapters compared in a new environment, and its size
 	@PYTHON="$(PYTHON)" workflow/try_light_install.sh

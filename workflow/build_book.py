@@ -1,9 +1,10 @@
 """Assemble and render the book of the run in the current directory: build_book.py LOG.
 
 The checkout's prose, the executed notebooks, numbers.json and what the interactive figures show are
-put side by side in book_source/, where Jupyter Book renders them, strictly: every warning is an
-error. Only a book that was rendered whole replaces html/. What the build says goes to LOG; its
-warnings are shown when it fails.
+put side by side in book_source/, with what is known of their making (page_facts.py) and a reference
+of the package (api_pages.py). There Jupyter Book renders them, strictly: every warning is an error.
+Only a book that was rendered whole replaces html/. What the build says goes to LOG; its warnings
+are shown when it fails.
 
 This module needs Jupyter Book and nothing of the package: `make read` has no more
 (read_reference.py).
@@ -20,6 +21,8 @@ import time
 from pathlib import Path
 
 import yaml
+from api_pages import write_pages
+from page_facts import VERSIONS, add_facts, versions_here
 from shipped import EXPLORABLES, ROOT, shown_from_reference, with_note
 
 COLOURS = re.compile(r"\x1b\[[0-9;]*m")
@@ -33,10 +36,11 @@ def notebooks() -> list[str]:
     return [c.removeprefix("notebooks/") for c in chapters if c.startswith("notebooks/")]
 
 
-def assemble(source: Path, executed: Path, numbers: Path, claims: Path, explorables: Path) -> None:
-    """Fill `source` with all that Jupyter Book reads.
+def assemble(source: Path, executed: Path, numbers: Path, claims: Path) -> None:
+    """Fill `source` with all that Jupyter Book reads; `executed` holds the notebooks.
 
-    executed: the notebooks. explorables: data of the interactive figures, if there are any.
+    What is said of the making of the pages, and the data of the interactive figures, come from the
+    folder in which `numbers` lies.
     """
     shutil.rmtree(source, ignore_errors=True)
     source.mkdir(parents=True)
@@ -51,9 +55,11 @@ def assemble(source: Path, executed: Path, numbers: Path, claims: Path, explorab
     shutil.copy(numbers, source / "numbers.json")
     shutil.copy(claims, source / "claims.csv")
     for name in EXPLORABLES:
-        if (path := explorables / f"{name}.json").is_file():
+        if (path := numbers.parent / "explorables" / f"{name}.json").is_file():
             (source / "explorables").mkdir(exist_ok=True)
             shutil.copy(path, source / "explorables")
+    write_pages(source / "book" / "api")
+    add_facts(source, notebooks(), numbers.parent, shown_from_reference(numbers.parent))
 
 
 def render(source: Path, html: Path, log: Path) -> int:
@@ -85,10 +91,10 @@ def render(source: Path, html: Path, log: Path) -> int:
 def main(log: str) -> int:
     started = time.time()
     source = Path("book_source")
-    run = Path()
-    assemble(
-        source, run / "notebooks", run / "numbers.json", run / "claims.csv", run / "explorables"
-    )
+    # Those of the environment that executes the notebooks, too.
+    versions = json.dumps(versions_here(), indent=2)
+    Path(VERSIONS).write_text(versions + "\n", encoding="utf-8")
+    assemble(source, Path("notebooks"), Path("numbers.json"), Path("claims.csv"))
     if shown := shown_from_reference(Path.cwd()):
         pages = ", ".join(f"[](../{name})" for name in shown)
         page = source / "notebooks" / f"{VERDICT}.ipynb"

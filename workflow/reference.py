@@ -7,7 +7,8 @@ the same for two runs of one seed.
 book/reference/ is what `make read` renders and what a run shows of the reference (shipped.py):
 numbers.json and claims.csv of the whole run, numbers and tables of the chapters that need not be
 made anew, what the interactive figures show, the answers of the base and of the teacher, the
-settings, how long each step took, and the SHA-256 of the adapters.
+settings, how long each step took, the versions of the main packages, and the SHA-256 of the
+adapters.
 
 With --only, shipped chapters alone are renewed, from a run whose own adapters are the reference's
 to the byte: all of them together take longer than one may want to wait. Chapters that repeat the
@@ -30,6 +31,7 @@ from typing import Any
 
 import pandas as pd
 from jobs import JOBS, ROOT, Job
+from page_facts import VERSIONS
 from settings_unchanged import settings_of
 from shipped import REFERENCE, shown_from_reference, with_note
 
@@ -115,6 +117,8 @@ def copy_numbers(folder: Path, profile: Profile) -> None:
     names = ["numbers.json", "claims.csv", "timing.csv"]
     for job in JOBS:
         names += job.outputs[1:] if job.shipped else []
+    if (folder / VERSIONS).is_file():  # a run of before has none
+        names.append(VERSIONS)
     with atomic_directory(REFERENCE) as new:
         for name in names:
             (new / name).parent.mkdir(parents=True, exist_ok=True)

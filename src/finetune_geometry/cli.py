@@ -251,6 +251,19 @@ def calibrate(profile: Profile = "tiny", changes: Changes = None) -> None:
     print(f"kept for estimates: {path}")
 
 
+@app.command()
+def diff(
+    first: Annotated[str, typer.Argument(metavar="RUN_A", help="A folder of results/, or a path")],
+    second: Annotated[str, typer.Argument(metavar="RUN_B", help="Another one")],
+    out: Annotated[Path | None, typer.Option(help="The page [RUN_A-and-RUN_B.html]")] = None,
+) -> None:
+    """What differs between two finished runs: settings, verdicts, numbers, adapters, figures."""
+    from finetune_geometry.report.difference_page import write_difference
+
+    path, lines = write_difference(first, second, out)
+    print("\n".join([*lines, f"The differences: {path}"]))
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point; one line on standard error for whatever the person can mend."""
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
@@ -267,7 +280,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     except TyperException as error:  # a misspelt or missing argument
         said = " ".join(error.format_message().split()).rstrip(".")
-        command_name = given[0] if given and given[0] in ("compare", "prefetch") else "compare"
+        known = [name for name in ("prefetch", "diff") if name in given[:1]]
+        command_name = known[0] if known else "compare"
         print(f"{PROGRAM}: {said}: see {PROGRAM} {command_name} --help", file=sys.stderr)
         return 2
     except KeyboardInterrupt:

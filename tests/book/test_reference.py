@@ -10,9 +10,11 @@ import pandas as pd
 import pytest
 import reference
 from jobs import JOBS, Job
+from page_facts import VERSIONS
 
 from finetune_geometry.settings.errors import UserError
 from finetune_geometry.settings.objectives import METHODS
+from finetune_geometry.settings.profiles import load_profile
 
 JOB = next(job for job in JOBS if job.stem == "matched_rate")
 
@@ -96,3 +98,20 @@ def test_chapters_with_trainings_of_their_own_say_that_another_processor_made_th
     assert "a cosine of 0.200 here and of 0.100 there" in note
     assert "50.0% and of 25.0%" in note
     assert (made / "reference" / job.outputs[-1]).read_text() == "run\n"
+
+
+@pytest.mark.parametrize("recorded", [True, False])
+def test_the_versions_of_a_run_become_the_reference_s(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, recorded: bool
+) -> None:
+    """A run whose book was rendered before versions were recorded has none."""
+    run = tmp_path / "run"
+    names = ["numbers.json", "claims.csv", "timing.csv"]
+    names += [name for job in JOBS if job.shipped for name in job.outputs[1:]]
+    for name in [*names, *([VERSIONS] if recorded else [])]:
+        (run / name).parent.mkdir(parents=True, exist_ok=True)
+        (run / name).write_text("{}\n")
+    monkeypatch.setattr(reference, "REFERENCE", tmp_path / "reference")
+    monkeypatch.setattr(reference, "adapters_of", lambda folder: {})
+    reference.copy_numbers(run, load_profile("smoke"))
+    assert (tmp_path / "reference" / VERSIONS).is_file() == recorded

@@ -1,4 +1,4 @@
-"""What is written for people: the comparison of anybody's adapters, its sentences and its page.
+"""What is written for people: anybody's adapters compared, in sentences and on a page; two runs.
 
 Imports `settings`, `deltas`, `runs`, `geometry`, `figures`. No torch.
 """
