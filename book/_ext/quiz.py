@@ -121,4 +121,5 @@ class Quiz(SphinxDirective):
 def setup(app: Sphinx) -> dict[str, Any]:
     app.add_node(tag, html=(visit_tag, depart_tag))
     app.add_directive("quiz", Quiz)
+    app.add_js_file("quiz.js", loading_method="defer")  # when the page is there
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

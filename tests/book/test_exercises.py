@@ -1,15 +1,13 @@
-"""The exercises and quizzes in the sources: each has all its parts, and none is left out."""
+"""The exercises in the sources: each has all its parts, and those to code are pages and no jobs."""
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import re
 from collections import Counter
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import jupytext
@@ -162,77 +160,3 @@ def test_the_folded_solution_is_the_key(source: Path) -> None:
         assert re.search(rf"^def {included[2]}\(", key.read_text(encoding="utf-8"), re.M)
         assert re.search(rf"^def {included[2]}\(.*\n.*\n    raise NotImplementedError$", code, re.M)
         assert re.search(rf"^check_\w+\({included[2]}\)$", code, re.M)
-
-
-# Quizzes.
-
-
-def load_extension() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("quiz", ROOT / "book" / "_ext" / "quiz.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-quiz = load_extension()
-PARTS = [part["caption"] for part in TOC["parts"] if part["caption"] != "Appendices"]
-
-
-def test_every_part_of_the_book_has_its_quiz() -> None:
-    quizzes = quiz.load_quizzes(ROOT / "book" / "quizzes.yaml")
-    assert [one["title"] for one in quizzes.values()] == PARTS
-    page = (ROOT / "book" / "quizzes.md").read_text(encoding="utf-8")
-    assert re.findall(r"^```\{quiz\} (\w+)$", page, re.M) == list(quizzes)
-    assert re.findall(r"^## (.+)$", page, re.M)[:-1] == PARTS
-    assert "](quizzes.md)" in (ROOT / "book" / "exercises.md").read_text(encoding="utf-8")
-
-
-def test_a_right_choice_does_not_stand_in_one_place() -> None:
-    """Nobody should be able to answer by position."""
-    quizzes = quiz.load_quizzes(ROOT / "book" / "quizzes.yaml")
-    single = [q["choices"] for one in quizzes.values() for q in one["questions"]
-              if not q.get("several")]  # fmt: skip
-    places = Counter(
-        next(i for i, choice in enumerate(choices) if choice.get("right")) for choices in single
-    )
-    assert max(places.values()) <= 0.6 * len(single), places
-
-
-GOOD = {
-    "text": "Which?",
-    "choices": [
-        {"text": "one", "right": True, "feedback": "Yes."},
-        {"text": "two", "feedback": "No."},
-        {"text": "three", "feedback": "No."},
-    ],
-}
-
-
-def changed(**values: Any) -> dict[str, Any]:
-    """A quiz whose first question is `GOOD` with these values."""
-    return {"title": "Part", "questions": [{**GOOD, **values}, *[GOOD] * 4]}
-
-
-@pytest.mark.parametrize(
-    ("values", "fault"),
-    [
-        ({"text": " "}, "an empty text"),
-        ({"choices": [*GOOD["choices"], {"text": 0.5, "feedback": "No."}]}, "without quotes"),
-        ({"several": True}, "says that several choices are right, and 1 are"),
-        ({"choices": [*GOOD["choices"][1:], {"text": "x", "feedback": "No."}]}, "0 choices are"),
-        ({"choices": [*GOOD["choices"], GOOD["choices"][0]]}, "2 choices are right, not one"),
-        ({"choices": [*GOOD["choices"], {"text": "four", "feedback": ""}]}, "an empty text"),
-        ({"choices": [*GOOD["choices"], GOOD["choices"][1]]}, "two equal choices"),
-        ({"choices": GOOD["choices"][:2]}, "fewer than three choices"),
-        ({"sevral": True}, "unknown key sevral"),
-    ],
-)
-def test_a_faulty_quiz_is_an_error(values: dict[str, Any], fault: str, tmp_path: Path) -> None:
-    path = tmp_path / "quizzes.yaml"
-    path.write_text(yaml.safe_dump({"part": changed(**values)}), encoding="utf-8")
-    with pytest.raises(ValueError, match=fault):
-        quiz.load_quizzes(path)
-    path.write_text(yaml.safe_dump({"part": changed()}), encoding="utf-8")
-    assert quiz.load_quizzes(path)["part"]["title"] == "Part"
