@@ -144,7 +144,13 @@ show_table(costs, {"seconds": "{:.1f}"})
 # ```{exercise} Is it the loss or the seed?
 # :label: ex-yours
 #
+# *Concept · ★★ · 10 minutes*
+#
 # You trained loss X and loss Y once each, with different seeds and thus different initial $A$, and find a global cosine of 0.02. A colleague concludes that the losses teach different things. Which two numbers of this notebook do you look at, and which one further training do you ask for?
+# ```
+#
+# ```{dropdown} Hint
+# Which cosine would one and the same gradient give from two different initial $A$? And on which side of a delta does $A$ play no part?
 # ```
 #
 # ````{solution} ex-yours

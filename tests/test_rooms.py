@@ -16,7 +16,7 @@ PACKAGE = ROOT / "src" / "finetune_geometry"
 #: From the lowest to the highest: a module imports its own room and lower ones.
 ROOMS = (
     *("settings", "deltas", "problems", "runs", "estimates", "models", "rollouts"),
-    *("evaluation", "geometry", "methods", "figures", "report"),
+    *("evaluation", "geometry", "methods", "figures", "report", "exercises"),
 )
 #: Rooms that a room does without, though they lie below it.
 APART = {
@@ -26,6 +26,7 @@ APART = {
     "report": {"problems", "estimates", "models", "rollouts", "methods"},
     "geometry": {"rollouts", "methods"},
     "methods": {"evaluation", "geometry"},
+    "exercises": set(ROOMS) - {"exercises"},
 }
 MODULES = sorted(path for path in PACKAGE.rglob("*.py") if path.name != "__init__.py")
 #: What trains, runs or reads a language model.

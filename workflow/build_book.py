@@ -25,15 +25,27 @@ from api_pages import write_pages
 from page_facts import VERSIONS, add_facts, versions_here
 from shipped import EXPLORABLES, ROOT, shown_from_reference, with_note
 
+# Pages with functions for the reader to write: shown as they are, never executed, no jobs.
+EXERCISES = "exercises/"
 COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 VERDICT = "evaluation/verdict"
 
 
-def notebooks() -> list[str]:
+def chapters() -> list[str]:
     """The notebooks among the chapters, in their order, as in "geometry/cosine"."""
     toc = yaml.safe_load((ROOT / "_toc.yml").read_text(encoding="utf-8"))
-    chapters = [chapter["file"] for part in toc["parts"] for chapter in part["chapters"]]
-    return [c.removeprefix("notebooks/") for c in chapters if c.startswith("notebooks/")]
+    files = [chapter["file"] for part in toc["parts"] for chapter in part["chapters"]]
+    return [name.removeprefix("notebooks/") for name in files if name.startswith("notebooks/")]
+
+
+def notebooks() -> list[str]:
+    """Those of the chapters that are executed."""
+    return [name for name in chapters() if not name.startswith(EXERCISES)]
+
+
+def exercises() -> list[str]:
+    """Those that are not."""
+    return [name for name in chapters() if name.startswith(EXERCISES)]
 
 
 def assemble(source: Path, executed: Path, numbers: Path, claims: Path) -> None:
@@ -48,10 +60,15 @@ def assemble(source: Path, executed: Path, numbers: Path, claims: Path) -> None:
         shutil.copy(ROOT / name, source)
     unread = shutil.ignore_patterns("__pycache__", "reference")
     shutil.copytree(ROOT / "book", source / "book", ignore=unread)
-    for name in notebooks():
-        page = source / "notebooks" / f"{name}.ipynb"
-        page.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(executed / f"{name}.ipynb", page)
+    for folder, names in ((executed, notebooks()), (ROOT / "notebooks", exercises())):
+        for name in names:
+            page = source / "notebooks" / f"{name}.ipynb"
+            page.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(folder / f"{name}.ipynb", page)
+    keys = source / "tests" / "exercises"  # the folded solutions are included from there
+    keys.mkdir(parents=True)
+    for path in (ROOT / "tests" / "exercises").glob("key_*.py"):
+        shutil.copy(path, keys)
     shutil.copy(numbers, source / "numbers.json")
     shutil.copy(claims, source / "claims.csv")
     for name in EXPLORABLES:

@@ -243,7 +243,13 @@ show_expected(
 # ```{exercise}
 # :label: ex-annealed
 #
+# *Derivation · ★★ · 10 minutes*
+#
 # A cosine from 1 to 0 over $T$ steps has a mean of one half. What is the mean over the first two thirds of it? By which factor is the path of an annealed run shorter than that of a run which stops at two thirds of a schedule one and a half times as long, if every step is as long as its rate says?
+# ```
+#
+# ```{dropdown} Hint
+# Integrate $\tfrac12(1 + \cos \pi x)$ from 0 to $X$ and divide by $X$. The two runs have the same number of steps, so their paths compare as the mean rates do.
 # ```
 #
 # ````{solution} ex-annealed

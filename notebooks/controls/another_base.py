@@ -221,7 +221,13 @@ rays(along.assign(problems=0))
 # ```{exercise}
 # :label: ex-another-base
 #
+# *Code · ★★ · 15 minutes*
+#
 # The adapters under `models/smollm2-135m/adapters` need no model to be compared. (a) Run `finetune-geometry compare sft=models/smollm2-135m/adapters/sft order=models/smollm2-135m/adapters/sft-order grpo=models/smollm2-135m/adapters/offline_grpo`. Is Offline GRPO further from SFT than SFT's second order is? (b) In which kind of module is the difference largest? (c) SFT's two orders share 7 % of the rows here. What would the weights-only prediction be if they shared none, and what does the trained cosine then say about $\kappa$ of [](../geometry/cosine)?
+# ```
+#
+# ```{dropdown} Hint
+# (c) Write each delta as one arrow for each of its $n$ rows, of length 1 and at right angles to each other, and an arrow along one common direction for each row, of length $\sqrt{\kappa}$. The common ones add up in a line.
 # ```
 #
 # ````{solution} ex-another-base

@@ -186,7 +186,13 @@ show_expected(
 # ```{exercise}
 # :label: ex-behaviour
 #
+# *Derivation · ★★★ · 20 minutes*
+#
 # (a) Show that for two models near each other the divergence of next tokens is a quadratic form in $\Delta - \Delta'$. (b) Why is it then no function of the cosine alone? (c) For which pairs is the distance nearly a function of the cosine?
+# ```
+#
+# ```{dropdown} Hint
+# (a) Expand the divergence around the point where the two models are equal. Which terms must vanish at a minimum? (c) Write $\norm{\Delta - \Delta'}^2$ with the two lengths and the cosine.
 # ```
 #
 # ````{solution} ex-behaviour

@@ -198,7 +198,13 @@ show_expected(
 # ```{exercise}
 # :label: ex-causes
 #
+# *Derivation · ★★ · 15 minutes*
+#
 # (a) Show that the lengths of the parts obey $\norm{\Delta}^2 = c^2 \norm{S}^2 + \norm{R}^2$. (b) Suppose the loss is quadratic and isotropic around a best delta $D$: $L = \norm{\Delta - D}^2$. By how much does adding $R$ to the base change it, and when is that good? (c) And adding it to $S$?
+# ```
+#
+# ```{dropdown} Hint
+# $R$ is what is left of $\Delta$ when its part along $S$ is taken away. What is $\inner{R}{S}$? For (b) expand the square.
 # ```
 #
 # ````{solution} ex-causes

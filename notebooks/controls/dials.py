@@ -184,7 +184,13 @@ show_expected(
 # ```{exercise}
 # :label: ex-dials
 #
+# *Derivation · ★★ · 15 minutes*
+#
 # A share $m$ of the groups is mixed. In the others every rollout has weight $b$, in the mixed ones $b + a$ with $\mathrm{mean}(a) = 0$ and $\mathrm{mean}(a^2) = v$. Show that the predicted cosine of SFT and Offline GRPO is $b / \sqrt{b^2 + m v}$ when each rollout is seen once. Which $m$ gives 0.74 for $b = 0.1$ and $v = 0.75$?
+# ```
+#
+# ```{dropdown} Hint
+# Compute $\sum w w'$, $\sum w^2$ and $\sum w'^2$ over all rollouts, with $w = 1$ for SFT. Which terms vanish because $\mathrm{mean}(a) = 0$?
 # ```
 #
 # ````{solution} ex-dials

@@ -153,7 +153,13 @@ show_expected(
 # ```{exercise}
 # :label: ex-ladder
 #
+# *Derivation · ★ · 10 minutes*
+#
 # (a) Which weights does the plain contrast give to the right and the wrong rollouts of a group of four with one right one? (b) Show that they sum to zero in every group. (c) If all rollouts shared one common gradient and nothing else, how long would its delta be?
+# ```
+#
+# ```{dropdown} Hint
+# Write down the four rewards, then their deviations from the mean.
 # ```
 #
 # ````{solution} ex-ladder

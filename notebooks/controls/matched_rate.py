@@ -160,7 +160,13 @@ show_expected(
 # ```{exercise}
 # :label: ex-matched-rate
 #
+# *Derivation · ★★ · 10 minutes*
+#
 # Suppose that a training walks along a curved path, first along a direction $u$ for a length of 1, then along a perpendicular $w$ for a length of $t$ ($u$ and $w$ have length 1). A run with a tenth of the learning rate covers a tenth of the path. What is the cosine of the two deltas for $t = 0$, $1$ and $9$? Which $t$ below 9 belongs to the paper's 0.55?
+# ```
+#
+# ```{dropdown} Hint
+# Draw the path. Where does the short run stop, before or behind the corner?
 # ```
 #
 # ````{solution} ex-matched-rate

@@ -277,7 +277,13 @@ show_expected(
 # ```{exercise}
 # :label: ex-prediction
 #
+# *Derivation · ★★ · 15 minutes*
+#
 # (a) In {eq}`eq-weights-only` let $\kappa \to \infty$. What is the cosine of SFT and RFT, and what of SFT and DPO, whose weights sum to zero? (b) Which line of the first figure is like that? (c) A replay frozen at the last step misses nothing. Why is that no achievement?
+# ```
+#
+# ```{dropdown} Hint
+# Divide the numerator and both roots by $\kappa$. Which terms are left, and which of them hold $W$?
 # ```
 #
 # ````{solution} ex-prediction

@@ -215,7 +215,13 @@ show_expected(
 # ```{exercise}
 # :label: ex-ray
 #
+# *Concept · ★★ · 10 minutes*
+#
 # A loss is quadratic along a ray with its minimum at $\lambda^\ast$. (a) Which two points of the ray are as good as the base? (b) A method's delta is made longer by a factor $c$ without turning. Where is the minimum now? (c) Two methods with the same minimum value differ in accuracy at $\lambda = 1$. What do you know about their directions?
+# ```
+#
+# ```{dropdown} Hint
+# Draw a parabola. It is symmetric about its lowest point.
 # ```
 #
 # ````{solution} ex-ray

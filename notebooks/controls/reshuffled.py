@@ -96,9 +96,13 @@ show_table(seen, {"rows": "{:,}"})
 # ```{exercise}
 # :label: ex-reshuffled
 #
-# A training makes $e < 1$ passes over a pool, without repeating a row. A second training draws its rows anew. (a) Which share of its rows has the first one seen? (b) Suppose that each row adds one arrow to the delta, all of equal length and at right angles to each other. What is the cosine of the two deltas? (c) And if both make exactly one pass?
+# *Derivation · ★★ · 15 minutes*
 #
-# *Hint.* For (b) write each delta as a vector with one entry for each row of the pool: how often it was seen.
+# A training makes $e < 1$ passes over a pool, without repeating a row. A second training draws its rows anew. (a) Which share of its rows has the first one seen? (b) Suppose that each row adds one arrow to the delta, all of equal length and at right angles to each other. What is the cosine of the two deltas? (c) And if both make exactly one pass?
+# ```
+#
+# ```{dropdown} Hint
+# For (b) write each delta as a vector with one entry for each row of the pool: how often it was seen.
 # ```
 #
 # ````{solution} ex-reshuffled

@@ -219,9 +219,13 @@ show_table(accuracy, {"model": label, **dict.fromkeys(["accuracy", "low", "high"
 # ```{exercise}
 # :label: ex-second-seed
 #
-# (a) Two adapters have the same $B$ with one column, and independent random $A_1$, $A_2$ with one row in $d_{\mathrm{in}}$ dimensions. Roughly, what is their cosine? (b) Now one and the same gradient makes the first step of both, from $B = 0$, at rank $r$. What is it on average? (c) Is the measured one, {number}`second_seed.cosine.seed:.3f`, above or below that, and why?
+# *Derivation · ★★ · 15 minutes*
 #
-# *Hint.* The gradient of $B$ is $g A^\top$, where $g$ is the gradient of the weight.
+# (a) Two adapters have the same $B$ with one column, and independent random $A_1$, $A_2$ with one row in $d_{\mathrm{in}}$ dimensions. Roughly, what is their cosine? (b) Now one and the same gradient makes the first step of both, from $B = 0$, at rank $r$. What is it on average? (c) Is the measured one, {number}`second_seed.cosine.seed:.3f`, above or below that, and why?
+# ```
+#
+# ```{dropdown} Hint
+# The gradient of $B$ is $g A^\top$, where $g$ is the gradient of the weight.
 # ```
 #
 # ````{solution} ex-second-seed

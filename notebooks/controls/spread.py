@@ -184,7 +184,13 @@ show_expected(
 # ```{exercise}
 # :label: ex-spread
 #
+# *Derivation · ★★ · 10 minutes*
+#
 # (a) Two methods differ by 4 points in accuracy, one training each, and the standard deviation over orders is 1.5 points. How large is the standard deviation of the difference, and how many of them are 4 points? (b) The same orders are used for both methods and their accuracies go up and down together. What does that change? (c) How many orders are needed to halve an interval from five?
+# ```
+#
+# ```{dropdown} Hint
+# (a) The variances of independent numbers add up, also in a difference. (c) An interval from $n$ values is as wide as $t / \sqrt n$, with $t$ for $n - 1$ degrees of freedom.
 # ```
 #
 # ````{solution} ex-spread

@@ -235,9 +235,13 @@ this_run.record(
 # ```{exercise}
 # :label: ex-accuracy
 #
-# A contest has ten problems and a model solves three. Its Wilson interval reaches from {number}`accuracy.ten.low:.0%` to {number}`accuracy.ten.high:.0%`. AIME26 has thirty problems; the paper gives DPO 30.0 % there and the other methods 3.3 % to 10.0 %. How many problems are these, and what would McNemar's test need to know that the percentages do not tell?
+# *Code · ★★ · 20 minutes*
 #
-# *Hint.* `mcnemar_exact(only_a, only_b)` is imported above. Try all splits that fit nine against three right answers, then nine against one.
+# A contest has ten problems and a model solves three. Its Wilson interval reaches from {number}`accuracy.ten.low:.0%` to {number}`accuracy.ten.high:.0%`. AIME26 has thirty problems; the paper gives DPO 30.0 % there and the other methods 3.3 % to 10.0 %. How many problems are these, and what would McNemar's test need to know that the percentages do not tell?
+# ```
+#
+# ```{dropdown} Hint
+# `mcnemar_exact(only_a, only_b)` is imported above. Try all splits that fit nine against three right answers, then nine against one.
 # ```
 #
 # ````{solution} ex-accuracy

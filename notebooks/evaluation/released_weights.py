@@ -195,9 +195,13 @@ show_table(
 # ```{exercise}
 # :label: ex-released
 #
-# A friend repeats this page with code of her own and gets every cosine and every angle to the digit, but SFT's norm as 1.42 instead of 2.84. (a) What did she forget? (b) Which of the ten verdicts change with it? (c) She then finds a folder whose `adapter_config.json` says $\alpha = 32$. May she compare its norm with the others'? Its cosines?
+# *Concept · ★ · 10 minutes*
 #
-# *Hint.* Which rules compare a norm with a fixed number?
+# A friend repeats this page with code of her own and gets every cosine and every angle to the digit, but SFT's norm as 1.42 instead of 2.84. (a) What did she forget? (b) Which of the ten verdicts change with it? (c) She then finds a folder whose `adapter_config.json` says $\alpha = 32$. May she compare its norm with the others'? Its cosines?
+# ```
+#
+# ```{dropdown} Hint
+# Which rules compare a norm with a fixed number?
 # ```
 #
 # ````{solution} ex-released

@@ -287,9 +287,13 @@ this_run.record(
 # ```{exercise}
 # :label: ex-verdict
 #
-# Pick a claim whose verdict surprises you. Copy `book/claims.yaml`, change one threshold of its rule to a value that you would have defended *before* seeing the result, and run this notebook with the parameter `ledger` set to your file. Does the verdict change? How far would the threshold have to move?
+# *Re-run · ★★ · 20 minutes*
 #
-# *Hint.* The table of lines above shows each quantity that enters a rule, with its interval.
+# Pick a claim whose verdict surprises you. Copy `book/claims.yaml`, change one threshold of its rule to a value that you would have defended *before* seeing the result, and run this notebook with the parameter `ledger` set to your file. Does the verdict change? How far would the threshold have to move?
+# ```
+#
+# ```{dropdown} Hint
+# The table of lines above shows each quantity that enters a rule, with its interval.
 # ```
 #
 # ````{solution} ex-verdict

@@ -215,9 +215,13 @@ this_run.record(
 # ```{exercise}
 # :label: ex-cka
 #
-# Show that for $n$ tokens of independent Gaussian features with $d$ dimensions each, biased CKA is about $d/(d+n)$ when both are large.
+# *Derivation · ★★★ · 20 minutes*
 #
-# *Hint.* CKA is $\lVert Y^\top X \rVert^2 / (\lVert X^\top X \rVert\, \lVert Y^\top Y \rVert)$. What is the expected size of one entry of $Y^\top X$, and of the diagonal and the other entries of $X^\top X$?
+# Show that for $n$ tokens of independent Gaussian features with $d$ dimensions each, biased CKA is about $d/(d+n)$ when both are large.
+# ```
+#
+# ```{dropdown} Hint
+# CKA is $\lVert Y^\top X \rVert^2 / (\lVert X^\top X \rVert\, \lVert Y^\top Y \rVert)$. What is the expected size of one entry of $Y^\top X$, and of the diagonal and the other entries of $X^\top X$?
 # ```
 #
 # ````{solution} ex-cka

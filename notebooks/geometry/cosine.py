@@ -305,7 +305,13 @@ show_table(
 # ```{exercise} The chance level by hand
 # :label: ex-cosine-chance
 #
+# *Derivation · ★★ · 15 minutes*
+#
 # Two random vectors with $n$ independent entries have a cosine of about $\pm 1/\sqrt{n}$. A module of this run has $d_{\mathrm{out}} \times d_{\mathrm{in}}$ entries, yet the grey band of one module is much wider than $2/\sqrt{d_{\mathrm{out}} d_{\mathrm{in}}}$. Why? Find the number that belongs in the place of $n$, then check it with `chance_table` for several $r$.
+# ```
+#
+# ```{dropdown} Hint
+# Both deltas are a $B$ times the same $A$. How many numbers are free once $A$ is given?
 # ```
 #
 # ````{solution} ex-cosine-chance

@@ -342,9 +342,13 @@ this_run.record(
 # ```{exercise}
 # :label: ex-connectivity
 #
-# Let the loss be exactly quadratic along a path, $L(\alpha) = p + q\alpha + s\alpha^2$. For which $s$ is there a height above 0, where does it stand, and how high is it? What is Frankle's barrier for $s = 0$?
+# *Derivation · ★★ · 10 minutes*
 #
-# *Hint.* Subtract the line through the two ends.
+# Let the loss be exactly quadratic along a path, $L(\alpha) = p + q\alpha + s\alpha^2$. For which $s$ is there a height above 0, where does it stand, and how high is it? What is Frankle's barrier for $s = 0$?
+# ```
+#
+# ```{dropdown} Hint
+# Subtract the line through the two ends.
 # ```
 #
 # ````{solution} ex-connectivity

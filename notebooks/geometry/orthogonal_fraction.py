@@ -193,7 +193,13 @@ show_table(
 # ```{exercise} From one number to the other
 # :label: ex-fraction
 #
+# *Code · ★ · 5 minutes*
+#
 # A paper reports cosines 0.977 (RFT), 0.74 (Offline GRPO), 0.572 (DFT) and 0.06 (DPO) with SFT. Compute the orthogonal fractions of norm and energy for each. For which method does the choice between the two change your impression most?
+# ```
+#
+# ```{dropdown} Hint
+# The share of the length is $\sqrt{1 - c^2}$, the share of the energy $1 - c^2$.
 # ```
 #
 # ````{solution} ex-fraction

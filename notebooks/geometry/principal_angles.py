@@ -203,7 +203,13 @@ plots.strips(own, name="a", xlabel="entropy rank")
 # ```{exercise} How small is small?
 # :label: ex-angles
 #
+# *Code · ★★ · 10 minutes*
+#
 # Someone compares two adapters of a model with $d = 1{,}024$ and reports: "smallest of ten principal angles: 80°. The methods are almost orthogonal." Someone else, with $d = 64$ and $k = 10$, reports 45° and concludes that the methods are alike. Use `chance_angles(d, k, draws=200, seed=0)` from `finetune_geometry.geometry.nulls` on both.
+# ```
+#
+# ```{dropdown} Hint
+# The function returns radians: one row for each draw, the smallest angle first.
 # ```
 #
 # ````{solution} ex-angles

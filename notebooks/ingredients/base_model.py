@@ -186,9 +186,13 @@ this_run.record(
 # ```{exercise}
 # :label: ex-base-model
 #
-# Suppose the student gets each step right with probability $q$, independently of the others. Which accuracy do you expect on problems of $n$ steps? Estimate $q$ from the accuracy at 4 steps, and predict the accuracy at 8. Why is the student's real accuracy at 8 steps lower?
+# *Derivation · ★ · 10 minutes*
 #
-# *Hint.* All steps must be right.
+# Suppose the student gets each step right with probability $q$, independently of the others. Which accuracy do you expect on problems of $n$ steps? Estimate $q$ from the accuracy at 4 steps, and predict the accuracy at 8. Why is the student's real accuracy at 8 steps lower?
+# ```
+#
+# ```{dropdown} Hint
+# All steps must be right.
 # ```
 #
 # ````{solution} ex-base-model

@@ -144,9 +144,13 @@ this_run.record(
 # ```{exercise}
 # :label: ex-learning-rate
 #
-# The validation set has {number}`learning_rate.problems` problems. Two learning rates differ by two points in accuracy. Could that be chance? Estimate the standard error of the difference, at an accuracy near {number}`learning_rate.best_accuracy:.0%`.
+# *Derivation · ★★ · 10 minutes*
 #
-# *Hint.* A share $p$ of $n$ has standard error $\sqrt{p(1-p)/n}$. Answers to the same problems are correlated, which helps.
+# The validation set has {number}`learning_rate.problems` problems. Two learning rates differ by two points in accuracy. Could that be chance? Estimate the standard error of the difference, at an accuracy near {number}`learning_rate.best_accuracy:.0%`.
+# ```
+#
+# ```{dropdown} Hint
+# A share $p$ of $n$ has standard error $\sqrt{p(1-p)/n}$. Answers to the same problems are correlated, which helps.
 # ```
 #
 # ````{solution} ex-learning-rate

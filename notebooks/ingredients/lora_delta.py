@@ -219,9 +219,13 @@ plots.toy(
 # ```{exercise} A gauge of your own
 # :label: ex-gauge
 #
-# Which of these change when one adapter's factors are rewritten by $G$: (a) $\norm{A}$, (b) $\norm{BA}$, (c) the singular values of $B$, (d) the column space of $B$, (e) the leading left singular vector of $BA$, (f) the cosine of $B_1$ and $B_2$ for two adapters with *identical* $A$? Try $G$ = `np.diag(np.logspace(-2, 2, r))` in this notebook.
+# *Concept · ★★ · 15 minutes*
 #
-# *Hint.* What depends on the product alone cannot change.
+# Which of these change when one adapter's factors are rewritten by $G$: (a) $\norm{A}$, (b) $\norm{BA}$, (c) the singular values of $B$, (d) the column space of $B$, (e) the leading left singular vector of $BA$, (f) the cosine of $B_1$ and $B_2$ for two adapters with *identical* $A$? Try $G$ = `np.diag(np.logspace(-2, 2, r))` in this notebook.
+# ```
+#
+# ```{dropdown} Hint
+# What depends on the product alone cannot change.
 # ```
 #
 # ````{solution} ex-gauge

@@ -185,9 +185,13 @@ this_run.record(
 # ```{exercise}
 # :label: ex-rollouts
 #
-# Suppose every rollout is right with the same probability $p$, independently. Which share of groups of four is mixed? Compare with the share in this pool at its own $p$ = {number}`rollouts.mean_reward:.3f`. Why is the real share lower?
+# *Derivation · ★ · 5 minutes*
 #
-# *Hint.* A group is not mixed if it is all right or all wrong.
+# Suppose every rollout is right with the same probability $p$, independently. Which share of groups of four is mixed? Compare with the share in this pool at its own $p$ = {number}`rollouts.mean_reward:.3f`. Why is the real share lower?
+# ```
+#
+# ```{dropdown} Hint
+# A group is not mixed if it is all right or all wrong.
 # ```
 #
 # ````{solution} ex-rollouts

@@ -161,9 +161,13 @@ this_run.record(
 # ```{exercise}
 # :label: ex-dft
 #
-# A token has probability 0.01 and another 0.5. How much more does the second pull than the first, in the direction of its own logit, under SFT and under DFT? The gradient of $\log \pi$ with respect to the token's own logit is $1 - \pi$.
+# *Derivation · ★ · 5 minutes*
 #
-# *Hint.* Multiply the weight by $1 - \pi$.
+# A token has probability 0.01 and another 0.5. How much more does the second pull than the first, in the direction of its own logit, under SFT and under DFT? The gradient of $\log \pi$ with respect to the token's own logit is $1 - \pi$.
+# ```
+#
+# ```{dropdown} Hint
+# Multiply the weight by $1 - \pi$.
 # ```
 #
 # ````{solution} ex-dft

@@ -164,9 +164,13 @@ this_run.record(
 # ```{exercise}
 # :label: ex-dpo
 #
-# In this run DPO sees {number}`dpo.rows` pairs for {number}`dpo.epochs:.1f` epochs; SFT sees {number}`sft.rows:,` rows for {number}`sft.epochs:.2f`. Name two ways in which a comparison of their deltas is not a comparison of their losses.
+# *Concept · ★ · 5 minutes*
 #
-# *Hint.* Think of what else differs between the two trainings.
+# In this run DPO sees {number}`dpo.rows` pairs for {number}`dpo.epochs:.1f` epochs; SFT sees {number}`sft.rows:,` rows for {number}`sft.epochs:.2f`. Name two ways in which a comparison of their deltas is not a comparison of their losses.
+# ```
+#
+# ```{dropdown} Hint
+# Think of what else differs between the two trainings.
 # ```
 #
 # ````{solution} ex-dpo

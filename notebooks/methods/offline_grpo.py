@@ -170,9 +170,13 @@ this_run.record(
 # ```{exercise}
 # :label: ex-offline-grpo
 #
-# With $K = 4$ and bias 0.1, list the advantages of right and wrong rollouts for 0, 1, 2, 3 and 4 right ones. What is the sum of a group's advantages?
+# *Derivation · ★ · 5 minutes*
 #
-# *Hint.* Rewards minus their mean sum to zero.
+# With $K = 4$ and bias 0.1, list the advantages of right and wrong rollouts for 0, 1, 2, 3 and 4 right ones. What is the sum of a group's advantages?
+# ```
+#
+# ```{dropdown} Hint
+# Rewards minus their mean sum to zero.
 # ```
 #
 # ````{solution} ex-offline-grpo

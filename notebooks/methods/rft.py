@@ -161,9 +161,13 @@ this_run.record(
 # ```{exercise}
 # :label: ex-rft
 #
-# In the pool of this run, {number}`rollouts.mean_reward:.1%` of the rollouts are right. If the gradients of right and wrong rollouts were independent random directions of equal length, what would the cosine between the summed gradients of SFT and RFT be?
+# *Derivation · ★★ · 10 minutes*
 #
-# *Hint.* With $n$ independent unit vectors, the length of their sum grows like $\sqrt{n}$.
+# In the pool of this run, {number}`rollouts.mean_reward:.1%` of the rollouts are right. If the gradients of right and wrong rollouts were independent random directions of equal length, what would the cosine between the summed gradients of SFT and RFT be?
+# ```
+#
+# ```{dropdown} Hint
+# With $n$ independent unit vectors, the length of their sum grows like $\sqrt{n}$.
 # ```
 #
 # ````{solution} ex-rft

@@ -165,9 +165,13 @@ this_run.record(
 # ```{exercise}
 # :label: ex-rift
 #
-# For which $\lambda$ is the printed RIFT the same as SFT? Is there one for which it is the same as RFT?
+# *Concept · ★ · 5 minutes*
 #
-# *Hint.* Compare the weights of right and wrong rollouts.
+# For which $\lambda$ is the printed RIFT the same as SFT? Is there one for which it is the same as RFT?
+# ```
+#
+# ```{dropdown} Hint
+# Compare the weights of right and wrong rollouts.
 # ```
 #
 # ````{solution} ex-rift

@@ -161,9 +161,13 @@ this_run.record(
 # ```{exercise}
 # :label: ex-sft
 #
-# The loss of a batch is divided by the number of its completion tokens. Suppose it were averaged over rollouts instead, so that each rollout counts the same. Which tokens would gain weight, those of long or of short rollouts? Check with a batch of two rollouts, of 2 and of 8 tokens.
+# *Derivation · ★ · 10 minutes*
 #
-# *Hint.* Write down the weight of one token in either case.
+# The loss of a batch is divided by the number of its completion tokens. Suppose it were averaged over rollouts instead, so that each rollout counts the same. Which tokens would gain weight, those of long or of short rollouts? Check with a batch of two rollouts, of 2 and of 8 tokens.
+# ```
+#
+# ```{dropdown} Hint
+# Write down the weight of one token in either case.
 # ```
 #
 # ````{solution} ex-sft
