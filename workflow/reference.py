@@ -140,11 +140,12 @@ def copy_numbers(folder: Path, profile: Profile) -> None:
 
 
 def adapters_of(folder: Path) -> dict[str, str]:
-    """SHA-256 of the weights of the adapters that all chapters read."""
+    """SHA-256 of the weights of the adapters that all chapters read, of those that the run has."""
     found = {}
     for name in (*METHODS, "sft-order"):
-        weights = (folder / "adapters" / name / "adapter_model.safetensors").read_bytes()
-        found[name] = hashlib.sha256(weights).hexdigest()
+        weights = folder / "adapters" / name / "adapter_model.safetensors"
+        if weights.is_file():
+            found[name] = hashlib.sha256(weights.read_bytes()).hexdigest()
     return found
 
 

@@ -182,4 +182,4 @@ check_dpo_weights(dpo_weights)
 # %% [markdown]
 # ## Take-away
 #
-# Four losses, four short functions. What goes wrong in such code is an axis, a divisor, a missing stop-gradient or a sign. None of these raises an error, and each trains another method under the old name.
+# Four losses, four short functions. What goes wrong in such code is an axis, a divisor, a missing stop-gradient or a sign. No such mistake raises an error, and each trains another method under the old name.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import io
 import json
 import re
 import shutil
@@ -20,8 +19,8 @@ import torch
 import yaml
 from bs4 import BeautifulSoup
 from conftest import ROOT
+from one_page import render_page
 from shipped import EXPLORABLES, MARK
-from sphinx.application import Sphinx
 from synthetic import module_name, write_adapter
 
 from finetune_geometry.deltas.adapters import load_adapter, zero_adapter
@@ -283,25 +282,12 @@ def build(folder: Path, text: str, data: Path | None, monkeypatch: pytest.Monkey
     (source / "numbers.json").write_text(json.dumps(dict.fromkeys(numbers, 0.5) | {"ray.by": 1}))
     if data:
         shutil.copytree(data, source / "explorables")
-    warnings = io.StringIO()
-    app = Sphinx(
-        srcdir=source,
-        confdir=None,
-        outdir=folder / "html",
-        doctreedir=folder / "doctrees",
-        buildername="html",
-        confoverrides={
-            "extensions": ["myst_parser", "number_role", "explorable"],
-            "myst_enable_extensions": ["colon_fence", "dollarmath"],
-        },
-        status=None,
-        warning=warnings,
-        freshenv=True,
+    html, warnings = render_page(
+        source, ["number_role", "explorable"], myst_enable_extensions=["colon_fence", "dollarmath"]
     )
-    app.build()
-    said = [line for line in warnings.getvalue().splitlines() if "explorables" in line]
+    said = [line for line in warnings.splitlines() if "explorables" in line]
     assert not said, said
-    return (folder / "html" / "index.html").read_text(encoding="utf-8")
+    return html
 
 
 def test_the_directive_shows_picture_data_question_and_folded_answer(

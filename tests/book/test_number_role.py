@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import importlib.util
-import io
 import json
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
-from sphinx.application import Sphinx
+from one_page import render_page
 
 EXTENSION = Path(__file__).parents[2] / "book" / "_ext" / "number_role.py"
 NUMBERS: dict[str, Any] = {
@@ -99,23 +98,7 @@ def build(folder: Path, text: str, monkeypatch: pytest.MonkeyPatch) -> tuple[str
     source.mkdir()
     (source / "index.md").write_text(text)
     (source / "numbers.json").write_text(json.dumps(NUMBERS))
-    warnings = io.StringIO()
-    app = Sphinx(
-        srcdir=source,
-        confdir=None,
-        outdir=folder / "html",
-        doctreedir=folder / "doctrees",
-        buildername="html",
-        confoverrides={
-            "extensions": ["myst_parser", "number_role"],
-            "myst_enable_extensions": ["colon_fence"],
-        },
-        status=None,
-        warning=warnings,
-        freshenv=True,
-    )
-    app.build()
-    return (folder / "html" / "index.html").read_text(encoding="utf-8"), warnings.getvalue()
+    return render_page(source, ["number_role"], myst_enable_extensions=["colon_fence"])
 
 
 def test_works_in_text_and_in_a_caption(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

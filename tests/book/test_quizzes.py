@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import io
 import re
 import shutil
 from collections import Counter
@@ -15,7 +14,7 @@ import pytest
 import yaml
 from bs4 import BeautifulSoup
 from conftest import ROOT
-from sphinx.application import Sphinx
+from one_page import render_page
 
 EXTENSION = ROOT / "book" / "_ext" / "quiz.py"
 QUIZZES = ROOT / "book" / "quizzes.yaml"
@@ -101,24 +100,12 @@ def build(folder: Path, part: str, monkeypatch: pytest.MonkeyPatch) -> tuple[str
     (source / "book").mkdir(parents=True)
     shutil.copy(QUIZZES, source / "book")
     (source / "index.md").write_text(f"# Page\n\n```{{quiz}} {part}\n```\n")
-    warnings = io.StringIO()
-    app = Sphinx(
-        srcdir=source,
-        confdir=None,
-        outdir=folder / "html",
-        doctreedir=folder / "doctrees",
-        buildername="html",
-        confoverrides={
-            "extensions": ["myst_parser", "quiz"],
-            "myst_enable_extensions": ["dollarmath"],
-            "html_static_path": [str(ROOT / "book" / "_static" / "quiz.js")],
-        },
-        status=None,
-        warning=warnings,
-        freshenv=True,
+    return render_page(
+        source,
+        ["quiz"],
+        myst_enable_extensions=["dollarmath"],
+        html_static_path=[str(ROOT / "book" / "_static" / "quiz.js")],
     )
-    app.build()
-    return (folder / "html" / "index.html").read_text(encoding="utf-8"), warnings.getvalue()
 
 
 def test_a_quiz_can_be_read_and_worked_by_keyboard_without_a_script(
