@@ -25,8 +25,8 @@ STILLBORN = "Kernel died before replying to kernel_info"
 ATTEMPTS = 3
 
 
-def main(timing: str, gpu: str, *command: str) -> int:
-    given = sys.stdin.buffer.read().decode("utf-8")
+def main(timing: str, gpu: str, *command: str, given: str = "") -> int:
+    """Run the command; `given` goes to its standard input."""
     with environment(gpu) as (variables, inherited):
         for _ in range(ATTEMPTS):
             started = time.time()
@@ -62,4 +62,4 @@ def main(timing: str, gpu: str, *command: str) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(*sys.argv[1:]))
+    sys.exit(main(*sys.argv[1:], given=sys.stdin.buffer.read().decode("utf-8")))
