@@ -85,6 +85,7 @@ class Project:
             file.write(table)
         for name in bodies:
             self.write(name)
+        self.started: list[subprocess.Popen[str]] = []
         self.let_train(True)
 
     def write(self, name: str, body: str = "") -> None:
@@ -107,7 +108,7 @@ class Project:
 
     def start(self, *arguments: str) -> subprocess.Popen[str]:
         environment = {k: v for k, v in os.environ.items() if not k.startswith("FINETUNE_")}
-        return subprocess.Popen(
+        started = subprocess.Popen(
             [
                 *(sys.executable, str(self.root / "workflow" / "run.py")),
                 *("--profile", "smoke", "--until", "numbers", *arguments),
@@ -118,6 +119,18 @@ class Project:
             text=True,
             cwd=self.root,
         )
+        self.started.append(started)
+        return started
+
+    def stop(self) -> None:
+        """Kill what it started and is still there: no other child of the session, whose smoke run
+        goes on meanwhile."""
+        for process in self.started:
+            if process.poll() is None:
+                for member in psutil.Process(process.pid).children(recursive=True):
+                    member.kill()
+                process.kill()
+                process.wait()
 
     def make(self, *arguments: str) -> str:
         """Run to the end; what was said."""
@@ -135,8 +148,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
     made = Project(tmp_path_factory.mktemp("checkout"))
     assert made.executed() == set(BODIES)
     yield made
-    for process in psutil.Process().children(recursive=True):
-        process.kill()
+    made.stop()
 
 
 def test_a_second_run_has_nothing_to_do(project: Project) -> None:
