@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import importlib.util
 import io
 from collections.abc import Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
+from conftest import ROOT
 from sphinx.application import Sphinx
 from sphinx.util.docutils import docutils_namespace
 
@@ -32,3 +35,14 @@ def render_page(source: Path, extensions: Sequence[str], **settings: Any) -> tup
         )
         app.build()
     return (html / "index.html").read_text(encoding="utf-8"), warnings.getvalue()
+
+
+def load_extension(name: str) -> ModuleType:
+    """An extension of book/_ext, which is no package."""
+    path = ROOT / "book" / "_ext" / f"{name}.py"
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module

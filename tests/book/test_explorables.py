@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import re
 import shutil
 import subprocess
 from itertools import combinations
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -19,7 +17,7 @@ import torch
 import yaml
 from bs4 import BeautifulSoup
 from conftest import ROOT
-from one_page import render_page
+from one_page import load_extension, render_page
 from shipped import EXPLORABLES, MARK
 from synthetic import module_name, write_adapter
 
@@ -38,16 +36,7 @@ EXTENSION = ROOT / "book" / "_ext" / "explorable.py"
 every_figure = pytest.mark.parametrize("name", EXPLORABLES)
 
 
-def load_extension() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("explorable", EXTENSION)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-extension = load_extension()
+extension = load_extension("explorable")
 
 
 # A small run, its tables made by the functions that make those of a real one.

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
-from one_page import render_page
+from one_page import load_extension, render_page
 
 EXTENSION = Path(__file__).parents[2] / "book" / "_ext" / "number_role.py"
 NUMBERS: dict[str, Any] = {
@@ -22,16 +20,7 @@ NUMBERS: dict[str, Any] = {
 }
 
 
-def load_extension() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("number_role", EXTENSION)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-role = load_extension()
+role = load_extension("number_role")
 
 
 @pytest.mark.parametrize(

@@ -2,35 +2,24 @@
 
 from __future__ import annotations
 
-import importlib.util
 import re
 import shutil
 from collections import Counter
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
 import yaml
 from bs4 import BeautifulSoup
 from conftest import ROOT
-from one_page import render_page
+from one_page import load_extension, render_page
 
 EXTENSION = ROOT / "book" / "_ext" / "quiz.py"
 QUIZZES = ROOT / "book" / "quizzes.yaml"
 TOC = yaml.safe_load((ROOT / "_toc.yml").read_text(encoding="utf-8"))
 
 
-def load_extension() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("quiz", EXTENSION)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-quiz = load_extension()
+quiz = load_extension("quiz")
 UNTAUGHT = ("Play, exercises, teaching", "Appendices")
 PARTS = [part["caption"] for part in TOC["parts"] if part["caption"] not in UNTAUGHT]
 

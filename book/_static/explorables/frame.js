@@ -47,6 +47,16 @@ var Explorables = (() => {
     let count = 0;
     let draw = () => {};
 
+    /** A row with a labelled control in it. */
+    const labelled = (text, tag) => {
+      const row = add("div", "explorable-control", controls);
+      const label = add("label", "", row);
+      label.textContent = text;
+      const input = add(tag, "", row);
+      input.id = label.htmlFor = `${name}-control-${++count}`;
+      return { row, input };
+    };
+
     const box = {
       data: held.data,
       looks: held.looks,
@@ -57,16 +67,11 @@ var Explorables = (() => {
 
       /** A slider with its value beside it. `show` puts the value into words. */
       range(text, { min, max, step, value, show = String }) {
-        const id = `${name}-control-${++count}`;
-        const row = add("div", "explorable-control", controls);
-        const label = add("label", "", row);
-        label.htmlFor = id;
-        label.textContent = text;
-        const input = add("input", "", row);
-        Object.assign(input, { type: "range", id, min, max, step });
+        const { row, input } = labelled(text, "input");
+        Object.assign(input, { type: "range", min, max, step });
         input.value = value;
         const output = add("output", "", row);
-        output.htmlFor = id;
+        output.htmlFor = input.id;
         const tell = () => {
           output.textContent = show(+input.value);
           input.setAttribute("aria-valuetext", output.textContent);
@@ -78,13 +83,7 @@ var Explorables = (() => {
 
       /** A menu. `options`: [value, text] pairs. */
       select(text, options, value) {
-        const id = `${name}-control-${++count}`;
-        const row = add("div", "explorable-control", controls);
-        const label = add("label", "", row);
-        label.htmlFor = id;
-        label.textContent = text;
-        const input = add("select", "", row);
-        input.id = id;
+        const { input } = labelled(text, "select");
         const fill = (pairs, chosen) => {
           input.innerHTML = "";
           for (const [key, words] of pairs) input.add(new Option(words, key, false, key === chosen));

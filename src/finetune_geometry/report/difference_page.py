@@ -9,8 +9,7 @@ import math
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
+from finetune_geometry.report.html import templates
 from finetune_geometry.report.run_difference import (
     MISSING,
     SAME,
@@ -51,13 +50,7 @@ def write_difference(first: str, second: str, out: Path | None = None) -> tuple[
 
 def page(found: Difference) -> str:
     """The HTML page."""
-    environment = Environment(
-        loader=PackageLoader("finetune_geometry.report"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = templates()
     environment.filters |= {"shown": shown, "signed": signed, "share": share}
     return environment.get_template("difference.html").render(
         a=found.first.name,

@@ -10,7 +10,13 @@ import pandas as pd
 from finetune_geometry.figures.palette import BASE, in_order
 from finetune_geometry.geometry.connectivity import METRICS
 from finetune_geometry.report.explorable_pictures import line_picture, series_of
-from finetune_geometry.report.explorable_tables import Found, listed, looks, numbers_of, table
+from finetune_geometry.report.explorable_tables import (
+    Found,
+    looks,
+    numbers_of,
+    plain,
+    table,
+)
 from finetune_geometry.settings.objectives import METHODS, OBJECTIVES
 
 
@@ -33,8 +39,8 @@ def line(run: Path) -> Found:
             curve, rise = (part[part["quantity"] == q] for q in ("curve", "rise"))
             by_metric[metric] = {
                 "alpha": [round(float(t), 6) for t in curve["alpha"]],
-                "value": listed(curve["value"]),
-                **{end: listed(rise[end]) for end in ("low", "high")},
+                "value": plain(curve["value"]),
+                **{end: plain(rise[end]) for end in ("low", "high")},
             }
         lines.append({"a": a, "b": b, "metrics": by_metric})
     seen = looks(name for one in lines for name in (one["a"], one["b"]))
@@ -65,7 +71,7 @@ def ray(run: Path) -> Found:
     cells = [str(cell) for cell in found["cell"].unique()]
     models = {
         name: [
-            {column: listed(rows[column]) for column in ("factor", "loss", "accuracy")}
+            {column: plain(rows[column]) for column in ("factor", "loss", "accuracy")}
             for cell in cells
             if len(
                 rows := pd.concat(

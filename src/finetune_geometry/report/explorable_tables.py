@@ -42,6 +42,7 @@ def is_from_reference(run: Path, stem: str) -> bool:
 
 
 def looks(names: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """How each adapter is drawn, as in the book's own figures: label, colour, marker, hollow."""
     shown = in_order(names)
     return {
         name: {
@@ -54,7 +55,8 @@ def looks(names: Iterable[str]) -> dict[str, dict[str, Any]]:
     }
 
 
-def listed(values: Iterable[Any]) -> list[float | None]:
+def plain(values: Iterable[Any]) -> list[float | None]:
+    """Numbers that JSON can hold: a missing one is None."""
     return [None if pd.isna(value) else float(value) for value in values]
 
 

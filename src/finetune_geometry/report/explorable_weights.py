@@ -18,9 +18,9 @@ from finetune_geometry.report.explorable_tables import (
     Missing,
     chance_of,
     is_from_reference,
-    listed,
     looks,
     numbers_of,
+    plain,
     table,
 )
 from finetune_geometry.runs.files import read_csv
@@ -115,15 +115,19 @@ def depth(run: Path) -> Found:
     )
     pairs = []
     for a, b in cosines.index:
-        pair: dict[str, Any] = {"a": a, "b": b, "cosine": listed(cosines.loc[(a, b), layers])}
+        pair: dict[str, Any] = {
+            "a": a,
+            "b": b,
+            "cosine": plain(cosines.loc[(a, b), layers]),
+        }
         for side in ("left", "right"):
             of_pair = medians.xs((side, a, b)).reindex(layers)
-            pair[side] = listed(of_pair)
+            pair[side] = plain(of_pair)
         pairs.append(pair)
     data = {
         "layers": layers,
         "names": names,
-        "norm": {name: listed(norms.loc[name, layers]) for name in names},
+        "norm": {name: plain(norms.loc[name, layers]) for name in names},
         "pairs": pairs,
         "k": k,
         "chance": {
@@ -163,7 +167,13 @@ def film(run: Path) -> Found:
         inner = np.sum([part.inner for part in map_modules(inner_products, adapters)], axis=0)
         norms = np.sqrt(np.diagonal(inner))
         made = cosine(inner)
-        cells.append({"step": step, "norms": listed(norms), "cosines": [listed(r) for r in made]})
+        cells.append(
+            {
+                "step": step,
+                "norms": plain(norms),
+                "cosines": [plain(r) for r in made],
+            }
+        )
     names = list(METHODS)
     seen = looks(names)
     sft = names.index("sft")

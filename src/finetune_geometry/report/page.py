@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib.pyplot as plt
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from matplotlib.figure import Figure
 
 from finetune_geometry.report.figure_forms import STYLE
 from finetune_geometry.report.findings import LIMITS, told
+from finetune_geometry.report.html import templates
 from finetune_geometry.report.page_figures import figures
 from finetune_geometry.report.page_tables import (
     ADAPTER_HEAD,
@@ -67,13 +67,7 @@ def page(
             rem, of each figure.
         files: table -> name of its file.
     """
-    environment = Environment(
-        loader=PackageLoader("finetune_geometry.report"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = templates()
     by_name = {drawing["name"]: drawing for drawing in drawings}
     sections = []
     for title, (wanted, table) in SECTIONS.items():
