@@ -14,8 +14,8 @@ from typing import Any
 
 from fragments import Directive, blocks, fragment, heading, macros, title_of
 from markupsafe import Markup
-from shipped import ROOT
-from slides import MATHJAX, chapters, environment, results
+from shipped import ROOT, results
+from slides import MATHJAX, chapters, environment
 
 METHODS = "notebooks/methods/"
 WEIGHTS = "tab-weights"  # the table of book/objectives.md

@@ -135,7 +135,6 @@ CONTROLS = {
     "matched_rate": ("cosine",),
 }
 
-
 JOBS = [
     Job(
         "ingredients/base_model",

@@ -1,11 +1,9 @@
 """Run a command and write its time and peak memory: measure.py TIMING.json GPU COMMAND ...
 
 GPU says which GPU the command may see, in the words of gpus.py; waiting for one is not measured.
-All of standard input goes to the command; the exit status is the command's. When it fails, the
-last lines of what it said are shown, unless a cell failed: then its traceback is in the notebook
-that the step leaves as its log, and the logger plugin tells it from there. A kernel that died
-before its first cell is started again: Jupyter picks a kernel's ports before the kernel binds
-them, so another one, started at the same time, may have them by then.
+Standard input goes to the command; the exit status is the command's. When it fails, the last lines
+of what it said are shown, unless a cell failed: then its traceback is in the notebook that the step
+leaves as its log, and the logger plugin tells it from there.
 """
 
 from __future__ import annotations
@@ -21,27 +19,20 @@ from pathlib import Path
 from gpus import environment
 
 COLOURS = re.compile(r"\x1b\[[0-9;]*m")
-STILLBORN = "Kernel died before replying to kernel_info"
-ATTEMPTS = 3
 
 
-def main(timing: str, gpu: str, *command: str, given: str = "") -> int:
-    """Run the command; `given` goes to its standard input."""
+def main(timing: str, gpu: str, *command: str) -> int:
     with environment(gpu) as (variables, inherited):
-        for _ in range(ATTEMPTS):
-            started = time.time()
-            done = subprocess.run(
-                command,
-                env=variables,
-                pass_fds=inherited,
-                input=given,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                encoding="utf-8",
-                errors="replace",  # whatever a notebook prints, its traceback must be shown
-            )
-            if done.returncode == 0 or STILLBORN not in done.stdout:
-                break
+        started = time.time()
+        done = subprocess.run(
+            command,
+            env=variables,
+            pass_fds=inherited,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            encoding="utf-8",
+            errors="replace",  # whatever a notebook prints, its traceback must be shown
+        )
         seconds = time.time() - started
     usage = resource.getrusage(resource.RUSAGE_CHILDREN)
     if done.returncode != 0:
@@ -62,4 +53,4 @@ def main(timing: str, gpu: str, *command: str, given: str = "") -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(*sys.argv[1:], given=sys.stdin.buffer.read().decode("utf-8")))
+    sys.exit(main(*sys.argv[1:]))

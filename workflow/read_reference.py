@@ -5,13 +5,11 @@ Nothing is executed and no tracked file is touched. Needs Jupyter Book and its e
 
 from __future__ import annotations
 
-import os
 import sys
-from pathlib import Path
 
 import yaml
 from build_book import assemble, notebooks, render
-from shipped import REFERENCE, ROOT
+from shipped import REFERENCE, ROOT, results
 
 NOTICE = (
     "The reference run, as it came with the project. <code>make book</code> makes one of your own."
@@ -19,8 +17,7 @@ NOTICE = (
 
 
 def main() -> int:
-    results = Path(os.environ.get("FINETUNE_GEOMETRY_RESULTS") or ROOT / "results").resolve()
-    folder = results / "read"
+    folder = results() / "read"
     numbers, claims = REFERENCE / "numbers.json", REFERENCE / "claims.csv"
     for path in (numbers, claims):
         if not path.is_file():

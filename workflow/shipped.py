@@ -13,6 +13,7 @@ Like build_book.py this module needs nothing of the package.
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import sys
 from pathlib import Path
@@ -23,6 +24,11 @@ REFERENCE = ROOT / "book" / "reference"
 MARK = "from_reference"
 EXPLORABLES = ("arrows", "depth", "line", "token")  # interactive figures
 EXECUTE = "execute.txt"  # in the run's folder: the chapters that this run was asked to execute
+
+
+def results() -> Path:
+    """The folder of all runs."""
+    return Path(os.environ.get("FINETUNE_GEOMETRY_RESULTS") or ROOT / "results").resolve()
 
 
 def stem_of(name: str) -> str:

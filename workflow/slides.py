@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import base64
 import json
-import os
 import re
 import shutil
 import sys
@@ -21,12 +20,14 @@ import yaml
 from fragments import Directive, blocks, fragment, heading, macros, title_of, words
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
-from shipped import REFERENCE, ROOT
+from shipped import REFERENCE, ROOT, results
 
 HERE = Path(__file__).resolve().parent
 MATHJAX = ROOT / "book" / "_static" / "mathjax"
 SHOWN = ("prf:definition", "prf:proposition", "exercise", "table", "figure")
 LEFT_OUT = ("One thing to vary", "Where to read on", "Sources")
+#: Parts of the book that are no matter of a class.
+UNTAUGHT = ("Play, exercises, teaching", "Appendices")
 WORDS = 60  # of a paragraph; a slide is no page
 Numbers = Mapping[str, Any]
 
@@ -44,15 +45,10 @@ def run_folder(run: str) -> tuple[Path, Path]:
     return folder / "notebooks", folder / "numbers.json"
 
 
-def results() -> Path:
-    """The folder of all runs."""
-    return Path(os.environ.get("FINETUNE_GEOMETRY_RESULTS") or ROOT / "results").resolve()
-
-
 def chapters() -> list[str]:
-    """All pages of the book but its appendices, in their order."""
+    """All pages of the parts that are taught, in their order."""
     toc = yaml.safe_load((ROOT / "_toc.yml").read_text(encoding="utf-8"))
-    parts = [part for part in toc["parts"] if part["caption"] != "Appendices"]
+    parts = [part for part in toc["parts"] if part["caption"] not in UNTAUGHT]
     return [chapter["file"] for part in parts for chapter in part["chapters"]]
 
 

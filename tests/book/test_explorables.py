@@ -26,7 +26,7 @@ from finetune_geometry.geometry.nulls import chance_table
 from finetune_geometry.geometry.similarity import cosine_table
 from finetune_geometry.geometry.subspaces import principal_angle_table
 from finetune_geometry.methods import losses
-from finetune_geometry.report import explorable_tables, explorables
+from finetune_geometry.report import explorable_tables, explorables, run_files
 from finetune_geometry.report.explorable_pictures import ticks
 from finetune_geometry.runs.files import write_csv
 from finetune_geometry.settings.objectives import METHODS
@@ -194,7 +194,7 @@ def test_a_run_without_the_tables_says_which(tmp_path: Path, name: str) -> None:
 
 def test_workflow_and_package_speak_of_the_same_figures() -> None:
     assert tuple(explorables.EXPLORABLES) == EXPLORABLES
-    assert explorable_tables.MARK == MARK
+    assert run_files.MARK == MARK
 
 
 # The texts, the asset, the places.

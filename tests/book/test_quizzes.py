@@ -13,6 +13,7 @@ import yaml
 from bs4 import BeautifulSoup
 from conftest import ROOT
 from one_page import load_extension, render_page
+from slides import UNTAUGHT
 
 EXTENSION = ROOT / "book" / "_ext" / "quiz.py"
 QUIZZES = ROOT / "book" / "quizzes.yaml"
@@ -20,7 +21,6 @@ TOC = yaml.safe_load((ROOT / "_toc.yml").read_text(encoding="utf-8"))
 
 
 quiz = load_extension("quiz")
-UNTAUGHT = ("Play, exercises, teaching", "Appendices")
 PARTS = [part["caption"] for part in TOC["parts"] if part["caption"] not in UNTAUGHT]
 
 

@@ -10,12 +10,11 @@ from typing import Any
 import pandas as pd
 
 from finetune_geometry.figures.palette import in_order, label, look, marker
+from finetune_geometry.report.run_files import MARK
 from finetune_geometry.runs.files import read_csv
 
 Found = tuple[dict[str, Any], Iterable[str], str]
 """The data of a figure, the adapters in it, its picture."""
-#: Among the numbers of a chapter that a run shows from the reference run (workflow/shipped.py).
-MARK = "from_reference"
 
 
 class Missing(Exception):

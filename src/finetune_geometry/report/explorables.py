@@ -36,7 +36,7 @@ DIGITS = 6  # significant ones: more than any figure shows
 
 def explorable(run: Path, name: str) -> dict[str, Any]:
     """The content of one file."""
-    make, chapters = EXPLORABLES[name]
+    make, _ = EXPLORABLES[name]
     try:
         data, names, picture = make(run)
     except Missing as missing:
@@ -50,10 +50,15 @@ def explorable(run: Path, name: str) -> dict[str, Any]:
     return {
         "data": rounded(data),
         "missing": "",
-        "from_reference": any(is_from_reference(run, chapter) for chapter in chapters[:1]),
+        "from_reference": _borrowed(run, name),
         "looks": looks(names),
         "picture": picture,
     }
+
+
+def _borrowed(run: Path, name: str) -> bool:
+    """Whether the run shows the chapter that the figure stands in from the reference run."""
+    return any(is_from_reference(run, chapter) for chapter in EXPLORABLES[name][1][:1])
 
 
 def rounded(value: Any) -> Any:
@@ -76,10 +81,10 @@ def write_explorables(
     """
     for name in names:
         made = explorable(run, name)
-        shown = is_from_reference(run, (*EXPLORABLES[name][1], "")[0])
-        if made["data"] is None and shown and reference and (reference / f"{name}.json").is_file():
-            text = (reference / f"{name}.json").read_text(encoding="utf-8")
-            made = {**json.loads(text), "from_reference": True}
+        if made["data"] is None and reference and _borrowed(run, name):
+            shipped = reference / f"{name}.json"
+            if shipped.is_file():
+                made = {**json.loads(shipped.read_text(encoding="utf-8")), "from_reference": True}
         with atomic_write(out / f"{name}.json") as file:
             json.dump(made, file, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
             file.write("\n")
