@@ -32,6 +32,8 @@ from finetune_geometry.settings.packages import PACKAGES, origin
 from finetune_geometry.settings.profiles import parse_overrides
 
 LIMIT_MB = 20.0  # of all adapters together
+#: Beside the six methods, where the run has them; those of a sweep and of repetitions stay behind.
+CONTROLS = ("sft-order", "sft-seed", "sft-lr", "dpo-lr")
 #: Tables that go as they are; of the others the rows of single modules stay behind: they can be
 #: computed from the adapters.
 WHOLE = (
@@ -127,7 +129,7 @@ def main() -> None:
     run = Run.open(options.profile, options.run, parse_overrides(options.set))
     if not options.adapters_only:
         run.read_table("claims.csv")  # told in one line where the run is not finished
-    names = run.adapter_names()
+    names = [name for name in run.adapter_names() if name in {*METHODS, *CONTROLS}]
     target = ROOT / "models" / run.profile.name
     with atomic_directory(target) as folder:
         for name in names:

@@ -16,6 +16,7 @@ from finetune_geometry.deltas.adapters import load_adapter
 from finetune_geometry.geometry.similarity import cosine_table
 from finetune_geometry.runs.files import read_csv
 from finetune_geometry.settings.errors import UserError
+from finetune_geometry.settings.objectives import METHODS
 
 
 @pytest.fixture
@@ -32,7 +33,7 @@ def shipped(smoke_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 @pytest.mark.smoke
 def test_the_shipped_adapters_say_what_the_run_s_tables_say(shipped: Path, smoke_run: Path) -> None:
     names = sorted(path.name for path in (shipped / "adapters").iterdir())
-    assert {"sft", "rft", "dft", "rift", "offline_grpo", "dpo", "sft-order"} <= set(names)
+    assert set(names) == {*METHODS, *ship_run.CONTROLS}  # not those of the sweep
     for name in names:
         weights = load_file(shipped / "adapters" / name / "adapter_model.safetensors")
         assert {value.dtype for value in weights.values()} == {np.dtype(np.float16)}
