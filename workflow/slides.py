@@ -2,7 +2,8 @@
 
 What a slide shows is taken from the chapter itself: its title and what one will learn, the first
 words of each section with its formulas, definitions, figures with their captions, exercises, the
-take-away. reveal.js and MathJax lie beside the pages, so they work without a network.
+take-away. The answer that a chapter begins with is left out: a class guesses first. reveal.js and
+MathJax lie beside the pages, so they work without a network.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ SHOWN = ("prf:definition", "prf:proposition", "exercise", "table", "figure")
 LEFT_OUT = ("One thing to vary", "Where to read on", "Sources")
 #: Parts of the book that are no matter of a class.
 UNTAUGHT = ("Play, exercises, teaching", "Appendices")
+ANSWER = "**The answer.**"
 WORDS = 60  # of a paragraph; a slide is no page
 Numbers = Mapping[str, Any]
 
@@ -91,7 +93,8 @@ def slides(cells: list[dict[str, Any]], numbers: Numbers) -> Iterator[dict[str, 
 def _opening(section: str, text: str, numbers: Numbers) -> Iterator[dict[str, Any]]:
     """The first words of a section, and its formulas; all of a take-away."""
     paragraphs = [part for part in re.split(r"\n\s*\n", text) if part.strip()]
-    prose = [p for p in paragraphs if not p.lstrip().startswith(("$$", "```", "|", "#", "("))]
+    apart = ("$$", "```", "|", "#", "(", ANSWER)
+    prose = [p for p in paragraphs if not p.lstrip().startswith(apart)]
     learn = [p for p in prose if p.startswith("**What you will learn")]
     formulas = [p for p in paragraphs if p.lstrip().startswith("$$")]
     if section.lower().startswith("take-away"):

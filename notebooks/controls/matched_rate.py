@@ -15,6 +15,8 @@
 # (control-matched-rate)=
 # # An equal learning rate: is DPO short because of its loss?
 #
+# **The answer.** At its own rate SFT's delta is {number}`matched_rate.ratio.sft_dpo:.1f` times as long as DPO's, at DPO's rate {number}`matched_rate.ratio.control_dpo:.2f` times. The cosine of the two is {number}`matched_rate.cosine.sft_dpo:.2f` at unequal rates, {number}`matched_rate.cosine.dpo_control:.2f` at the low rate and {number}`matched_rate.cosine.sft_raised:.2f` at the high one.
+#
 # **What you will learn.** How much of what sets DPO apart comes from its learning rate, which is a tenth of the others', and whether a loss keeps its direction when its learning rate changes.
 #
 # ## The question

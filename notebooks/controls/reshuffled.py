@@ -15,6 +15,8 @@
 # (control-reshuffled)=
 # # SFT once more, its rows reshuffled
 #
+# **The answer.** SFT and SFT on reshuffled rows have a cosine of {number}`cosine.sft_reshuffled:.2f`, where two random deltas have {number}`cosine.chance_low:.2f` to {number}`cosine.chance_high:.2f`. The cosines of two losses are to be read beside the first.
+#
 # **What you will learn.** What a delta owes to the rows that a training happened to see, and why no two losses should be called "collinear" or "orthogonal" before you know how far one loss lies from itself.
 #
 # ## The question

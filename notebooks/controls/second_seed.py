@@ -15,6 +15,8 @@
 # (control-second-seed)=
 # # A second seed: do two losses differ more than two runs of one?
 #
+# **The answer.** With SFT, SFT has a cosine of {number}`second_seed.cosine.seed:.2f` if $A$ and the order are drawn anew and of {number}`second_seed.cosine.order:.2f` if the order alone is. With both unchanged RIFT has {number}`second_seed.cosine.rift:.2f`, RFT {number}`second_seed.cosine.rft:.2f`, Offline GRPO {number}`second_seed.cosine.offline_grpo:.2f` and DFT {number}`second_seed.cosine.dft:.2f`.
+#
 # **What you will learn.** How much of a delta's direction is chance, which part of that chance the shared initialisation hides, and what is left of "nearly collinear" when the yardstick is a second run of the same loss.
 #
 # ## The question

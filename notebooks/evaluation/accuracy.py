@@ -15,6 +15,8 @@
 # (evaluation-accuracy)=
 # # Accuracy: which model solves more problems?
 #
+# **The answer.** Of the six, {number}`accuracy.best_label` solves most, {number}`accuracy.best:.0%` of {number}`accuracy.n:,` problems; DPO solves {number}`accuracy.dpo:.0%` and the base {number}`accuracy.base:.0%`. Of the {number}`accuracy.pairs` pairs of models {number}`accuracy.different` differ, {number}`accuracy.equivalent` are shown to be equal, and {number}`accuracy.undecided` are neither.
+#
 # **What you will learn.** How often each model is right, how far chance alone could move that number, how two models are compared on the same problems, and why "no difference found" is not "no difference".
 #
 # ## The question

@@ -15,6 +15,8 @@
 # (released-weights)=
 # # From the released weights: do the paper's own adapters say what the paper says?
 #
+# **The answer.** Weights alone can decide {number}`released_weights.claims` of the {number}`verdict.claims` claims; this run had {number}`released_weights.compared` of the released adapters to compare.
+#
 # **What you will learn.** Which of the paper's claims can be checked without a GPU, a base model or a single training, what such a check can find that a new run cannot, and what it can never tell.
 #
 # ## The question

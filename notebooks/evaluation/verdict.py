@@ -15,6 +15,8 @@
 # (evaluation-verdict)=
 # # The verdict: which claims hold in this run?
 #
+# **The answer.** Of {number}`verdict.claims` claims {number}`verdict.count.reproduced` are reproduced, {number}`verdict.count.direction` hold in direction only, {number}`verdict.count.failed` are not reproduced, {number}`verdict.count.undecided` are undecided and {number}`verdict.count.untestable` not testable here.
+#
 # **What you will learn.** What came of each of the paper's seventeen claims, by rules that were written down before the run that they judge, which of these rules were changed and why, and what a careful reader should add to each.
 #
 # ## The question

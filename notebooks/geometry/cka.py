@@ -15,6 +15,8 @@
 # (geometry-cka)=
 # # CKA: do the models represent the same text in the same way?
 #
+# **The answer.** The least like the base in the last layer is {number}`cka.furthest_label`, with a CKA of {number}`cka.furthest:.2f`; SFT and DPO have {number}`cka.last.sft_dpo:.2f` there, SFT and RFT {number}`cka.last.sft_rft:.2f`. Unrelated features would have {number}`cka.chance.debiased:.3f`.
+#
 # **What you will learn.** How to compare the hidden states of two models that read the same tokens, why the usual estimator calls unrelated features similar, and how far into the network the methods agree.
 #
 # ## The question

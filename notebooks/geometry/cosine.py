@@ -15,6 +15,8 @@
 # (geometry-cosine)=
 # # Cosine: do two losses move the weights the same way?
 #
+# **The answer.** With SFT, RIFT has a cosine of {number}`cosine.sft_rift:.2f`, RFT {number}`cosine.sft_rft:.2f`, Offline GRPO {number}`cosine.sft_offline_grpo:.2f`, DFT {number}`cosine.sft_dft:.2f` and DPO {number}`cosine.sft_dpo:.2f`. SFT on reshuffled rows has {number}`cosine.sft_reshuffled:.2f`, chance {number}`cosine.chance_low:.2f` to {number}`cosine.chance_high:.2f`.
+#
 # **What you will learn.** How to give one number to the likeness of two weight changes, which levels it must be compared with, and how much of it was bought by the rows that two losses share.
 #
 # ## The question

@@ -15,6 +15,8 @@
 # (geometry-mode-connectivity)=
 # # Mode connectivity: what lies between two models?
 #
+# **The answer.** On the lines between two models the held-out loss rises at most {number}`mode_connectivity.pairs.largest:.3f` nats above the straight line between its ends. The paper's metric, the boxed answer, rises up to {number}`mode_connectivity.boxed_pairs.largest:.2f`, and {number}`mode_connectivity.ends.worse` of {number}`mode_connectivity.ends.models` models are no better at it than a blind guess.
+#
 # **What you will learn.** How to walk in a straight line from one trained model to another, two ways to say how much stands in the way, and why the answer depends on what you measure along the way.
 #
 # ## The question

@@ -15,6 +15,8 @@
 # (geometry-orthogonal-fraction)=
 # # Orthogonal fraction: how much of a delta is not SFT?
 #
+# **The answer.** Orthogonal to SFT's delta is a part that has {number}`orthogonal_fraction.direction.norm.rift:.0%` of the length of the whole for RIFT, {number}`orthogonal_fraction.direction.norm.rft:.0%` for RFT, {number}`orthogonal_fraction.direction.norm.offline_grpo:.0%` for Offline GRPO, {number}`orthogonal_fraction.direction.norm.dft:.0%` for DFT and {number}`orthogonal_fraction.direction.norm.dpo:.0%` for DPO, and {number}`orthogonal_fraction.direction.norm.reshuffled:.0%` for SFT on reshuffled rows.
+#
 # **What you will learn.** How to split a delta into a part that SFT explains and a part that it does not, why "67 % orthogonal" and "45 % orthogonal" can be one and the same delta, and how large that part is for SFT itself with its rows drawn anew.
 #
 # ## The question

@@ -15,6 +15,8 @@
 # (base-model)=
 # # Problems, a student and a teacher
 #
+# **The answer.** The student has {number}`base_model.parameters:,` parameters and solves {number}`base_model.base_short:.0%` of the short problems and {number}`base_model.base_long:.0%` of the long ones, the teacher {number}`base_model.teacher_short:.0%` and {number}`base_model.teacher_long:.0%`.
+#
 # **What you will learn.** What the problems look like, how two models of {number}`base_model.parameters:,` parameters learnt to solve them from nothing, and where the student still fails. That gap is what fine-tuning will work on.
 #
 # ## Why a small world

@@ -15,6 +15,8 @@
 # (learning-rate)=
 # # Choosing the learning rate
 #
+# **The answer.** The rule, which looks at SFT's {number}`learning_rate.rule` alone, picks {number}`learning_rate.best:.1e`. The five unpaired losses are trained at {number}`learning_rate.chosen:.1e` and DPO at a tenth of it.
+#
 # **What you will learn.** How the one hyper-parameter that matters most was chosen, and why by SFT's quality on validation data alone.
 #
 # ## A choice that could tip the scales

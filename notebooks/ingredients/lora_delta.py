@@ -15,6 +15,8 @@
 # (ingredients-lora-delta)=
 # # The delta as an object
 #
+# **The answer.** Only the product $BA$ may be compared: one and the same delta can be written with two matrices $A$ that have a cosine of {number}`lora_delta.gauge.raw_a:.2f` with each other.
+#
 # **What you will learn.** What exactly is compared in the geometry chapters, and four ways to get it wrong: comparing raw factors, mixing factors, forgetting what a shared initialisation buys, and trusting a cosine near 1.
 #
 # ## The question

@@ -15,6 +15,8 @@
 # (rollouts)=
 # # Verified rollouts
 #
+# **The answer.** Of the {number}`rollouts.groups:,` groups {number}`rollouts.all_right:.0%` are all right and {number}`rollouts.mixed:.0%` mixed. The mixed ones, {number}`rollouts.pairs` pairs, are all that a contrast between right and wrong can be drawn from.
+#
 # **What you will learn.** How one pool of solutions is sampled from the teacher and checked, and how the same pool becomes rows for five objectives and pairs for the sixth. What the pool is like, before any training: how many groups are *mixed*, with right and wrong solutions in them, and how many solutions are copies of one another.
 #
 # ## One pool for all

@@ -15,6 +15,8 @@
 # (method-dft)=
 # # DFT: trust what you already believe
 #
+# **The answer.** DFT is SFT with each token weighed by the probability that the student gives it. In {number}`dft.steps` steps its delta has grown to a norm of {number}`dft.norm:.3g`, with a cosine of {number}`cosine.sft_dft:.2f` with SFT's; SFT on reshuffled rows has {number}`cosine.sft_reshuffled:.2f`.
+#
 # **What you will learn.** How a weight that looks harmless, the token's own probability, changes which tokens are learnt at all.
 #
 # ## The idea

@@ -15,6 +15,8 @@
 # (method-dpo)=
 # # DPO: prefer one to the other
 #
+# **The answer.** DPO raises the right rollout of a pair against the wrong one and fades once the two are told apart. In {number}`dpo.steps` steps its delta has grown to a norm of {number}`dpo.norm:.3g`, with a cosine of {number}`cosine.sft_dpo:.2f` with SFT's; SFT on reshuffled rows has {number}`cosine.sft_reshuffled:.2f`.
+#
 # **What you will learn.** How a loss on pairs differs from a weight on tokens, why its pull fades, and why the number of updates and the learning rate matter for every comparison with it.
 #
 # ## The idea

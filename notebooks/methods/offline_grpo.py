@@ -15,6 +15,8 @@
 # (method-offline-grpo)=
 # # Offline GRPO: compare within the group
 #
+# **The answer.** Offline GRPO is SFT at {number}`profile.methods.offline_grpo.bias` of its weight, plus a contrast inside mixed groups. In {number}`offline_grpo.steps` steps its delta has grown to a norm of {number}`offline_grpo.norm:.3g`, with a cosine of {number}`cosine.sft_offline_grpo:.2f` with SFT's; SFT on reshuffled rows has {number}`cosine.sft_reshuffled:.2f`.
+#
 # **What you will learn.** What an advantage is, why groups without a contrast still train here, and why a part of the delta that is orthogonal to SFT need not come from the contrast.
 #
 # ## The idea

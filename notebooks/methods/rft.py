@@ -15,6 +15,8 @@
 # (method-rft)=
 # # RFT: imitate what was right
 #
+# **The answer.** RFT is SFT with the wrong rollouts switched off. In {number}`rft.steps` steps its delta has grown to a norm of {number}`rft.norm:.3g`, with a cosine of {number}`cosine.sft_rft:.2f` with SFT's; SFT on reshuffled rows has {number}`cosine.sft_reshuffled:.2f`.
+#
 # **What you will learn.** What changes when wrong rollouts are thrown away, and why they still ride along in the batch here.
 #
 # ## The idea

@@ -15,6 +15,8 @@
 # (method-rift)=
 # # RIFT: three definitions, one name
 #
+# **The answer.** RIFT, as printed, is SFT with right rollouts weighed less than wrong ones. In {number}`rift.steps` steps its delta has grown to a norm of {number}`rift.norm:.3g`, with a cosine of {number}`cosine.sft_rift:.2f` with SFT's; SFT on reshuffled rows has {number}`cosine.sft_reshuffled:.2f`.
+#
 # **What you will learn.** Why the name of a method does not settle what was run, and what each definition of RIFT does to a wrong rollout.
 #
 # ## The idea

@@ -78,7 +78,8 @@ def test_a_paragraph_is_cut_at_a_sentence() -> None:
 
 CELLS = [
     {"cell_type": "markdown", "metadata": {}, "source": [
-        "(x)=\n", "# T: a chapter\n", "\n", "**What you will learn.** It.\n", "\n",
+        "(x)=\n", "# T: a chapter\n", "\n", "**The answer.** Early.\n", "\n",
+        "**What you will learn.** It.\n", "\n",
         "## The question\n", "\n", "Why {number}`cosine.sft_rft:.1f` < 1?\n", "\n", "More.\n",
         "\n", "```{exercise}\n", ":label: ex-t\n", "\n", "Try.\n", "```\n", "\n",
         "````{solution} ex-t\n", "Secret.\n", "````\n"]},
@@ -98,6 +99,7 @@ def test_a_chapter_becomes_slides() -> None:
     ]  # fmt: skip
     text = " ".join(str(slide["body"]) for slide in made)
     assert "Why 0.7 &lt; 1?" in text
+    assert "Early" not in text  # a class guesses first
     assert "More" not in text
     assert "Secret" not in text
     assert 'alt="A &#34;figure&#34; of it."' in text
