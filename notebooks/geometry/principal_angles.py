@@ -15,7 +15,7 @@
 # (geometry-principal-angles)=
 # # Principal angles: do two losses use the same directions?
 #
-# **The answer.** On the output side the smallest of {number}`principal_angles.k` angles to SFT is {number}`principal_angles.left.smallest.sft_rift:.0f`° for RIFT, {number}`principal_angles.left.smallest.sft_rft:.0f`° for RFT, {number}`principal_angles.left.smallest.sft_offline_grpo:.0f`° for Offline GRPO, {number}`principal_angles.left.smallest.sft_dft:.0f`° for DFT and {number}`principal_angles.left.smallest.sft_dpo:.0f`° for DPO. SFT on reshuffled rows is at {number}`principal_angles.left.smallest.sft_reshuffled:.0f`°, chance at {number}`principal_angles.chance.left.smallest:.0f`°.
+# **The answer.** On the output side the smallest of {number}`principal_angles.k` angles to SFT, in the median over modules, is {number}`principal_angles.left.smallest.sft_rift:.0f`° for RIFT, {number}`principal_angles.left.smallest.sft_rft:.0f`° for RFT, {number}`principal_angles.left.smallest.sft_offline_grpo:.0f`° for Offline GRPO, {number}`principal_angles.left.smallest.sft_dft:.0f`° for DFT and {number}`principal_angles.left.smallest.sft_dpo:.0f`° for DPO. SFT on reshuffled rows is at {number}`principal_angles.left.smallest.sft_reshuffled:.0f`°, chance at {number}`principal_angles.chance.left.smallest:.0f`°.
 #
 # **What you will learn.** How to compare *subspaces* instead of arrows, why a statement about "the angle" needs the side, the place in the list and $k$, and why 85 degrees can be plain chance.
 #
