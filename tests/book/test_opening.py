@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from one_page import load_extension, render_page
 
-opening = load_extension("opening")
+opening, drawn = load_extension("opening"), load_extension("opening_picture")
 SHIPPED = ROOT / "book" / "reference" / "explorables" / "arrows.json"
 NAMES = ["sft", "rft", "dft", "rift", "offline_grpo", "dpo", "sft-order"]
 LOOKS = {n: {"label": n.upper(), "colour": "#000", "hollow": n == "sft-order"} for n in NAMES}
@@ -52,7 +52,7 @@ def random_cell(seed: int) -> dict[str, Any]:
 @given(seeds)
 def test_length_and_angle_to_sft_are_true(seed: int) -> None:
     cell = random_cell(seed)
-    arrows = opening.arrows_of(cell, LOOKS)
+    arrows = drawn.arrows_of(cell, LOOKS)
     assert {arrow.name for arrow in arrows} == set(NAMES)
     for arrow in arrows:
         i = NAMES.index(arrow.name)
@@ -66,48 +66,48 @@ def test_length_and_angle_to_sft_are_true(seed: int) -> None:
 @given(seeds)
 def test_two_others_are_never_further_apart_than_in_truth(seed: int) -> None:
     cell = random_cell(seed)
-    arrows = {arrow.name: arrow for arrow in opening.arrows_of(cell, LOOKS)}
+    arrows = {arrow.name: arrow for arrow in drawn.arrows_of(cell, LOOKS)}
     worst = 0.0
     for i, a in enumerate(NAMES[1:], 1):
         for j, b in enumerate(NAMES[i + 1 :], i + 1):
-            true = opening.degrees(cell["cosines"][i][j])
+            true = drawn.degrees(cell["cosines"][i][j])
             lost = true - abs(arrows[a].angle - arrows[b].angle)
             assert lost > -1e-4
             worst = max(worst, lost)
-    one, two, true = opening.most_squeezed(cell, list(opening.arrows_of(cell, LOOKS)))
+    one, two, true = drawn.most_squeezed(cell, list(drawn.arrows_of(cell, LOOKS)))
     assert true - (two.angle - one.angle) == pytest.approx(worst)
 
 
 @given(seeds)
 def test_labels_of_one_side_do_not_overlap_and_the_picture_is_not_too_wide(seed: int) -> None:
-    arrows = opening.arrows_of(random_cell(seed), LOOKS)
-    _, labels, low, high = opening.fitted(arrows)
-    assert high - low <= opening.WIDTH
+    arrows = drawn.arrows_of(random_cell(seed), LOOKS)
+    _, labels, low, high = drawn.fitted(arrows)
+    assert high - low <= drawn.WIDTH
     for left in (False, True):
         heights = [label.y for label in labels if label.left == left]
-        assert all(b - a > opening.LINE - 1e-6 for a, b in pairwise(heights))
+        assert all(b - a > drawn.LINE - 1e-6 for a, b in pairwise(heights))
     assert all(low <= end <= high for label in labels for end in label.ends)
 
 
 def test_the_sides_are_those_of_the_reshuffled_sft() -> None:
     cell = in_plane([0, 10, 70, 20, 80, 91, 45], [1.0] * 7)
-    near, far = opening.sides_of(opening.arrows_of(cell, LOOKS))
+    near, far = drawn.sides_of(drawn.arrows_of(cell, LOOKS))
     assert [arrow.name for arrow in near] == ["rft", "rift"]
     assert [arrow.name for arrow in far] == ["dft", "offline_grpo", "dpo"]
 
 
 def test_a_run_without_sft_has_no_arrows_and_two_arrows_have_no_pair() -> None:
     cell = cell_of(np.eye(2), ["rft", "dft"])
-    assert opening.arrows_of(cell, LOOKS) == []
+    assert drawn.arrows_of(cell, LOOKS) == []
     cell = cell_of(np.eye(2), ["sft", "dft"])
     with pytest.raises(ValueError, match="fewer than two arrows beside SFT"):
-        opening.most_squeezed(cell, opening.arrows_of(cell, LOOKS))
+        drawn.most_squeezed(cell, drawn.arrows_of(cell, LOOKS))
 
 
 def test_a_cosine_that_is_not_known_draws_no_arrow() -> None:
     cell = in_plane([0, 10, 70, 20, 80, 91, 45], [1.0] * 7)
     cell["cosines"][0][1] = cell["cosines"][1][0] = None
-    assert "rft" not in {arrow.name for arrow in opening.arrows_of(cell, LOOKS)}
+    assert "rft" not in {arrow.name for arrow in drawn.arrows_of(cell, LOOKS)}
 
 
 CAPTION = "**Is it so?** Look."
