@@ -110,6 +110,19 @@ def toy_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_toy_model(tmp_path_factory.mktemp("toy") / "model")
 
 
+@pytest.fixture(scope="session")
+def small_book_html(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of the rendered pages of tests/book/small_book.py, without links to a repository."""
+    import small_book
+    from repository_links import VARIABLE
+
+    folder = tmp_path_factory.mktemp("small")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv(VARIABLE, raising=False)
+        small_book.make(folder)
+    return folder / "html"
+
+
 def execute(
     source: Path, output: Path, *arguments: str, results: Path, under: Sequence[str] = ()
 ) -> str:

@@ -23,6 +23,7 @@ from pathlib import Path
 import yaml
 from api_pages import write_pages
 from page_facts import VERSIONS, add_facts, versions_here
+from repository_links import with_links
 from shipped import EXPLORABLES, ROOT, shown_from_reference, with_note
 
 # Pages with functions for the reader to write: shown as they are, never executed, no jobs.
@@ -52,12 +53,14 @@ def assemble(source: Path, executed: Path, numbers: Path, claims: Path) -> None:
     """Fill `source` with all that Jupyter Book reads; `executed` holds the notebooks.
 
     What is said of the making of the pages, and the data of the interactive figures, come from the
-    folder in which `numbers` lies.
+    folder in which `numbers` lies. Raises ValueError, "what: where: fix", for a wrong address of
+    the repository.
     """
+    config = with_links(yaml.safe_load((ROOT / "_config.yml").read_text(encoding="utf-8")))
     shutil.rmtree(source, ignore_errors=True)
     source.mkdir(parents=True)
-    for name in ("_config.yml", "_toc.yml"):
-        shutil.copy(ROOT / name, source)
+    (source / "_config.yml").write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
+    shutil.copy(ROOT / "_toc.yml", source)
     unread = shutil.ignore_patterns("__pycache__", "reference")
     shutil.copytree(ROOT / "book", source / "book", ignore=unread)
     for folder, names in ((executed, notebooks()), (ROOT / "notebooks", exercises())):
@@ -111,7 +114,11 @@ def main(log: str) -> int:
     # Those of the environment that executes the notebooks, too.
     versions = json.dumps(versions_here(), indent=2)
     Path(VERSIONS).write_text(versions + "\n", encoding="utf-8")
-    assemble(source, Path("notebooks"), Path("numbers.json"), Path("claims.csv"))
+    try:
+        assemble(source, Path("notebooks"), Path("numbers.json"), Path("claims.csv"))
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
     if shown := shown_from_reference(Path.cwd()):
         pages = ", ".join(f"[](../{name})" for name in shown)
         page = source / "notebooks" / f"{VERDICT}.ipynb"

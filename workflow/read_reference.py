@@ -33,7 +33,11 @@ def main() -> int:
             )
             return 1
     source = folder / "book_source"
-    assemble(source, ROOT / "notebooks", numbers, claims)
+    try:
+        assemble(source, ROOT / "notebooks", numbers, claims)
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
     config = yaml.safe_load((source / "_config.yml").read_text(encoding="utf-8"))
     # The theme's options are set as a whole, so html.announcement would be lost.
     config["sphinx"]["config"]["html_theme_options"]["announcement"] = NOTICE

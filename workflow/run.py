@@ -21,6 +21,7 @@ from typing import IO
 import psutil
 from executors import Place, jobs_left, place
 from jobs import JOBS
+from repository_links import checked
 from settings_unchanged import settings_of
 from shipped import EXECUTE, REFERENCE, asked_for
 
@@ -167,6 +168,10 @@ def opened(options: argparse.Namespace) -> Run:
 def main() -> int:
     options = arguments()
     # A fault is told before anything starts.
+    try:
+        checked()
+    except ValueError as error:
+        raise UserError(str(error)) from None
     run = opened(options)
     where = place(options.executor, run.profile)
     if not where.remote:  # of a cluster's nodes nothing is known here
