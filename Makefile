@@ -33,7 +33,7 @@ MADE_FROM := $(VENV)/.made-from
 WANTED := $(shell sed '/^\[tool.ruff\]/q' pyproject.toml | cat - constraints.txt | cksum) $(CURDIR)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup read slides handout offer book prefetch controls released diff light test models reference ship benchmark mutants clean
+.PHONY: help setup read slides handout pdf offer book prefetch controls released diff light test models reference ship benchmark mutants clean
 
 help:  ## Show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -72,6 +72,9 @@ slides: $(if $(filter .venv-read,$(READER)),.venv-read/.made-from)  ## Slides of
 
 handout: $(if $(filter .venv-read,$(READER)),.venv-read/.made-from)  ## Two pages to print: the six losses and the definitions
 	@$(READER)/bin/python workflow/handout.py
+
+pdf: $(if $(filter .venv-read,$(READER)),.venv-read/.made-from)  ## The whole book as one PDF, of the reference run or of RUN (needs a Chromium)
+	@$(READER)/bin/python workflow/pdf.py "$(RUN)"
 
 offer:
 	@if test -f "$(READ_PAGE)"; then echo "Read the reference run meanwhile: $(abspath $(READ_PAGE))"; \

@@ -74,7 +74,9 @@ def stage_html(name: str, made: dict[str, Any], texts: dict[str, str]) -> str:
     ).replace("</", "<\\/")
     return (
         f'<div class="explorable-still">{made["picture"]}'
-        f"<p>{escape(texts['alt'])} Where scripts run, this picture can be played with.</p></div>"
+        f"<p>{escape(texts['alt'])} "
+        '<span class="explorable-live">Where scripts run, this picture can be played with.</span>'
+        "</p></div>"
         f'<script type="application/json" id="explorable-data-{name}">{data}</script>'
     )
 

@@ -47,7 +47,8 @@ $$ (eq-one)
 ```{{exercise}} Think
 :label: ex-one
 
-What is $2^2$?
+What is $2^2
+\\cdot 1$?
 ```
 
 ```{{dropdown}} Hint
@@ -81,6 +82,13 @@ See [](../../book/one) and its {ref}`exercise <ex-one>`, and [elsewhere](https:/
 
 The take-away of two.
 """
+ALONE = """\
+:::{admonition} Run this page alone
+:class: dropdown run-alone
+
+It takes a second.
+:::
+"""
 EXPLORABLE = {
     "label": "Arrows",
     "page": "book/one",
@@ -112,6 +120,7 @@ def notebook() -> dict[str, Any]:
     alt = {"image": {"alt": "A grey square without anything in it."}}
     cells = [
         nbformat.v4.new_markdown_cell(TWO.partition("## ")[0]),
+        nbformat.v4.new_markdown_cell(ALONE),
         nbformat.v4.new_code_cell("shown = 1"),
         nbformat.v4.new_code_cell(
             "folded = 2",
