@@ -200,4 +200,7 @@ class Chromium:
         said = self._said.read_text(encoding="utf-8", errors="replace").strip().splitlines()
         faults = [line for line in said if re.search("FATAL|ERROR|error", line)]
         why = (faults or said[-1:] or ["it said nothing"])[0]
-        return ValueError(f"Chromium ended: {self.program}: it said: {why}")
+        return ValueError(
+            f"Chromium ended and said {why!r}: {self.program}: name another program, "
+            f"{VARIABLE}=/path/to/it"
+        )

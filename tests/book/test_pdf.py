@@ -174,7 +174,7 @@ def program(path: Path, script: str) -> str:
 def test_a_browser_that_ends_is_told_with_what_it_said(tmp_path: Path) -> None:
     ends = program(tmp_path / "ends", "import sys; sys.exit('a line\\nERROR: no display')")
     with (
-        pytest.raises(ValueError, match=r"Chromium ended: .*/ends: it said: ERROR: no display"),
+        pytest.raises(ValueError, match=r"ended and said 'ERROR: no display': .*/ends: name"),
         chromium.Chromium(ends),
     ):
         pass

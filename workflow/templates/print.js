@@ -9,7 +9,8 @@ async function bookReady() {
   const all = (selector) => [...document.querySelectorAll(selector)];
   const told = (element) => {
     const page = element.closest(".chapter");
-    return `${page ? page.id : "front"}: ${element.textContent.trim().slice(0, 60)}`;
+    const text = element.textContent.trim().replace(/\s+/g, " ");
+    return `${page ? page.id : "front"}: ${text.slice(0, 60)}`;
   };
   // What MathJax took for no formula, for a faulty one, or (in red) for one with an unknown name.
   const faults = all(".math:not(:has(mjx-container)), mjx-merror, mjx-mtext[style*='color: red']");
