@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import matplotlib.pyplot as plt
 import pytest
@@ -100,6 +101,36 @@ def smoke_book(workflow: Workflow, smoke_run: Path) -> Path:
     said = log.read_text(encoding="utf-8")[-6000:] if log.is_file() else ""
     assert done.returncode == 0, done.stdout + done.stderr + said
     return smoke_run / "html"
+
+
+class Reading(NamedTuple):
+    """What `make read` left: its folder of results, what it said, tracked files that it changed."""
+
+    folder: Path
+    done: subprocess.CompletedProcess[str]
+    changed: set[Path]
+
+
+@pytest.fixture(scope="session")
+def reading(tmp_path_factory: pytest.TempPathFactory) -> Reading:
+    """The reference run, rendered once, in an environment that has nothing but what it needs."""
+    folder = tmp_path_factory.mktemp("reading")
+    before = tracked_files()
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "workflow" / "read_reference.py")],
+        env={"PATH": os.environ["PATH"], "FINETUNE_GEOMETRY_RESULTS": str(folder)},
+        capture_output=True,
+        text=True,
+    )
+    changed = {path for path, _ in set(before.items()) ^ set(tracked_files().items())}
+    return Reading(folder, done, changed)
+
+
+@pytest.fixture(scope="session")
+def reference_book(reading: Reading) -> Path:
+    """Folder of the rendered pages of the reference run."""
+    assert reading.done.returncode == 0, reading.done.stderr
+    return reading.folder / "read" / "html"
 
 
 @pytest.fixture(scope="session")

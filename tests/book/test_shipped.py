@@ -14,7 +14,7 @@ import pytest
 import shipped
 import yaml
 from build_book import notebooks
-from conftest import ROOT, tracked_files
+from conftest import ROOT, Reading
 from jobs import JOBS, Job
 from settings_unchanged import (
     as_in_the_reference,
@@ -240,23 +240,16 @@ def test_a_run_of_other_settings_than_its_profiles_cannot_become_the_reference(
 # The reference run, read without any run.
 
 
-def test_reading_renders_the_reference_and_touches_no_tracked_file(tmp_path: Path) -> None:
-    before = tracked_files()
-    done = subprocess.run(
-        [sys.executable, str(ROOT / "workflow" / "read_reference.py")],
-        env={"PATH": os.environ["PATH"], "FINETUNE_GEOMETRY_RESULTS": str(tmp_path)},
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr
-    page = tmp_path / "read" / "html" / "index.html"
-    assert done.stdout == f"The reference run: {page}\n"
-    first = tmp_path / "read" / "html" / "book" / "index.html"
+def test_reading_renders_the_reference_and_touches_no_tracked_file(reading: Reading) -> None:
+    assert reading.done.returncode == 0, reading.done.stderr
+    html = reading.folder / "read" / "html"
+    assert reading.done.stdout == f"The reference run: {html / 'index.html'}\n"
+    first = html / "book" / "index.html"
     assert "The reference run, as it came with the project" in first.read_text(encoding="utf-8")
     toc = yaml.safe_load((ROOT / "_toc.yml").read_text(encoding="utf-8"))
     pages = [chapter["file"] for part in toc["parts"] for chapter in part["chapters"]]
-    assert all((tmp_path / "read" / "html" / f"{page}.html").is_file() for page in pages)
-    assert tracked_files() == before
+    assert all((html / f"{page}.html").is_file() for page in pages)
+    assert not reading.changed
 
 
 def test_package_and_workflow_speak_of_the_same_files() -> None:
