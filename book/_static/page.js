@@ -7,13 +7,16 @@ if (!document.documentElement.dataset.mode) {
   Object.assign(document.documentElement.dataset, { mode: "auto", theme: dark ? "dark" : "light" });
 }
 
-// What scrolls sideways is reached by Tab, so that arrow keys can scroll it.
+// What scrolls sideways is reached by Tab, so that arrow keys can scroll it. The theme sees to code,
+// tables and outputs alone, and not again when a fold opens.
 document.addEventListener("DOMContentLoaded", () => {
   const article = document.querySelector("article.bd-article");
   if (!article) return;
-  // The theme asks for code, tables and outputs alone, and not again when a fold opens.
   const boxes = "figure, table, pre, .math, mjx-container, .cell_output > .output, [class*=scrollable]";
   const mark = () => {
+    for (const formula of article.querySelectorAll("span.math")) { // an accent may stick out, too
+      formula.classList.toggle("long", formula.scrollWidth > formula.clientWidth + 8);
+    }
     for (const box of article.querySelectorAll(boxes)) {
       const wide = box.scrollWidth > box.clientWidth && getComputedStyle(box).overflowX === "auto";
       if (wide) box.tabIndex = 0;

@@ -74,8 +74,10 @@ control = "sft-order"
 # For two weight changes $\Delta_1$, $\Delta_2$ of the same matrix, neither of them zero,
 #
 # $$
-# \cos(\Delta_1, \Delta_2) = \frac{\inner{\Delta_1}{\Delta_2}}{\norm{\Delta_1}\,\norm{\Delta_2}},
-# \qquad \inner{\Delta_1}{\Delta_2} = \sum_{i,j} (\Delta_1)_{ij} (\Delta_2)_{ij} .
+# \begin{gathered}
+# \cos(\Delta_1, \Delta_2) = \frac{\inner{\Delta_1}{\Delta_2}}{\norm{\Delta_1}\,\norm{\Delta_2}}, \\
+# \inner{\Delta_1}{\Delta_2} = \sum_{i,j} (\Delta_1)_{ij} (\Delta_2)_{ij} .
+# \end{gathered}
 # $$ (eq-cosine)
 #
 # The **global** cosine stacks all modules into one vector: numerator and squared norms are summed over modules first. The **mean** and **median** cosine are those of the modules' own values.

@@ -66,9 +66,10 @@ control = "sft-order"
 # Let $\Delta$ be a delta and $S \neq 0$ the reference's. Split $\Delta = c\,S + R$ with $c = \inner{\Delta}{S} / \norm{S}^2$, so that $R$ is orthogonal to $S$. The fractions of $\Delta$ orthogonal to the **direction** of $S$ are
 #
 # $$
-# \frac{\norm{R}}{\norm{\Delta}} = \sqrt{1 - \cos^2(\Delta, S)} \quad \text{(norm)}
-# \qquad\text{and}\qquad
-# \frac{\norm{R}^2}{\norm{\Delta}^2} = 1 - \cos^2(\Delta, S) \quad \text{(energy)}.
+# \begin{aligned}
+# \frac{\norm{R}}{\norm{\Delta}} &= \sqrt{1 - \cos^2(\Delta, S)} && \text{(norm)}, \\
+# \frac{\norm{R}^2}{\norm{\Delta}^2} &= 1 - \cos^2(\Delta, S) && \text{(energy)}.
+# \end{aligned}
 # $$ (eq-fraction)
 #
 # Orthogonal to the **subspace** of $S$ is what remains of $\Delta$ after projecting its outputs on the span of the $k$ leading left singular vectors of $S$: $\norm{\Delta - U_k U_k^\top \Delta} / \norm{\Delta}$, and its square.

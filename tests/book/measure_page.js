@@ -49,7 +49,12 @@ window.measurePage = (() => {
       const edge = box.getBoundingClientRect();
       const said = name(box.closest(".math") || box);
       if (cutBy(box)) faults.push(`cut off on the right by ${name(cutBy(box))}: ${said}`);
-      if (!box.hasAttribute("display")) continue;
+      if (!box.hasAttribute("display")) {
+        const frame = box.closest(".math").getBoundingClientRect();
+        const whole = drawn.top >= frame.top - 1 && drawn.bottom <= frame.bottom + 1;
+        if (!whole) faults.push(`cut off above or below: ${said}`);
+        continue;
+      }
       if (drawn.right > edge.right + 1 && !scrolls(getComputedStyle(box))) faults.push(`runs out of its box: ${said}`);
       if (drawn.left < edge.left - 1) faults.push(`cut off on the left: ${said}`);
       if (drawn.top < edge.top - 1 || box.scrollHeight > box.clientHeight + 1) {
@@ -124,7 +129,7 @@ window.measurePage = (() => {
     return faults;
   }
 
-  /** Ink, ground, size and weight of an element's text: what decides the contrast. */
+  /** Of an element: ink, ground, size and weight of its text, which decide the contrast. */
   function looks() {
     const grounds = new Map([[null, ""]]);
     const ground = (element) => {
@@ -142,31 +147,37 @@ window.measurePage = (() => {
     };
   }
 
-  /** Hides all texts but the first of each look, for the contrast of a text is that of its look. */
-  function hideRepeated() {
+  /** Takes away all texts but the first of each look, for one speaks for all; returns what puts them
+      back. Formulas go, too: style sheets draw their signs, which axe-core cannot see. */
+  function takeRepeated() {
     const look = looks();
     const seen = new Set();
-    const repeated = [...document.body.querySelectorAll("*")].filter((element) => {
-      if (element.localName === "mjx-container") return true; // its signs are drawn by style sheets
-      if (element.firstElementChild || element.closest("mjx-container")) return false;
-      if (!element.textContent.trim() || !shown(element)) return false;
-      const key = look(element);
-      return seen.has(key) || !seen.add(key);
-    });
-    repeated.forEach((element) => element.style.setProperty("visibility", "hidden", "important"));
-    return () => repeated.forEach((element) => element.style.removeProperty("visibility"));
+    const taken = [...document.body.querySelectorAll("mjx-container")];
+    const walk = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+    while (walk.nextNode()) {
+      const text = walk.currentNode;
+      const holder = text.parentElement;
+      if (!text.data.trim() || holder.closest("mjx-container") || !shown(holder)) continue;
+      const key = look(holder);
+      if (seen.has(key)) taken.push(holder.matches("span") && holder.childNodes.length === 1 ? holder : text);
+      seen.add(key);
+    }
+    const holes = taken.map(() => document.createComment(""));
+    taken.forEach((node, i) => node.replaceWith(holes[i]));
+    return () => holes.forEach((hole, i) => hole.replaceWith(taken[i]));
   }
 
   /** axe-core's grave findings, each place in words: of colours alone, or of all else. */
   async function axeFinds(colours) {
     const rule = "color-contrast";
-    const show = colours ? hideRepeated() : () => {};
+    const putBack = colours ? takeRepeated() : () => {};
     const { violations } = await axe.run(document, {
       resultTypes: ["violations"],
       iframes: false,
+      preload: false, // it would ask for style sheets, which no page from a folder may do
       ...(colours ? { runOnly: [rule] } : { rules: { [rule]: { enabled: false } } }),
     });
-    show();
+    putBack();
     return violations
       .filter(({ impact }) => ["serious", "critical"].includes(impact))
       .flatMap(({ id, impact, nodes }) => nodes.map(({ target, failureSummary }) =>

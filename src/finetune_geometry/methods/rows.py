@@ -183,8 +183,8 @@ def micro_batches(
     lengths: tokens of each row of the step, (rows, sequences of a row), in the step's order.
 
     With `micro_batch_tokens` a micro-batch holds as many rows, one after another, as have at most
-    so many `positions`; else it holds `micro_batch_size` rows. Of several processes each gets every
-    so manieth row, or micro-batch: all then have long ones and short ones.
+    so many `positions`; else it holds `micro_batch_size` rows. Of several processes each gets one
+    row, or micro-batch, after another in turn: all then have long ones and short ones.
     Raises UserError if a single row has more positions.
     """
     limit, processes = training.micro_batch_tokens, training.processes
