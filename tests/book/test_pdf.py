@@ -213,9 +213,12 @@ needs_chromium = pytest.mark.skipif(
 
 @pytest.fixture(scope="module")
 def book(small_book_html: Path) -> PdfReader:
-    """The small book, printed."""
-    path = pdf.write(small_book_html.parent, "The run of a test", chromium.find())
-    return PdfReader(path)
+    """The small book, printed as that of a finished run is."""
+    folder = small_book_html.parent
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FINETUNE_GEOMETRY_RESULTS", str(folder.parent))
+        assert pdf.main(folder.name) == 0
+    return PdfReader(folder / "pdf" / "book.pdf")
 
 
 def outlines(entries: list[Any], level: int = 0) -> Iterator[tuple[int, str]]:
@@ -246,6 +249,12 @@ def test_pictures_and_formulas_have_a_text_for_who_cannot_see_them(book: PdfRead
     assert ("/Formula", r"2^2 \cdot 1") in told
     assert len(told) == 3  # and the long formula
     assert sum(tag["/S"] == "/Table" for tag in tags) == 1
+
+
+@needs_chromium
+def test_the_cover_names_the_run(book: PdfReader, small_book_html: Path) -> None:
+    cover = book.pages[0].extract_text()
+    assert f"Run {small_book_html.parent.name}, profile small" in cover
 
 
 @needs_chromium
