@@ -10,14 +10,13 @@ if (!document.documentElement.dataset.mode) {
 // What scrolls sideways is reached by Tab, so that arrow keys can scroll it. The theme sees to code,
 // tables and outputs alone, and not again when a fold opens.
 document.addEventListener("DOMContentLoaded", () => {
-  const article = document.querySelector("article.bd-article");
-  if (!article) return;
+  const text = document.querySelector("main");
   const boxes = "figure, table, pre, .math, mjx-container, .cell_output > .output, [class*=scrollable]";
   const mark = () => {
-    for (const formula of article.querySelectorAll("span.math")) { // an accent may stick out, too
+    for (const formula of text.querySelectorAll("span.math")) { // an accent may stick out, too
       formula.classList.toggle("long", formula.scrollWidth > formula.clientWidth + 8);
     }
-    for (const box of article.querySelectorAll(boxes)) {
+    for (const box of text.querySelectorAll(boxes)) {
       const wide = box.scrollWidth > box.clientWidth && getComputedStyle(box).overflowX === "auto";
       if (wide) box.tabIndex = 0;
       else box.removeAttribute("tabindex");
@@ -25,5 +24,5 @@ document.addEventListener("DOMContentLoaded", () => {
   };
   const mathjax = window.MathJax && window.MathJax.startup;
   if (mathjax) mathjax.promise.then(mark); // formulas are wide when they are drawn
-  new ResizeObserver(mark).observe(article); // another window, a fold that opened, a figure redrawn
+  new ResizeObserver(mark).observe(text); // another window, a fold that opened, a figure redrawn
 });

@@ -2,7 +2,8 @@
 "use strict";
 
 window.measurePage = (() => {
-  const article = () => document.querySelector("article.bd-article");
+  /** The text of the page; the index and the search have no article. */
+  const article = () => document.querySelector("article.bd-article") || document.querySelector("main");
   const shown = (element) => element.checkVisibility() && element.getClientRects().length > 0;
   const all = (selector, inside = document) => [...inside.querySelectorAll(selector)].filter(shown);
   const scrolls = (style) => ["auto", "scroll"].includes(style.overflowX);

@@ -92,7 +92,7 @@ def shows(figure: Any) -> str:
     return "".join(parts.evaluate_all("parts => parts.map((part) => part.innerHTML)"))
 
 
-def play_by_keys(page: Any, figure: Any, control: Any) -> None:
+def play_by_keys(page: Any, control: Any) -> None:
     """As a person without a mouse: Tab from what stands before, then a key."""
     control.evaluate("(c) => c.focus()")
     page.keyboard.press("Shift+Tab")
@@ -108,7 +108,7 @@ def play_by_keys(page: Any, figure: Any, control: Any) -> None:
         page.keyboard.press("Space" if kind == "checkbox" else "Enter")
 
 
-def play_by_mouse(page: Any, figure: Any, control: Any) -> None:
+def play_by_mouse(page: Any, control: Any) -> None:
     """By a click. The list of a menu is the system's: a choice in it is told to the menu."""
     kind = control.evaluate("(c) => c.type")
     if kind == "select-one":
@@ -134,10 +134,14 @@ def test_figures_to_play_with_answer_to_keys_and_to_the_mouse(reference_book: Pa
             figure = page.locator(".explorable")
             controls = figure.locator(".explorable-controls").locator("input, select, button")
             assert controls.count() >= 2
-            for play in (play_by_keys, play_by_mouse):
-                for i in range(controls.count()):
+            compared = figure.locator("select").first.locator("option:checked").inner_text()
+            for i in range(controls.count()):
+                label = controls.nth(i).evaluate("(c) => c.labels[0]?.textContent")
+                if label == compared:
+                    continue  # what others are compared with is not drawn once more
+                for play in (play_by_keys, play_by_mouse):
                     before = shows(figure)
-                    play(page, figure, controls.nth(i))
+                    play(page, controls.nth(i))
                     assert shows(figure) != before, (path.stem, play.__name__, i)
 
 
@@ -147,7 +151,7 @@ def test_the_switch_of_colours_and_the_search_work_from_a_folder(reference_book:
         theme = "document.documentElement.dataset.theme"
         seen = {page.evaluate(theme)}
         for _ in range(2):
-            page.locator(".theme-switch-button:visible").click()
+            page.locator(".theme-switch-button:visible").first.click()
             seen.add(page.evaluate(theme))
         assert seen == {"light", "dark"}
         page.goto((reference_book / "search.html").as_uri() + "?q=cosine")
@@ -171,7 +175,7 @@ FAULTY = """<!DOCTYPE html><html lang="en"><head><title>Faulty</title><style>
   <div class="math" id="cosine"><span class="eqno">(1)</span>
     <mjx-container display="true"><mjx-math>cos</mjx-math></mjx-container></div>
   <div class="math">not drawn</div><img src="nowhere.png"><button></button>
-  <script>console.error("said so"); fetch("http://127.0.0.1:9/");</script>
+  <script>console.error("said so"); fetch("http://127.0.0.1:8/");</script>
 </article></main></body></html>"""
 
 
@@ -181,7 +185,7 @@ def test_every_check_sees_what_it_is_there_for(tmp_path: Path) -> None:
     with chromium() as page:
         seen = visit(page, path, axe_script())
     for check, sign in {
-        "said": ["said so", "asks http://127.0.0.1:9/", "nowhere.png"],
+        "said": ["said so", "asks http://127.0.0.1:8/", "nowhere.png"],
         "first": ["the first Tab leads to a in"],
         "focus": ["and a link"],
         "headings": ["h3 after h1"],
