@@ -67,8 +67,8 @@ control = "sft-order"
 #
 # $$
 # \begin{aligned}
-# \frac{\norm{R}}{\norm{\Delta}} &= \sqrt{1 - \cos^2(\Delta, S)} && \text{(norm)}, \\
-# \frac{\norm{R}^2}{\norm{\Delta}^2} &= 1 - \cos^2(\Delta, S) && \text{(energy)}.
+# \frac{\norm{R}}{\norm{\Delta}} &= \sqrt{1 - \cos^2(\Delta, S)} \ \text{(norm)}, \\
+# \frac{\norm{R}^2}{\norm{\Delta}^2} &= 1 - \cos^2(\Delta, S) \ \text{(energy)}.
 # \end{aligned}
 # $$ (eq-fraction)
 #
