@@ -267,7 +267,7 @@ JOBS = [
         writes=tuple(f"controls/{table}.csv" for table in RAY),
         settings=(
             *("model", "prompt", "problems", "evaluation"),
-            *("geometry.lmc_rows", "training.threads", "spread.orders"),
+            *("geometry.lmc_rows", "geometry.ray_factors", "training.threads", "spread.orders"),
         ),
         files=("book/predictions.yaml",),
         priority=30,
@@ -281,7 +281,7 @@ JOBS = [
         writes=("controls/annealed_ray.csv", "controls/annealed_cosine.csv"),
         settings=(
             *("model", "prompt", "problems", "lora", "training", "methods", "evaluation"),
-            *("geometry.lmc_rows", "spread.orders"),
+            *("geometry.lmc_rows", "geometry.ray_factors", "spread.orders"),
         ),
         files=("book/predictions.yaml",),
         priority=28,

@@ -26,7 +26,7 @@
 # %% tags=["parameters"]
 profile: str = "tiny"  # which profile: smoke, tiny, qwen3-0.6b, qwen3-4b, llama-3.2-3b
 run: str = ""  # folder under results/; empty: the profile's name
-factors: list = [0.5, 0.75, 1.0, 1.25]  # of each annealed delta
+factors: list | None = None  # of each annealed delta; None: the profile's
 
 # %% tags=["hide-input", "remove-stderr"]
 from itertools import combinations
@@ -55,7 +55,7 @@ from finetune_geometry.settings.variation import repeated_orders
 
 check_parameters(globals())
 set_style()
-this_run = Run.open(profile, run)
+this_run = Run.open(profile, run, {"geometry.ray_factors": factors})
 settings, evaluation = this_run.profile.geometry, this_run.profile.evaluation
 torch.set_num_threads(this_run.profile.training.threads)
 orders = repeated_orders(this_run.profile)
@@ -134,7 +134,7 @@ show_table(
 # %% tags=["hide-output"]
 heldout = spread_rows(load_rollouts(this_run, "heldout"), settings.lmc_rows)
 validation = load_problems(this_run.profile, "validation")
-found = along_rays(this_run, annealed, sorted(factors), heldout, validation, "annealed")
+found = along_rays(this_run, annealed, sorted(settings.ray_factors), heldout, validation, "annealed")
 start = found[found["model"] == BASE]
 tables = []
 for order in orders:

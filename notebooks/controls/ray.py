@@ -36,7 +36,7 @@
 # %% tags=["parameters"]
 profile: str = "tiny"  # which profile: smoke, tiny, qwen3-0.6b, qwen3-4b, llama-3.2-3b
 run: str = ""  # folder under results/; empty: the profile's name
-factors: list = [0.25, 0.5, 0.75, 1.0, 1.25, 1.5]  # of each delta
+factors: list | None = None  # of each delta; None: the profile's
 answered: int = 100000  # test problems answered at most, at the factor that was chosen
 repeated: int = 3  # repetitions, the run's own six among them
 
@@ -64,7 +64,7 @@ from finetune_geometry.settings.variations import cells
 
 check_parameters(globals())
 set_style()
-this_run = Run.open(profile, run)
+this_run = Run.open(profile, run, {"geometry.ray_factors": factors})
 settings, evaluation = this_run.profile.geometry, this_run.profile.evaluation
 torch.set_num_threads(this_run.profile.training.threads)
 chosen = [cell for cell in cells(this_run.profile) if cell.kind in ("run", "order")][:repeated]
@@ -83,7 +83,7 @@ for cell in chosen:
     names = {cell.adapters[method]: method for method in METHODS}
     check_adapters(this_run, list(names))
     table = along_rays(
-        this_run, list(names), sorted(factors), heldout, validation, f"rays_{cell.name}"
+        this_run, list(names), sorted(settings.ray_factors), heldout, validation, f"rays_{cell.name}"
     )
     found.append(table.assign(model=table["model"].replace(names), cell=cell.name))
 table = pd.concat(found, ignore_index=True)

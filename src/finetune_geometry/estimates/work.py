@@ -24,7 +24,7 @@ AIME_PROBLEMS = 30
 #: Positions that are read together for each of `evaluation.batch_size`: `geometry.line_scores` and
 #: `geometry.hidden_states` have the same numbers.
 LINE_TOKENS, STATE_TOKENS = 32, 64
-RAY, ANNEALED_RAY, TREATED = 6, 4, 43  # points of a method's ray; models of the chapter on causes
+TREATED = 43  # models of the chapter on causes
 REPEATED = 3  # repetitions of the chapters that measure points
 SWEEP = 2  # further learning rates that the chapter on the learning rate trains at
 
@@ -140,6 +140,7 @@ def _further(
     cells = min(REPEATED, profile.spread.orders + 1)
     adapters = len(METHODS) * cells
     point = dataclasses.replace(validation, adapted=True)
+    on_rays = len(profile.geometry.ray_factors) * adapters
     models = len(METHODS) * (profile.spread.orders + profile.spread.draws + 1)
     rows = profile.geometry.lmc_rows * text.row
     passing = LINE_TOKENS * profile.evaluation.batch_size
@@ -148,8 +149,8 @@ def _further(
             *(trained(profile, one.method, text) for one in every),
             *(test,) * answering,
         ),
-        "controls/ray": (*(point,) * (RAY * adapters), *(test,) * adapters),
-        "controls/annealed": (point,) * (ANNEALED_RAY * adapters),
+        "controls/ray": (*(point,) * on_rays, *(test,) * adapters),
+        "controls/annealed": (point,) * on_rays,
         **dict.fromkeys(["controls/spread", "controls/prediction"], (Host(20.0),)),
         "controls/causes": (point,) * (TREATED * cells),
         "controls/behaviour": (Read(models * rows, text.row, text.completion / text.row, passing),),
