@@ -52,7 +52,10 @@ def chromium() -> Iterator[Any]:
     if found is None:
         pytest.skip(f"none of {', '.join(BROWSERS)} on PATH: install Chromium to try the pages")
     with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=found)
+        try:
+            browser = driver.chromium.launch(executable_path=found)
+        except playwright.Error as error:  # a stub that only says how to install it, say
+            pytest.skip(f"{found} does not start: {error.message.splitlines()[0]}")
         page = browser.new_page(viewport={"width": NARROW, "height": HEIGHT})
         page.set_default_timeout(120_000)
         yield page
