@@ -178,4 +178,6 @@ def test_a_run_without_deltas_says_so(tmp_path: Path, monkeypatch: pytest.Monkey
 def test_a_caption_without_a_question_is_an_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    build(tmp_path, shipped(), monkeypatch, "Look.", "begins with no question in bold: add one")
+    said = "begins with no question in bold: add one"
+    soup = build(tmp_path, shipped(), monkeypatch, "Look.", said)  # asserts that it is said
+    assert soup.find("figure", id="fig-opening") is None
