@@ -73,7 +73,16 @@ slides: $(if $(filter .venv-read,$(READER)),.venv-read/.made-from)  ## Slides of
 handout: $(if $(filter .venv-read,$(READER)),.venv-read/.made-from)  ## Two pages to print: the six losses and the definitions
 	@$(READER)/bin/python workflow/handout.py
 
-pdf: $(if $(filter .venv-read,$(READER)),.venv-read/.made-from)  ## The whole book as one PDF, of the reference run or of RUN (needs a Chromium)
+# The small environment gets the packages of the extra `pdf` when a PDF is first asked for.
+.venv-read/.with-pdf: .venv-read/.made-from
+	@.venv-read/bin/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["pdf"], sep="\n")' \
+		> .venv-read/pdf.txt
+	@.venv-read/bin/python -m pip install --disable-pip-version-check --no-compile --constraint constraints.txt \
+		--requirement .venv-read/pdf.txt >> .venv-read/install.log 2>&1 \
+		|| { echo "error: $$($(PIPS_REASON) .venv-read/install.log): .venv-read/install.log"; exit 1; }
+	@touch $@
+
+pdf: $(if $(filter .venv-read,$(READER)),.venv-read/.with-pdf)  ## The whole book as one PDF, of the reference run or of RUN (needs a Chromium)
 	@$(READER)/bin/python workflow/pdf.py "$(RUN)"
 
 offer:

@@ -8,7 +8,6 @@ pages, which lie in a folder, nor this module.
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -18,7 +17,6 @@ from typing import Any
 import pytest
 
 MEASURES = (Path(__file__).parent / "measure_page.js").read_text(encoding="utf-8")
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 HEIGHT = 900
 WIDE, NARROW = 1280, 390
 #: Width and theme. A colour does not depend on the width, so two of the four see everything.
@@ -48,9 +46,12 @@ def chromium() -> Iterator[Any]:
     """A page of the system's Chromium; skips the test where there is none, and says what to do."""
     reason = "playwright is not installed: `make setup` installs it"
     playwright = pytest.importorskip("playwright.sync_api", reason=reason)
-    found = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if found is None:
-        pytest.skip(f"none of {', '.join(BROWSERS)} on PATH: install Chromium to try the pages")
+    from chromium import find  # needs playwright
+
+    try:
+        found = find()
+    except ValueError as error:
+        pytest.skip(str(error))
     with playwright.sync_playwright() as driver:
         try:
             browser = driver.chromium.launch(executable_path=found)
