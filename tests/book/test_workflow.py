@@ -456,7 +456,7 @@ def test_constraints_pin_every_dependency_by_name_and_version() -> None:
 def test_each_kind_of_user_installs_what_they_use() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     extras = project["optional-dependencies"]
-    assert extras["dev"][0] == "finetune-geometry[experiment,book]"
+    assert extras["dev"][0] == "finetune-geometry[experiment,book,pdf]"
 
     def names(requirements: list[str]) -> set[str]:
         return {re.split(r"[<>=\[]", requirement)[0] for requirement in requirements}
