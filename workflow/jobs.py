@@ -286,6 +286,19 @@ JOBS = [
         files=("book/claims.yaml", "book/reference/claims/*.csv"),
     ),
     Job(
+        "controls/another_base",
+        reads=(
+            *ADAPTERS,
+            *RESHUFFLED,
+            *PREDICTED,
+            "claims.csv",
+            "controls/matched_rate_cosine.csv",
+        ),
+        writes=(),
+        settings=("model.base", "evaluation.confidence", "geometry.seed"),
+        files=("book/predictions.yaml", "models/smollm2-135m/**/*"),
+    ),
+    Job(
         "your_adapters",
         reads=(),
         writes=(),

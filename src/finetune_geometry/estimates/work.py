@@ -118,6 +118,7 @@ def work(profile: Profile, text: Lengths) -> dict[str, tuple[Item, ...]]:
         "controls/reshuffled": (sft,),
         "controls/second_seed": (sft, *_lines(profile, text, one=True), test, test),
         "controls/matched_rate": (sft, trained(profile, "dpo", text), test, test),
+        "controls/another_base": (Host(5.0),),
         "evaluation/released_weights": (Host(5.0),),  # fetched and measured only when asked for
         "evaluation/verdict": (Host(1.0),),
         "your_adapters": _geometry(profile, "your_adapters"),

@@ -1,0 +1,368 @@
+# ---
+# jupyter:
+#   jupytext:
+#     formats: ipynb,py:percent
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3 (ipykernel)
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# (control-another-base)=
+# # Another base: does the model decide what the losses do?
+#
+# **The answer.** Two bases that share nothing but the rollouts give {number}`another_base.agree.count` of the seventeen claims the same verdict, {number}`another_base.agree.claims`, and disagree on {number}`another_base.apart.claims`; {number}`another_base.untestable.claims` cannot be tested on both. Of the seventeen verdicts on the second base {number}`another_base.foreseen.count` had been predicted before it was trained.
+#
+# **What you will learn.** Which findings of this book are about the losses and the rows, and which about the one small model that we raised ourselves.
+#
+# ## The question
+#
+# Every chapter so far rests on a student of three million parameters with an alphabet of its own, made for this book. A sceptic says: whatever you found may be a property of that toy. So the six losses were also given to a pretrained model of another family, **SmolLM2-135M-Instruct** {cite}`allal2025smollm2`, forty times as large. It has thirty blocks in place of eight, another tokenizer, another chat template, and it has read a great deal else. It was taught with **the same rollouts**, as text, by the same losses with the same settings. Its number of steps, its batch and its rate are its own.
+#
+# This page is computed from what ships with the book: the adapters under `models/`, in half precision, and the tables of their run. Nothing here needs the model.
+
+# %% tags=["parameters"]
+profile: str = "tiny"  # which profile: smoke, tiny, qwen3-0.6b, qwen3-4b, llama-3.2-3b
+run: str = ""  # folder under results/; empty: the profile's name
+base: str = "smollm2-135m"  # the other base, a folder of models/
+k: int = 4  # dimension of the output subspaces, on both bases
+
+# %% tags=["hide-input"]
+import numpy as np
+import pandas as pd
+
+from finetune_geometry.deltas.adapters import BASE
+from finetune_geometry.figures.bases_plots import pairs_beside, verdict_tiles
+from finetune_geometry.figures.palette import label, set_style
+from finetune_geometry.figures.ray_plots import rays
+from finetune_geometry.figures.result_plots import accuracies
+from finetune_geometry.report.bases import (
+    likeness_of,
+    listed,
+    norms_of,
+    predictions_of,
+    shipped_adapters,
+    shipped_folder,
+    verdicts_beside,
+    with_expected,
+)
+from finetune_geometry.report.expected import show_expected
+from finetune_geometry.report.notebook_tables import show_table
+from finetune_geometry.runs.adapters import load_run
+from finetune_geometry.runs.files import read_csv
+from finetune_geometry.runs.records import Run
+from finetune_geometry.settings.objectives import METHODS
+from finetune_geometry.settings.parameters import check_parameters
+from finetune_geometry.settings.profiles import load_profile
+
+check_parameters(globals())
+set_style()
+pd.set_option("display.max_colwidth", None)
+this_run, folder, other = Run.open(profile, run), shipped_folder(base), load_profile(base)
+made = predictions_of(base)
+words = {"here": this_run.name, "there": base}
+
+# %% [markdown]
+# ## What differs and what does not
+#
+# | | this run | the other base |
+# |---|---|---|
+# | base | {number}`profile.model.base` | SmolLM2-135M-Instruct |
+# | width of the model, blocks | {number}`another_base.width.here`, {number}`another_base.blocks.here` | {number}`another_base.width.there`, {number}`another_base.blocks.there` |
+# | rollouts | {number}`rollouts.rollouts:,` | the same texts |
+# | LoRA | attention, rank {number}`profile.lora.r` | attention, rank {number}`another_base.rank` |
+# | steps, rows a step | {number}`profile.training.steps`, {number}`profile.training.batch_size` | {number}`another_base.steps`, {number}`another_base.batch` |
+# | peak learning rate | {number}`profile.training.learning_rate:.1e` | {number}`another_base.rate:.1e` |
+# | test problems | {number}`profile.problems.test:,` | {number}`another_base.problems`, of one to three steps, small numbers |
+#
+# **The weights** are those of a 4-bit file, dequantised, because a machine without a hub account can have them from the package registry. They are a little worse than the original's, for the base and the adapters alike.
+#
+# **The rate** was chosen by the held-out loss of SFT after 30 steps, of three rates. **The length** follows a rule that was written down first: the mean loss of the last five steps less than 10 % below the five before. 30 steps were too few, 40 were enough. Like the paper's checkpoints they come from two thirds of a schedule.
+#
+# **The test problems** are easier than the students' own. On problems of two to eight steps this model is at the floor before and after. A split of one to three steps with numbers up to 50 was fixed before any training, by looking at the base alone.
+#
+# ## Predictions, and what came of them
+#
+# For each claim a verdict was predicted and committed before the training, from three sources: the ledger of the default run, the weights-only prediction ([](../geometry/cosine)), and the paper.
+
+# %%
+table = verdicts_beside(
+    this_run.read_table("claims.csv"), read_csv(folder / "claims.csv"), made["claims"]
+)
+
+# %% mystnb={"figure": {"name": "fig-bases-verdicts", "caption": "Do two bases give one verdict? A row a claim; the run of this book, the other base, and what had been predicted of the latter. Both can be judged on {number}`another_base.both` claims and agree on {number}`another_base.agree.count` of them. The prediction came true for {number}`another_base.foreseen.count` of 17, and it was wrong for {number}`another_base.surprised.claims`. One run on each base: where two verdicts differ, a second run on the same base might differ, too."}, "image": {"alt": "Seventeen rows of three coloured tiles with the verdicts of the default run, of the other base, and the prediction."}} tags=["hide-input"]
+verdict_tiles(table, {**words, "predicted": f"{base}, predicted"})
+# %% [markdown]
+# Where the prediction was wrong, with the reason that had been given for it:
+
+# %%
+wrong = table[~table["foreseen"]]
+columns = {"claim": "claim", "predicted": "predicted", "there": "found", "reason": "the reason"}
+show_table(wrong[list(columns)].rename(columns=columns), {})
+
+# %% [markdown]
+# ## Directions
+
+# %% tags=["hide-input"]
+control = "sft-order"
+names = [*METHODS, control]
+sides = {
+    this_run.name: [a for a in load_run(this_run, control) if a.name != BASE],
+    base: [a for a in shipped_adapters(base) if a.name in names],
+}
+sampling = {
+    "confidence": this_run.profile.evaluation.confidence,
+    "seed": this_run.profile.geometry.seed,
+}
+alike = {name: likeness_of(adapters, k, **sampling) for name, adapters in sides.items()}
+foreseen = {
+    this_run.name: this_run.read_table("geometry/predicted_cosine.csv"),
+    base: read_csv(folder / "geometry/predicted_cosine.csv"),
+}
+cosines = pd.concat(
+    with_expected(found.query("quantity == 'cosine'"), foreseen[name]).assign(base=name)
+    for name, found in alike.items()
+)
+angles = pd.concat(
+    found.query("quantity == 'angle' and (a == 'sft' or b == 'sft')").assign(
+        base=name, expected=np.nan
+    )
+    for name, found in alike.items()
+)
+first = cosines[cosines["base"] == this_run.name]
+pairs = [f"{label(a)}, {label(b)}" for a, b in zip(first["a"], first["b"], strict=True)]
+
+# %% mystnb={"figure": {"name": "fig-bases-cosines", "caption": "Do the deltas of two losses form the same angle on another base? Global cosines of every pair, the run of this book (circles) and the other base (squares), with {number}`profile.evaluation.confidence:.0%` intervals over modules; hollow: what the weights on the rollouts alone predict for that run, without a model. Over all pairs the two columns correlate at {number}`another_base.cosine.correlation:.2f`. SFT and RFT have {number}`another_base.cosine.here.sft_rft:.2f` and {number}`another_base.cosine.there.sft_rft:.2f`, SFT and DFT {number}`another_base.cosine.here.sft_dft:.2f` and {number}`another_base.cosine.there.sft_dft:.2f`, SFT and Offline GRPO {number}`another_base.cosine.here.sft_offline_grpo:.2f` and {number}`another_base.cosine.there.sft_offline_grpo:.2f`, SFT and DPO {number}`another_base.cosine.here.sft_dpo:.2f` and {number}`another_base.cosine.there.sft_dpo:.2f`; SFT and SFT (reshuffled) {number}`another_base.cosine.here.sft_order:.2f` and {number}`another_base.cosine.there.sft_order:.2f`. The two runs differ in steps and rate, too, so a gap between the marks is not the base's alone."}, "image": {"alt": "One row a pair of adapters, with a circle and a square for its cosine on the two bases, intervals, and hollow diamonds for the predictions."}} tags=["hide-input"]
+pairs_beside(cosines, {name: name for name in sides}, xlabel="global cosine", names=pairs)
+# %% mystnb={"figure": {"name": "fig-bases-angles", "caption": "Are the outputs shared? Smallest principal angle to SFT's leading {number}`another_base.k` output directions, median over modules, with intervals over modules. On the other base RFT is {number}`another_base.angle.rft:.1f` degrees from SFT, Offline GRPO {number}`another_base.angle.offline_grpo:.1f`, DFT {number}`another_base.angle.dft:.1f`, DPO {number}`another_base.angle.dpo:.1f`, and SFT (reshuffled) {number}`another_base.angle.order:.1f`. Chance is larger in a wider model, so compare the order of the rows, not the two marks of one."}, "image": {"alt": "One row for each adapter compared with SFT, with a circle and a square for the smallest principal angle on the two bases."}} tags=["hide-input"]
+with_sft = angles[angles["base"] == this_run.name]
+partners = with_sft["b"].where(with_sft["a"] == "sft", with_sft["a"])
+pairs_beside(
+    angles,
+    {name: name for name in sides},
+    xlabel="smallest principal angle to SFT (degrees)",
+    names=[label(name) for name in partners],
+    expected=False,
+)
+# %% [markdown]
+# Three observations, in the order of how much they carry:
+#
+# - **The rows decide who is close to whom.** The weights-only prediction knows nothing of either model. On the pairs that it covers it is off by {number}`another_base.miss.here:.3f` on average here and by {number}`another_base.miss.there:.3f` on the other base; pairs with SFT (reshuffled), {number}`another_base.miss.order_here:.2f` and {number}`another_base.miss.order_there:.2f` off, are where it misses most. The common part that it leaves out is larger in a pretrained model: all its rollouts teach it the same format first.
+# - **Reshuffling SFT is the yardstick.** It costs SFT an orthogonal fraction of {number}`another_base.fraction.here.order:.2f` here and {number}`another_base.fraction.there.order:.2f` on the other base. Offline GRPO has {number}`another_base.fraction.here.offline_grpo:.2f` and {number}`another_base.fraction.there.offline_grpo:.2f`, DFT {number}`another_base.fraction.here.dft:.2f` and {number}`another_base.fraction.there.dft:.2f`.
+# - **DPO stands apart on both**: {number}`another_base.fraction.here.dpo:.3f` and {number}`another_base.fraction.there.dpo:.3f` of its length are orthogonal to SFT.
+#
+# ### Lengths and rates
+
+# %%
+rates = {
+    this_run.name: this_run.read_table("controls/matched_rate_cosine.csv"),
+    base: read_csv(folder / "controls/matched_rate_cosine.csv"),
+}
+at_rates = {
+    name: table.query("quantity == 'norm'").set_index("a")["value"] for name, table in rates.items()
+}
+rate_cosines = {
+    name: {
+        pair: value
+        for row in table.query("quantity == 'cosine'").itertuples()
+        for pair, value in (((row.a, row.b), row.value), ((row.b, row.a), row.value))
+    }
+    for name, table in rates.items()
+}
+lengths = pd.DataFrame({name: norms_of(adapters) for name, adapters in sides.items()})
+controls = pd.DataFrame(at_rates).loc[["sft-lr", "dpo-lr"]]
+lengths = pd.concat([lengths, controls])
+show_table(
+    lengths.rename_axis("adapter").reset_index(),
+    {"adapter": label, **dict.fromkeys(sides, "{:.3g}")},
+)
+
+# %% [markdown]
+# SFT's delta is {number}`another_base.ratio.here.sft_dpo:.1f` times as long as DPO's here and {number}`another_base.ratio.there.sft_dpo:.1f` times on the other base, where the paper has 13. At a tenth of its rate, which is DPO's, SFT is {number}`another_base.ratio.here.control_dpo:.2f` and {number}`another_base.ratio.there.control_dpo:.2f` times as long as DPO; with SFT's rate for both, {number}`another_base.ratio.here.sft_raised:.2f` and {number}`another_base.ratio.there.sft_raised:.2f` times. What is left at equal rates is what the loss and its rows do.
+#
+# What had been written down of DPO at SFT's rate on the other base, before it was trained:
+
+# %%
+show_expected(
+    base,
+    "dpo-lr",
+    {
+        "norm_of_sft": lengths.loc["dpo-lr", base] / lengths.loc["sft", base],
+        "cosine_to_sft": rate_cosines[base]["sft", "dpo-lr"],
+        "cosine_to_dpo": rate_cosines[base]["dpo", "dpo-lr"],
+    },
+)
+#
+# ## What the models can do
+
+# %%
+accuracy = read_csv(folder / "evaluation/accuracy.csv")
+accuracy = accuracy[accuracy["model"].isin([BASE, *names])]
+
+# %% mystnb={"figure": {"name": "fig-bases-accuracy", "caption": "Does a real model learn the task from these rollouts? Test accuracy on {number}`another_base.problems` easy problems with {number}`profile.evaluation.confidence:.0%` Wilson intervals; the dashed line is the base with {number}`another_base.accuracy.base:.1%`. SFT {number}`another_base.accuracy.sft:.1%`, RFT {number}`another_base.accuracy.rft:.1%`, DFT {number}`another_base.accuracy.dft:.1%`, RIFT {number}`another_base.accuracy.rift:.1%`, Offline GRPO {number}`another_base.accuracy.offline_grpo:.1%`, DPO {number}`another_base.accuracy.dpo:.1%`. Of the ten pairs without DPO {number}`another_base.different` differ after correction. These problems are shorter than those of the rollouts; on longer ones the model is at the floor."}, "image": {"alt": "Accuracy of the base, of the six methods and of SFT reshuffled on the other base, as dots with intervals."}} tags=["hide-input"]
+accuracies(accuracy)
+# %% [markdown]
+# By the number of steps that a problem takes, with the share of answers that have a box at all and the share of right sums among those that were written. A model can be wrong at the end and right in most of its lines.
+
+# %%
+by_steps = read_csv(folder / "evaluation/by_steps.csv")
+by_steps = by_steps.assign(share=by_steps["right"] / by_steps["problems"])
+shares = by_steps.pivot_table(index="model", columns="steps", values="share", sort=False)
+shares.columns = [f"{steps} step{'s' if steps > 1 else ''}" for steps in shares.columns]
+sums = read_csv(folder / "evaluation/sums.csv").set_index("model")
+shares["boxed"] = sums["boxed"] / sums["answers"]
+shares["sums a problem"] = sums["sums"] / sums["answers"]
+shares["right sums"] = sums["right"] / sums["sums"]
+shares = shares.loc[[name for name in accuracy["model"] if name in shares.index]]
+show_table(
+    shares.reset_index(),
+    {
+        "model": label,
+        **dict.fromkeys(shares.columns, "{:.0%}"),
+        "sums a problem": "{:.2f}",
+    },
+)
+
+# %% [markdown]
+# ### Where did the trainings stop?
+#
+# The **ray** of a delta $\Delta$ is the line of models $W_0 + \lambda\,\Delta$: the base at $\lambda = 0$, the trained model at 1. If the loss is least well below 1, the training went too far along its own direction; if it still falls beyond 1, it stopped early. Nothing is trained for it: each module adds $\lambda$ times its low-rank product to its output.
+
+# %% mystnb={"figure": {"name": "fig-bases-ray", "caption": "Did the trainings on the other base stop too early or too late? Held-out loss at fractions and multiples of each delta, the base at 0 and the trained model at 1. The base has {number}`another_base.ray.base:.2f` nats a token, SFT {number}`another_base.ray.sft:.2f`; SFT is best at a factor of {number}`another_base.ray.best.sft:.2f`, Offline GRPO at {number}`another_base.ray.best.offline_grpo:.2f`, DPO at {number}`another_base.ray.best.dpo:.2f` of the factors that were tried. The loss is that of imitating the teacher; DPO does not train it."}, "image": {"alt": "Held-out loss over the factor of the delta, one line for each method, on the other base."}} tags=["hide-input"]
+along = read_csv(folder / "controls/ray.csv")
+rays(along.assign(problems=0))
+# %% [markdown]
+# Written down before any point between the ends was measured (`book/predictions.yaml`); the two rows are about the factor at which the held-out loss is least.
+
+# %%
+start = along[along["model"] == BASE]
+rays_of = {
+    name: pd.concat([start, along[along["model"] == name]]).set_index("factor")["loss"]
+    for name in METHODS
+}
+least = {name: float(losses.idxmin()) for name, losses in rays_of.items()}
+show_expected(
+    base,
+    "ray",
+    {
+        "largest_best_factor_of_five": max(least[name] for name in METHODS if name != "dpo"),
+        "best_factor_of_dpo": least["dpo"],
+    },
+)
+
+# %% [markdown]
+# ## How to read this, and how not to
+#
+# - **Two bases are two draws.** That a claim holds on both is no proof that it holds on all, and where they disagree it is not said which property of the base decides it: size, family, tokenizer or what it had read before.
+# - **One training of each kind.** The intervals are over modules or problems. SFT (reshuffled) shows what another order does on each base; more seeds would show how far.
+# - **The base is not all that differs.** The second run has {number}`another_base.steps` steps of {number}`another_base.batch` rows instead of {number}`profile.training.steps` of {number}`profile.training.batch_size`, another rate, and easier test problems. Compare the order of the methods within a base first, then the numbers.
+# - **The paper's own setting is a third one**: 135 million parameters are forty times the student and a thirtieth of the paper's model. The profiles `qwen3-0.6b` and `qwen3-4b` take the same path on a GPU.
+#
+# ## Exercise
+#
+# ```{exercise}
+# :label: ex-another-base
+#
+# *Code · ★★ · 15 minutes*
+#
+# The adapters under `models/smollm2-135m/adapters` need no model to be compared. (a) Run `finetune-geometry compare sft=models/smollm2-135m/adapters/sft order=models/smollm2-135m/adapters/sft-order grpo=models/smollm2-135m/adapters/offline_grpo`. Is Offline GRPO further from SFT than SFT's second order is? (b) In which kind of module is the difference largest? (c) SFT's two orders share 7 % of the rows here. What would the weights-only prediction be if they shared none, and what does the trained cosine then say about $\kappa$ of [](../geometry/cosine)?
+# ```
+#
+# ```{dropdown} Hint
+# (c) Write each delta as one arrow for each of its $n$ rows, of length 1 and at right angles to each other, and an arrow along one common direction for each row, of length $\sqrt{\kappa}$. The common ones add up in a line.
+# ```
+#
+# ````{solution} ex-another-base
+# :label: sol-another-base
+# :class: dropdown
+#
+# (a) The report gives {number}`another_base.cosine.there.sft_offline_grpo:.3f` and {number}`another_base.cosine.there.sft_order:.3f`; compare the two, with their intervals. (b) The report's table by kind of module answers it. (c) With no shared row the plain prediction is 0, and all of the cosine comes from the common part: with $n$ rows seen once each by either, $\cos = \kappa n^2 / (n + \kappa n^2) = \kappa n / (1 + \kappa n)$. The trained value then gives $\kappa = \cos / (n\,(1 - \cos))$.
+# ````
+#
+# ## Take-away
+#
+# What two unlike bases agree on, {number}`another_base.agree.claims`, is a matter of the losses and the rows. The rest of the ledger has to name its base.
+
+# %% tags=["remove-cell"]
+
+
+def by_pair(table: pd.DataFrame, name: str, column: str = "value") -> dict[str, float]:
+    rows = table[table["base"] == name]
+    return {
+        f"{a}_{b}".replace("sft-order", "order"): float(value)
+        for a, b, value in zip(rows["a"], rows["b"], rows[column], strict=True)
+    }
+
+
+def to_sft(values: dict[str, float]) -> dict[str, float]:
+    return {key.removeprefix("sft_"): v for key, v in values.items() if key.startswith("sft_")}
+
+
+both = cosines.pivot_table(index=["a", "b"], columns="base", values="value")
+miss = (cosines["value"] - cosines["expected"]).abs()
+ordered = (cosines["a"] == control) | (cosines["b"] == control)
+
+
+def missed(name: str, rows: pd.Series) -> float:
+    return float(miss[(cosines["base"] == name) & rows].mean())
+
+
+found = {where: by_pair(cosines, name) for where, name in words.items()}
+norms = {where: lengths[name] for where, name in words.items()}
+testable = ~table[["here", "there"]].isin(["not testable in this regime"]).any(axis=1)
+card = sides[base][0]
+mcnemar = read_csv(folder / "evaluation/mcnemar.csv")
+five = [method for method in METHODS if method != "dpo"]
+among_five = mcnemar[mcnemar["a"].isin(five) & mcnemar["b"].isin(five)]
+shapes = {where: sides[name][0].shapes for where, name in words.items()}
+this_run.record(
+    "another_base",
+    {
+        "k": k,
+        "rank": other.lora.r,
+        "steps": other.training.steps,
+        "batch": other.training.batch_size,
+        "rate": other.training.learning_rate,
+        "problems": other.problems.test,
+        "width": {where: max(s[1] for s in found.values()) for where, found in shapes.items()},
+        "blocks": {where: len(found) // 4 for where, found in shapes.items()},
+        "both": int(testable.sum()),
+        "agree": {
+            "count": int(table["agree"].sum()),
+            "claims": listed(table.loc[table["agree"], "claim"]),
+        },
+        "apart": {"claims": listed(table.loc[testable & ~table["agree"], "claim"])},
+        "untestable": {"claims": listed(table.loc[~testable, "claim"])},
+        "foreseen": {"count": int(table["foreseen"].sum())},
+        "surprised": {"claims": listed(table.loc[~table["foreseen"], "claim"])},
+        "cosine": {**found, "correlation": float(both.corr().iloc[0, 1])},
+        "fraction": {
+            where: {name: float(np.sqrt(1 - v**2)) for name, v in to_sft(values).items()}
+            for where, values in found.items()
+        },
+        "angle": to_sft(by_pair(angles, base)),
+        "miss": {
+            **{where: missed(name, ~ordered) for where, name in words.items()},
+            **{f"order_{where}": missed(name, ordered) for where, name in words.items()},
+        },
+        "ratio": {
+            where: {
+                "sft_dpo": float(norm["sft"] / norm["dpo"]),
+                "control_dpo": float(norm["sft-lr"] / norm["dpo"]),
+                "sft_raised": float(norm["sft"] / norm["dpo-lr"]),
+            }
+            for where, norm in norms.items()
+        },
+        "accuracy": accuracy.set_index("model")["accuracy"].astype(float).to_dict(),
+        "different": int((among_five["p_holm"] < 0.05).sum()),
+        "ray": {
+            "base": float(start["loss"].iloc[0]),
+            "sft": float(rays_of["sft"][1.0]),
+            "best": least,
+        },
+    },
+)
