@@ -137,8 +137,8 @@ mutants: setup  ## Change lines of what is not mathematics: which changes does n
 reference: controls  ## Make this run the reference that ships: all of it, or the chapters ONLY="NAME ..."
 	$(BIN)/python workflow/reference.py --profile "$(PROFILE)" --run "$(RUN)" --only "$(ONLY)"
 
-ship: setup  ## Put adapters and tables of a run on another base (PROFILE) into models/
-	@$(BIN)/python workflow/ship_run.py --profile "$(PROFILE)" --run "$(RUN)" --set "$(SET)"
+ship: setup  ## Put adapters and tables of a run on another base (PROFILE) into models/, or ONLY=geometry
+	@$(BIN)/python workflow/ship_run.py --profile "$(PROFILE)" --run "$(RUN)" --set "$(SET)" --only "$(ONLY)"
 
 clean:  ## Remove all runs and caches; the models and .venv stay
 	rm -rf results mutants .mypy_cache .pytest_cache .ruff_cache .hypothesis

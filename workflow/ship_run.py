@@ -3,6 +3,9 @@
 models/<profile>/ becomes a run in small: adapters/ in PEFT's format with cards, the tables that the
 book shows of it, and claims.csv, which goes into book/reference/claims/ as well and is a column of
 the ledger from then on. Nobody needs the base model to look at any of it.
+
+Of a run that was trained and not examined its adapters can ship alone (--only adapters), or what
+their weights say without them (--only geometry), which is a few kilobytes.
 """
 
 from __future__ import annotations
@@ -20,9 +23,11 @@ import pandas as pd
 from safetensors.numpy import load_file, save_file
 from shipped import REFERENCE, ROOT
 
+from finetune_geometry.deltas.adapters import load_adapter
 from finetune_geometry.evaluation.written_sums import sums_by_model
 from finetune_geometry.geometry.similarity import cosine_table
 from finetune_geometry.problems.sources import load_problems
+from finetune_geometry.report.bases import likeness_of, norms_of
 from finetune_geometry.runs.adapters import load_run
 from finetune_geometry.runs.files import atomic_directory, atomic_write, write_csv
 from finetune_geometry.runs.records import Run
@@ -111,6 +116,21 @@ def tables(run: Run, folder: Path) -> None:
     write_csv(folder / "evaluation" / "by_steps.csv", counts)
 
 
+def geometry(run: Run, names: list[str], folder: Path) -> None:
+    """What the weights say without them: likenesses of all pairs, lengths, and the pool's card."""
+    adapters = [load_adapter(run.adapter_dir(name), name) for name in names]
+    settings = run.profile.geometry
+    found = likeness_of(
+        adapters, settings.k, confidence=run.profile.evaluation.confidence, seed=settings.seed
+    )
+    write_csv(folder / "geometry" / "likeness.csv", found)
+    norms = norms_of(adapters).rename_axis("adapter").rename("norm").reset_index()
+    write_csv(folder / "geometry" / "norms.csv", norms)
+    card = json.loads((run.dir / "rollouts" / "card.json").read_text(encoding="utf-8"))
+    (folder / "rollouts").mkdir()
+    _write_json(folder / "rollouts" / "card.json", card)
+
+
 def _averaged(table: pd.DataFrame) -> pd.DataFrame:
     return table[table["level"] != "module"].reset_index(drop=True)
 
@@ -124,25 +144,33 @@ def main() -> None:
     parser.add_argument("--profile", required=True)
     parser.add_argument("--run", default="")
     parser.add_argument("--set", default="")
-    parser.add_argument("--adapters-only", action="store_true", help="the run is not finished")
+    parser.add_argument(
+        "--only",
+        choices=("", "adapters", "geometry"),
+        default="",
+        help="of a run that is not examined",
+    )
     options = parser.parse_args()
     run = Run.open(options.profile, options.run, parse_overrides(options.set))
-    if not options.adapters_only:
+    if not options.only:
         run.read_table("claims.csv")  # told in one line where the run is not finished
     names = [name for name in run.adapter_names() if name in {*METHODS, *CONTROLS}]
     target = ROOT / "models" / run.profile.name
     with atomic_directory(target) as folder:
+        if options.only == "geometry":
+            geometry(run, names, folder)
+            names = []
         for name in names:
             ship_adapter(run, name, folder / "adapters" / name)
         size = sum(path.stat().st_size for path in folder.rglob("*.safetensors")) / 1e6
         if size > LIMIT_MB:
             limit = f"at most {LIMIT_MB:.0f}"
             raise UserError(f"{size:.1f} MB of adapters, {limit}: {run.dir}: ship fewer")
-        if options.adapters_only:
+        if options.only == "adapters":
             write_csv(folder / "geometry" / "cosine.csv", _averaged(cosine_table(load_run(run))))
-        else:
+        elif not options.only:
             tables(run, folder)
-    if not options.adapters_only:
+    if not options.only:
         column = REFERENCE / "claims" / f"{run.profile.name}.csv"
         with atomic_write(column) as file:
             file.write((target / "claims.csv").read_text(encoding="utf-8"))

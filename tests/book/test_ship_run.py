@@ -78,6 +78,28 @@ def test_too_much_is_not_shipped(
     assert not (tmp_path / "models" / "smoke").exists()
 
 
+@pytest.mark.smoke
+def test_of_a_run_that_is_not_examined_its_geometry_ships_alone(
+    smoke_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FINETUNE_GEOMETRY_RESULTS", str(smoke_run.parent))
+    monkeypatch.setattr(ship_run, "ROOT", tmp_path)
+    monkeypatch.setattr(ship_run, "REFERENCE", tmp_path / "reference")
+    command = ["ship_run.py", "--profile", "smoke", "--only", "geometry"]
+    monkeypatch.setattr("sys.argv", command)
+    ship_run.main()
+    folder = tmp_path / "models" / "smoke"
+    assert not list(folder.rglob("*.safetensors"))
+    assert not (tmp_path / "reference").exists()
+    kept = read_csv(folder / "geometry" / "likeness.csv").query("quantity == 'cosine'")
+    table = read_csv(smoke_run / "geometry" / "cosine.csv")
+    table = table.query("quantity == 'cosine' and level == 'global'").set_index(["a", "b"])["value"]
+    row = kept.set_index(["a", "b"]).loc[("sft", "dpo")]
+    assert row["value"] == pytest.approx(table["sft", "dpo"])
+    assert row["low"] <= row["value"] <= row["high"]
+    assert set(read_csv(folder / "geometry" / "norms.csv")["adapter"]) >= set(METHODS)
+
+
 def test_a_factor_beyond_half_precision_is_refused() -> None:
     with pytest.raises(UserError, match="too large for fp16"):
         ship_run.halved({"a": np.array([1e5], dtype=np.float32)}, "sft")

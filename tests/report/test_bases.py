@@ -36,6 +36,10 @@ def test_a_base_that_does_not_ship_is_told_with_those_that_do(tmp_path, monkeypa
     (tmp_path / "models").mkdir()
     with pytest.raises(UserError, match=r"use one of \(none\)"):
         shipped_folder("smollm2-135m")
+    (tmp_path / "models" / "small" / "geometry").mkdir(parents=True)
+    assert shipped_folder("small") == tmp_path / "models" / "small"
+    with pytest.raises(UserError, match=r"tables alone ship.*PROFILE=small"):
+        shipped_adapters("small")
 
 
 def test_two_ledgers_agree_only_where_both_can_be_tested():

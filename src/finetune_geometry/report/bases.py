@@ -32,10 +32,13 @@ PREDICTIONS = "book/predictions.yaml"
 
 
 def shipped_folder(base: str) -> Path:
-    """models/<base>/ of the checkout. Raises UserError where no run lies there."""
+    """models/<base>/ of the checkout. Raises UserError where no run lies there.
+
+    A run ships its adapters and the tables that were made of them, or a few of the tables alone.
+    """
     folder = project_root() / "models" / base
-    if not (folder / "adapters").is_dir():
-        there = sorted(path.parent.name for path in folder.parent.glob("*/adapters"))
+    if not (folder / "geometry").is_dir():
+        there = sorted(path.parent.name for path in folder.parent.glob("*/geometry"))
         raise UserError(
             f"no run on a base {base!r}: {folder}: use one of {', '.join(there) or '(none)'}, or "
             f"make one: make book PROFILE={base}, then make ship PROFILE={base}"
@@ -44,8 +47,10 @@ def shipped_folder(base: str) -> Path:
 
 
 def shipped_adapters(base: str) -> list[Adapter]:
-    """The six methods, in their order, then the controls."""
+    """The six methods, in their order, then the controls. Raises UserError where none ship."""
     folder = shipped_folder(base) / "adapters"
+    if not folder.is_dir():
+        raise UserError(f"tables alone ship: {folder.parent}: train its adapters: PROFILE={base}")
     order = list(METHODS)
     names = sorted(path.name for path in folder.iterdir() if path.is_dir())
     names.sort(key=lambda name: order.index(name) if name in order else len(order))
