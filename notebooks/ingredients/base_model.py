@@ -21,7 +21,7 @@
 #
 # ## Why a small world
 #
-# The paper fine-tunes a model of four billion parameters on competition mathematics. That needs a large GPU. The default experiment of this book needs two processor cores, so that you can change it and run it again. It is a small world, but a real one: the student really learns, the teacher really writes the solutions, and every answer is really checked.
+# The paper fine-tunes a model of four billion parameters on competition mathematics. That needs a large GPU ([](../../book/cost)). The default experiment of this book needs two processor cores, so that you can change it and run it again. It is a small world, but a real one: the student really learns, the teacher really writes the solutions, and every answer is really checked.
 #
 # Three ingredients make the small world comparable with the large one. The models have the Qwen3 architecture, the one that the paper uses, with {number}`base_model.layers` layers. The problems need several steps of reasoning, written out one per line. And the student can do short problems before fine-tuning starts, as the paper's base model can do mathematics before it does.
 
@@ -121,7 +121,7 @@ pd.DataFrame(
     }
 )
 
-# %% mystnb={"figure": {"name": "fig-pretraining", "caption": "How were the two models raised? Left: the loss per solution token falls quickly, while the model learns how solutions are written. Right: accuracy on validation problems of 2 to 8 steps comes later, when the arithmetic is learnt. The student ends at {number}`base_model.student_curve_end:.0%`, the teacher, which starts where the student ends, at {number}`base_model.teacher_curve_end:.0%`. The curves are those of the shipped models' training, on 210 validation problems; they say nothing about fine-tuning."}, "image": {"alt": "Two panels against millions of training tokens: the loss per token of student and teacher falls, the accuracy of both rises, the teacher's further."}} tags=["hide-input"]
+# %% mystnb={"figure": {"name": "fig-pretraining", "caption": "How were the two models raised? Left: the loss per solution token. Right: accuracy on validation problems of 2 to 8 steps. Look whether it rises where the loss falls, or later. The student ends at {number}`base_model.student_curve_end:.0%`, the teacher, which starts where the student ends, at {number}`base_model.teacher_curve_end:.0%`. The curves are those of the shipped models' training, on 210 validation problems; they say nothing about fine-tuning."}, "image": {"alt": "Two panels against millions of training tokens: the loss per token of student and teacher falls, the accuracy of both rises, the teacher's further."}} tags=["hide-input"]
 pretraining_curves(cards)
 # %% [markdown]
 # ## What the student cannot do yet
@@ -138,7 +138,7 @@ if teacher_is_here(this_run.profile):
 answers = pd.concat(answers)
 answers["steps"] = answers["problem"].map({problem.id: problem.steps for problem in validation})
 
-# %% mystnb={"figure": {"name": "fig-student-teacher", "caption": "Where does the student fail? On problems longer than those it was raised on: it solves {number}`base_model.base_short:.0%` of those with 2 to 4 steps and {number}`base_model.base_long:.0%` of those with 5 to 8. The teacher solves {number}`base_model.teacher_short:.0%` and {number}`base_model.teacher_long:.0%`. Bars are 95 % Wilson intervals; each length has only a few dozen problems."}, "image": {"alt": "Accuracy of student and teacher by number of steps; the student's falls off after four steps, the teacher's stays high."}} tags=["hide-input"]
+# %% mystnb={"figure": {"name": "fig-student-teacher", "caption": "Where does the student fail? It solves {number}`base_model.base_short:.0%` of the problems with 2 to 4 steps and {number}`base_model.base_long:.0%` of those with 5 to 8. The teacher solves {number}`base_model.teacher_short:.0%` and {number}`base_model.teacher_long:.0%`. Bars are 95 % Wilson intervals; all lengths together have {number}`profile.problems.validation` problems."}, "image": {"alt": "Accuracy of student and teacher by number of steps, as two lines with intervals."}} tags=["hide-input"]
 accuracy_by_steps(answers)
 # %% [markdown]
 # ## How the models read
@@ -201,9 +201,9 @@ this_run.record(
 # :label: sol-base-model
 # :class: dropdown
 #
-# The expected accuracy is $q^n$. With $q^4 = a$, the prediction for 8 steps is $a^2$. The real one is lower because the steps of long problems are not like those of short ones: the student has never seen a problem of more than 4 steps, nor written a fifth line. Errors are not independent either: one misread sentence spoils all that follow.
+# The expected accuracy is $q^n$. With $q^4 = a$, the prediction for 8 steps is $a^2$. A real one far below that says that no single $q$ holds for both lengths. One reason is at hand: the student has never seen a problem of more than 4 steps, nor written a fifth line.
 # ````
 #
 # ## Take-away
 #
-# The student writes solutions in the right form and fails on long problems. The teacher, the same architecture raised on longer problems, is the source of everything the six methods will learn from.
+# The student solves {number}`base_model.base_short:.0%` of the short problems and {number}`base_model.base_long:.0%` of the long ones, the teacher {number}`base_model.teacher_short:.0%` and {number}`base_model.teacher_long:.0%`. The teacher is the source of everything the six methods will learn from.
