@@ -17,17 +17,17 @@
 #
 # **The answer.** The rule, which looks at SFT's {number}`learning_rate.rule` alone, picks {number}`learning_rate.best:.1e`. The five unpaired losses are trained at {number}`learning_rate.chosen:.1e` and DPO at a tenth of it.
 #
-# **What you will learn.** How the one hyper-parameter that matters most was chosen, and why by SFT's quality on validation data alone.
+# **What you will learn.** How the learning rate was chosen, and why by SFT's quality on validation data alone.
 #
 # ## A choice that could tip the scales
 #
-# The learning rate decides how long every delta is, and may decide its direction. Whoever picks it after looking at angles can pick the result. So the rule was fixed beforehand: train SFT at a few learning rates, keep the one with the highest accuracy on validation problems, give it to all five unpaired objectives, and give DPO a tenth of it, as the paper does. No angle and no test problem is looked at.
+# The learning rate sets how long the steps are, hence how long a delta can get, and may turn its direction. Whoever picks it after looking at angles can pick the result. So the rule was fixed beforehand: train SFT at a few learning rates, keep the one with the highest accuracy on validation problems, give it to all five unpaired objectives, and give DPO a tenth of it, as the paper does. No angle and no test problem is looked at.
 #
 # Accuracy can choose only where there is some. Where the untrained base is right on less than {number}`learning_rate.floor:.0%` of the validation problems, the lowest loss on held-out rollouts chooses instead. Here {number}`learning_rate.rule` does.
 #
-# The rule has been applied to the default profile twice. With batches that were sorted by length it gave 3e-3, with uniform batches it gives three times that. The second time the angles of a run at 3e-3 had been seen; the rule does not ask about them, and it was followed.
+# The rule has been applied to the default profile twice, before and after the batches became uniform draws ([](../../book/changelog), the 24th). With batches that were sorted by length it gave 3e-3, with uniform batches it gives three times that. The second time the angles of a run at 3e-3 had been seen; the rule does not ask about them, and it was followed.
 #
-# The paper's own learning rates, {number}`learning_rate.paper_rate:.0e` and a tenth of it for DPO, suit a model a thousand times larger and ten times as many updates. They would hardly move this one.
+# The paper's own learning rates, {number}`learning_rate.paper_rate:.0e` and a tenth of it for DPO, belong to a model of four billion parameters and 1,000 updates. The model here has {number}`base_model.parameters:,` parameters and gets {number}`profile.training.steps` updates, so the rate is chosen for it.
 
 # %% tags=["parameters"]
 profile: str = "tiny"  # which profile: smoke, tiny, qwen3-0.6b, qwen3-4b, llama-3.2-3b
@@ -135,7 +135,7 @@ this_run.record(
 # %% [markdown]
 # The profile's learning rate, {number}`learning_rate.chosen:.1e`, {number}`learning_rate.agrees` the best of this sweep. It is the value that all chapters use (DPO: a tenth of it).
 #
-# The learning rate also turns the direction. The deltas at {number}`learning_rate.lowest:.1e` and {number}`learning_rate.highest:.1e` have cosines {number}`learning_rate.cosine.lowest:.2f` and {number}`learning_rate.cosine.highest:.2f` with SFT's, and {number}`learning_rate.cosine.ends:.2f` with each other. Claim C15 asks this for one tenth of the learning rate: see [](../controls/matched_rate).
+# Does the learning rate turn the direction, too? The deltas at {number}`learning_rate.lowest:.1e` and {number}`learning_rate.highest:.1e` have cosines {number}`learning_rate.cosine.lowest:.2f` and {number}`learning_rate.cosine.highest:.2f` with SFT's, and {number}`learning_rate.cosine.ends:.2f` with each other. Claim C15 asks this for one tenth of the learning rate: see [](../controls/matched_rate).
 #
 # ## How to read the figure, and how not to
 #
@@ -159,7 +159,7 @@ this_run.record(
 # :label: sol-learning-rate
 # :class: dropdown
 #
-# With $n = 300$ and $p = 0.5$ one share has a standard error of about 0.029 (any $p$ between 0.35 and 0.65 gives nearly the same), the difference of two independent ones $\sqrt 2$ times that, 0.04. Two points are well within chance. Pairing the answers problem by problem, as McNemar's test does, narrows it, but not enough to tell two points apart with confidence.
+# With $n = 300$ and $p = 0.5$ one share has a standard error of about 0.029 (any $p$ between 0.35 and 0.65 gives nearly the same), the difference of two independent ones $\sqrt 2$ times that, 0.04. Two points are well within chance. Pairing the answers problem by problem, as McNemar's test does, can narrow it. But two points are six problems, and with six answers on one side the test finds them only if there is none on the other: $p$ is 0.03 at 6 : 0 and 0.07 at 7 : 1.
 # ````
 #
 # ## Take-away
