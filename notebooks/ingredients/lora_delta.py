@@ -29,7 +29,7 @@
 #
 # Two adapters, two pairs of factors. What may be compared: the factors, or only their product?
 #
-# This chapter needs no trained model. Everything in it is a toy with a known answer.
+# This chapter needs no trained model. Everything that it computes is a toy with a known answer; two numbers of trained adapters are quoted from later chapters.
 
 # %% tags=["parameters"]
 profile: str = "tiny"  # which profile: smoke, tiny, qwen3-0.6b, qwen3-4b, llama-3.2-3b
@@ -120,7 +120,7 @@ plots.toy(
 # %% [markdown]
 # ## Trap 2: mixing factors
 #
-# To walk from one model to another, mix the deltas: $(1 - t)\,\Delta_1 + t\,\Delta_2$. Mixing $B$ with $B$ and $A$ with $A$ gives something else, because the product of two sums has cross terms: $(1-t)^2 B_1A_1 + t^2 B_2A_2 + t(1-t)(B_1A_2 + B_2A_1)$. Some tools do just that when they "average adapters".
+# To walk from one model to another, mix the deltas: $(1 - t)\,\Delta_1 + t\,\Delta_2$. Mixing $B$ with $B$ and $A$ with $A$ gives something else, because the product of two sums has cross terms: $(1-t)^2 B_1A_1 + t^2 B_2A_2 + t(1-t)(B_1A_2 + B_2A_1)$. PEFT does just that when it combines adapters with the type `linear` {cite}`peft`.
 
 # %% mystnb={"figure": {"name": "fig-delta-mixing", "caption": "What goes wrong when factors are mixed instead of deltas? Distance of the mixed factors' product from the true mix, relative to its norm, for two unrelated adapters and for two that share A. With one shared A mixing factors is exact; without, the error at the midpoint is {number}`lora_delta.mixing.midpoint:.0%` of the result. Mixing deltas, as this book does, has no error. Toys, no training."}, "image": {"alt": "Relative error of mixing factors against the mixing weight: zero at both ends, largest in the middle for unrelated adapters, and zero throughout for adapters that share A."}} tags=["hide-input"]
 shared = LowRankDelta(two.B, one.A, two.scale)
@@ -142,7 +142,7 @@ plots.toy(
 # %% [markdown]
 # ## Trap 3: what the shared initialisation buys
 #
-# LoRA starts with $B = 0$ and a random $A$. All six adapters of this book start from the *same* $A$, and $A$ keeps a part of it. This is a necessity and a confound.
+# LoRA starts with $B = 0$ and a random $A$. All six adapters of this book start from the *same* $A$. Training turns it: in this run the $A$ of SFT and that of DPO end {number}`principal_angles.a_apart.sft_dpo:.2f` of its length apart. The shared start is a necessity and a confound.
 #
 # **A necessity.** At $B = 0$ the gradient with respect to $B$ is $g A^\top$, where $g$ is the gradient of the full weight. One plain gradient step thus moves the weight along $g A^\top A$: the part of $g$ that $A$ lets through. With two independent $A$ the *same* $g$ comes out as two nearly orthogonal deltas. Their cosine is about $r/(d_{\mathrm{in}} + r)$, which is $r/d_{\mathrm{in}}$ where the rank is small.
 
@@ -160,11 +160,11 @@ plots.toy(
     logy=True,
 )
 # %% [markdown]
-# So without a shared start, cosines between losses are hard to read: after one step this floor is what the *same* loss would score, and longer training, which turns $A$, lifts it by an amount that has to be measured ([](../controls/second_seed)). (The left singular vectors survive: $g A_1^\top A_1$ and $g A_2^\top A_2$ write into the same outputs. Compare left subspaces across seeds.)
+# So without a shared start, cosines between losses are hard to read: after one step this floor is what the *same* loss would score, and longer training, which turns $A$, can move it by an amount that has to be measured: in this run two trainings of SFT with an $A$ and an order of rows each have {number}`second_seed.cosine.seed:.2f` ([](../controls/second_seed)). (The left singular vectors survive: $g A_1^\top A_1$ and $g A_2^\top A_2$ write into the same outputs. Compare left subspaces across seeds.)
 #
 # **A confound.** With a shared $A$ two *unrelated* updates agree on the right-hand side, because both can only read the $r$ input directions that $A$ offers. How little of a LoRA's learning needs to be in $A$ is known: a random $A$ that is never trained does nearly as well as a trained one, and training $B$ alone beats training $A$ alone {cite}`zhu2024asymmetry`. What $B$ does, on the output side, is what a loss can put its mark on.
 
-# %% mystnb={"figure": {"name": "fig-delta-sides", "caption": "How alike do two unrelated adapters look on either side? Smallest principal angle of random deltas with one shared A, against k, the number of leading singular vectors; means over {number}`lora_delta.floor.draws` draws at d = {number}`lora_delta.floor.d`. The left side shows no likeness beyond what chance gives at that k. On the right the angle is already {number}`lora_delta.sides.right_half:.0f` degrees at k = r/2, and zero for every larger k. Nothing was learned here by anyone."}, "image": {"alt": "Smallest angle against k: the left side stays high, the right side falls to zero at half the rank."}} tags=["hide-input"]
+# %% mystnb={"figure": {"name": "fig-delta-sides", "caption": "How alike do two unrelated adapters look on either side? Smallest principal angle of random deltas with one shared A, against k, the number of leading singular vectors; means over {number}`lora_delta.floor.draws` draws at d = {number}`lora_delta.floor.d`. Nothing is shared on the left, so what is seen there is chance: {number}`lora_delta.sides.left_half:.0f` degrees at k = r/2. On the right the angle is there already {number}`lora_delta.sides.right_half:.0f` degrees at k = r/2, and zero for every larger k. Nothing was learned here by anyone."}, "image": {"alt": "Smallest angle against k: the left side stays high, the right side falls to zero at half the rank."}} tags=["hide-input"]
 ks = np.arange(1, r + 1)
 sums = {"left": np.zeros(r), "right": np.zeros(r)}
 for _ in range(draws):
@@ -185,7 +185,7 @@ plots.toy(
 #
 # Two methods may be very close. How small an angle can be measured? The obvious way, $\theta = \arccos(\text{cosine})$, loses it: near zero the cosine is $1 - \theta^2/2$, and the computer rounds. The sine of the angle, taken from the residual, keeps all digits {cite}`knyazev2002angles`.
 
-# %% mystnb={"figure": {"name": "fig-delta-small", "caption": "Which formula still sees a small angle? Relative error (median of nine tries) of the angle between two vectors of {number}`lora_delta.floor.d` entries, built at the angle on the axis. In single precision the arccos is useless below a thousandth of a radian, in double precision below a hundred-millionth. The sine form used in this book loses nothing that matters. An error of 1 means that the angle came back as zero."}, "image": {"alt": "Log-log plot of relative error against the true angle: the arccos in single precision is worst, the arccos in double precision next, the sine form in double precision lowest throughout."}} tags=["hide-input"]
+# %% mystnb={"figure": {"name": "fig-delta-small", "caption": "Which formula still sees a small angle? Relative error (median of nine tries) of the angle between two vectors of {number}`lora_delta.floor.d` entries, built at the angle on the axis. In single precision the arccos is useless below some ten-thousandths of a radian, in double precision below a hundred-millionth. The error of the sine form used in this book stays below a hundred-millionth throughout. An error of 1 means that the angle came back as zero."}, "image": {"alt": "Log-log plot of relative error against the true angle: the arccos in single precision is worst, the arccos in double precision next, the sine form in double precision lowest throughout."}} tags=["hide-input"]
 true = np.logspace(-9, 0, 28)
 frames = [np.linalg.qr(rng.standard_normal((d, 2)))[0] for _ in range(9)]
 methods = {"arccos, single precision": [], "arccos, double precision": [], "sine form": []}
@@ -214,7 +214,7 @@ plots.toy(
 # %% [markdown]
 # ## How the code does it
 #
-# Comparing $M$ adapters in one module does not need the $d_{\mathrm{out}} \times d_{\mathrm{in}}$ matrices. Stack the factors of all adapters side by side, $[B_1 \dots B_M] = Q R$ with orthonormal $Q$. All deltas then live in the span of the same $Q$ on the left, and of another on the right, and in these coordinates each is a small matrix. Inner products, norms, singular values and angles do not change under a rotation of the coordinates, so they can be read off the small matrices: exactly, in double precision, and at the paper's size hundreds of times faster (`cores.compress`).
+# Comparing $M$ adapters in one module does not need the $d_{\mathrm{out}} \times d_{\mathrm{in}}$ matrices. Stack the factors of all adapters side by side, $[B_1 \dots B_M] = Q R$ with orthonormal $Q$. All deltas then live in the span of the same $Q$ on the left, and of another on the right, and in these coordinates each is a small matrix. Inner products, norms, singular values and angles do not change under a rotation of the coordinates, so they can be read off the small matrices: exactly, and in double precision (`cores.compress`). How much time it saves is measured by `tests/benchmarks/test_geometry_speed.py`.
 #
 # ## Exercise
 #
