@@ -66,9 +66,9 @@ rows = load_rollouts(this_run)
 card_table(card)
 
 # %% [markdown]
-# The table has the same rows wherever the rollouts come from: a model at hand, a server, or a public data set of generations (here `rollouts.source` is *{number}`profile.rollouts.source`*). Problems that repeat an earlier one or stand in a test set go before anything is sampled. A group that the student cannot read whole goes as a whole: wrong rollouts are the longer ones, and to drop only these would make a pool of right ones.
+# The table has the same rows wherever the rollouts come from: a model at hand, a server, or a public data set of generations (here `rollouts.source` is *{number}`profile.rollouts.source`*). Problems that repeat an earlier one or stand in a test set go before anything is sampled. A group that the student cannot read whole goes as a whole: if wrong rollouts are the longer ones, to drop only what is too long would leave more right ones.
 
-# %% mystnb={"figure": {"name": "fig-groups", "caption": "How often do the rollouts of one prompt disagree? In {number}`rollouts.mixed:.1%` of the groups some are right and some are wrong; {number}`rollouts.all_right:.1%` are all right and {number}`rollouts.all_wrong:.1%` all wrong. The paper does not state its share; about ten in a hundred follows from its numbers of rows and pairs, if every mixed group gave one pair. Temperature and length of the problems were set to come near that, before any training. The bars say nothing about why a rollout is wrong."}, "image": {"alt": "Bars: share of groups with 0 to 4 right rollouts, split by the length of the problem."}} tags=["hide-input"]
+# %% mystnb={"figure": {"name": "fig-groups", "caption": "How often do the rollouts of one prompt disagree? In {number}`rollouts.mixed:.1%` of the groups some are right and some are wrong; {number}`rollouts.all_right:.1%` are all right and {number}`rollouts.all_wrong:.1%` all wrong. The paper does not state its share; about ten in a hundred follows from its numbers of rows and pairs, if every mixed group gave one pair. In the default profile, temperature and length of the problems were set to come near that, before any training. The bars say nothing about why a rollout is wrong."}, "image": {"alt": "Bars: share of groups with 0 to 4 right rollouts, split by the length of the problem."}} tags=["hide-input"]
 group_outcomes(rows)
 # %% [markdown]
 # ## A mixed group
@@ -87,7 +87,7 @@ for reward, rollout in shown.groupby("reward").first()["text"].items():
 # %% [markdown]
 # ## Copies
 #
-# The teacher often says the same thing twice. In this pool {number}`rollouts.repeated:.1%` of the rollouts are, word for word, an earlier rollout of their group, and in {number}`rollouts.identical:.1%` of the groups all {number}`profile.rollouts.k` are one text. Three things follow.
+# How often does the teacher say the same thing twice? In this pool {number}`rollouts.repeated:.1%` of the rollouts are, word for word, an earlier rollout of their group, and in {number}`rollouts.identical:.1%` of the groups all {number}`profile.rollouts.k` are one text. Three things follow.
 #
 # - **There are fewer different texts than rows.** A "row that the training has not met before" may be a copy of one that it has met.
 # - **A copy weighs like an original.** A text that a training meets three times pulls three times. Nobody chose these weights; the teacher's certainty did.
@@ -118,7 +118,7 @@ formats = dict.fromkeys([column for column in numeric if column in weights], "{:
 show_table(weights, {"reward": "{:.0f}", **formats})
 
 # %% [markdown]
-# "The same data" therefore means the same pool. In the numbers of rows and of passes over them the objectives differ, DPO most of all.
+# "The same data" therefore means the same pool. In rows or pairs, and in passes over them, DPO need not be like the other five:
 
 # %%
 pairs = preference_pairs(rows) if len(mixed) else rows.iloc[:0]
@@ -170,13 +170,13 @@ this_run.record(
 # %% [markdown]
 # ## How to read the share of mixed groups
 #
-# In an all-right group SFT, RFT and Offline GRPO pull at the same tokens, with different strengths. Only wrong rollouts separate SFT from RFT, and only mixed groups let Offline GRPO push anything away. Where few rollouts are wrong, and their gradients are not much longer than the others', the first gradients of SFT, RFT and the printed RIFT are close by algebra alone ({prf:ref}`prop-angle`). Whoever reads "the methods are nearly collinear" should ask for these shares first. They do not tell how far apart the trained deltas end: that also depends on which rows a run comes to, and [another order of the rows](../controls/reshuffled) moves a delta, too.
+# In an all-right group SFT, RFT and Offline GRPO pull at the same tokens, with different strengths. Only wrong rollouts separate SFT from RFT, and only mixed groups let Offline GRPO push anything away. Where few rollouts are wrong, and their gradients are not much longer than the others', the first gradients of SFT, RFT and the printed RIFT are close by algebra alone ({prf:ref}`prop-angle`). Whoever reads "the methods are nearly collinear" should ask for these shares first. They do not tell how far apart the trained deltas end: that also depends on which rows a run comes to, and with [another order of the rows](../controls/reshuffled) SFT has a cosine of {number}`cosine.sft_reshuffled:.2f` with itself.
 #
 # Below one pass a run does not come to all the rows, hence not to all of a group. SFT makes {number}`sft.epochs:.2f` passes here. Of the {number}`rollouts.pairs` mixed groups a training of the five unpaired objectives meets {number}`rollouts.mixed_whole` with all their rollouts and {number}`rollouts.mixed_unseen` with none. DPO does not have this problem: it meets its pairs whole. But {number}`rollouts.shared_prefix:.0%` of the tokens of its right rollouts are a beginning that the wrong one shares, and that cancels in its gradient ({prf:ref}`prop-prefix`).
 #
 # ## One thing to vary
 #
-# `temperature`: at 0.7 the teacher errs less and agrees more with itself. Use another `run`, so that the pool of this one stays as it is.
+# `temperature`: does the teacher err less at 0.7, and agree more with itself? Use another `run`, so that the pool of this one stays as it is.
 #
 # ```
 # papermill notebooks/ingredients/rollouts.ipynb out.ipynb -p run cooler -p temperature 0.7
