@@ -159,7 +159,7 @@ this_run.record(
 # :label: sol-learning-rate
 # :class: dropdown
 #
-# With $n = 300$ and $p = 0.5$ one share has a standard error of about 0.029 (any $p$ between 0.35 and 0.65 gives nearly the same), the difference of two independent ones $\sqrt 2$ times that, 0.04. Two points are well within chance. Pairing the answers problem by problem, as McNemar's test does, can narrow it. But two points are six problems, and with six answers on one side the test finds them only if there is none on the other: $p$ is 0.03 at 6 : 0 and 0.07 at 7 : 1.
+# With $n = 300$ and $p = 0.5$ one share has a standard error of about 0.029 (any $p$ between 0.35 and 0.65 gives nearly the same), the difference of two independent ones $\sqrt 2$ times that, 0.04. Two points are well within chance. Pairing the answers problem by problem, as McNemar's test does, can narrow it. But two points are six problems, and the test finds them only if no answer speaks for the other side: $p$ is 0.03 at 6 : 0 and 0.07 at 7 : 1.
 # ````
 #
 # ## Take-away

@@ -66,7 +66,7 @@ rows = load_rollouts(this_run)
 card_table(card)
 
 # %% [markdown]
-# The table has the same rows wherever the rollouts come from: a model at hand, a server, or a public data set of generations (here `rollouts.source` is *{number}`profile.rollouts.source`*). Problems that repeat an earlier one or stand in a test set go before anything is sampled. A group that the student cannot read whole goes as a whole: if wrong rollouts are the longer ones, to drop only what is too long would leave more right ones.
+# The table has the same rows wherever the rollouts come from: a model at hand, a server, or a public data set of generations (here `rollouts.source` is *{number}`profile.rollouts.source`*). Problems that repeat an earlier one or stand in a test set go before anything is sampled. A group that the student cannot read whole goes as a whole: if wrong rollouts are the longer ones, to drop only what is too long would raise the share of right ones.
 
 # %% mystnb={"figure": {"name": "fig-groups", "caption": "How often do the rollouts of one prompt disagree? In {number}`rollouts.mixed:.1%` of the groups some are right and some are wrong; {number}`rollouts.all_right:.1%` are all right and {number}`rollouts.all_wrong:.1%` all wrong. The paper does not state its share; about ten in a hundred follows from its numbers of rows and pairs, if every mixed group gave one pair. In the default profile, temperature and length of the problems were set to come near that, before any training. The bars say nothing about why a rollout is wrong."}, "image": {"alt": "Bars: share of groups with 0 to 4 right rollouts, split by the length of the problem."}} tags=["hide-input"]
 group_outcomes(rows)
