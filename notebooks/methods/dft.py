@@ -21,7 +21,7 @@
 #
 # ## The idea
 #
-# Dynamic fine-tuning multiplies each token's loss by the probability that the model gives to the token {cite}`wu2025dft`. The factor is held constant in the gradient. Improbable tokens, which dominate the gradient of SFT, are damped; tokens that the model half believes count for relatively more. The paper's prose describes the opposite direction; its formula, the primary source and this book agree on the one given here. Popular articles have expanded the D in other ways: it stands for *dynamic*.
+# Dynamic fine-tuning multiplies each token's loss by the probability that the model gives to the token {cite}`wu2025dft`. The factor is held constant in the gradient. Improbable tokens, on whose logits SFT pulls hardest, are damped; tokens that the model half believes count for relatively more. The paper's prose describes the opposite direction; its formula, the primary source and this book agree on the one given here. [Popular articles](../../book/articles) have expanded the D in other ways: it stands for *dynamic*.
 
 # %% tags=["parameters"]
 profile: str = "tiny"  # which profile: smoke, tiny, qwen3-0.6b, qwen3-4b, llama-3.2-3b
@@ -103,7 +103,7 @@ summarise(card)
 # %% [markdown]
 # ## Curves
 
-# %% mystnb={"figure": {"name": "fig-dft-curves", "caption": "Does DFT train? A logged loss is the mean over {number}`profile.training.logging_steps` steps, each with a batch of its own: {number}`dft.first_loss:.3g` the first, {number}`dft.final_loss:.3g` the last, after {number}`dft.steps` steps. A fall shows that the training runs, not how much is gained, and here even less: $-p \\log p$ is small where $p$ is near 1 and where it is near 0. {number}`dft.clipped:.0%` of the logged gradient norms lie above the clipping threshold. Its gradients are short because every token's is multiplied by a probability. Losses of different objectives are in different units: do not compare them across chapters."}, "image": {"alt": "Two curves over training steps: the loss of DFT and its gradient norm with the clipping threshold."}} tags=["hide-input"]
+# %% mystnb={"figure": {"name": "fig-dft-curves", "caption": "Does DFT train? A logged loss is the mean over {number}`profile.training.logging_steps` steps, each with a batch of its own: {number}`dft.first_loss:.3g` the first, {number}`dft.final_loss:.3g` the last, after {number}`dft.steps` steps. A fall shows that the training runs, not how much is gained, and here even less: $-p \\log p$ is small where $p$ is near 1 and where it is near 0. {number}`dft.clipped:.0%` of the logged gradient norms lie above the clipping threshold. Every token's gradient is multiplied by a probability, which can only shorten it. Losses of different objectives are in different units: do not compare them across chapters."}, "image": {"alt": "Two curves over training steps: the loss of DFT and its gradient norm with the clipping threshold."}} tags=["hide-input"]
 training_curves(method, card, training.max_grad_norm)
 # %% [markdown]
 # ## What the adapter looks like
@@ -152,7 +152,7 @@ this_run.record(
 # %% [markdown]
 # ## One thing to vary
 #
-# `learning_rate`. DFT's gradients are shorter than SFT's, and Adam divides by their size: the step does not shrink with them. Which of the two effects wins in the norm of the delta? A varied run keeps its own adapter and leaves this one alone:
+# `learning_rate`. DFT multiplies every token's gradient by a probability, and Adam divides gradients by their size: the step need not shrink with them. Which of the two effects wins in the norm of the delta? A varied run keeps its own adapter and leaves this one alone:
 #
 # ```
 # papermill notebooks/methods/dft.ipynb out.ipynb -p learning_rate 9e-4
@@ -181,4 +181,4 @@ this_run.record(
 #
 # ## Take-away
 #
-# DFT learns little where the model is very surprised, and as little where it is already sure. It sees the same rows as SFT, in the same order; what differs is how much each token counts.
+# DFT pulls little where the model is very surprised, and as little where it is already sure. It sees the same rows as SFT, in the same order; what differs is how much each token counts.

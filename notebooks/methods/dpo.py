@@ -21,7 +21,7 @@
 #
 # ## The idea
 #
-# Direct preference optimisation takes pairs: a right and a wrong rollout of the same prompt {cite}`rafailov2023dpo`. It raises the log-probability of the right one relative to the wrong one, both measured against the base model. Once a pair is told apart clearly, its pull fades. Only mixed groups give pairs, so DPO sees a small part of the pool many times, and, as in the paper, at a tenth of the others' learning rate. The learning rate shortens its delta before any question of direction. The many passes need not: a step of Adam is about as long as the learning rate says, whether its pairs are new or old, and how far many steps lead depends on how well they agree.
+# Direct preference optimisation takes pairs: a right and a wrong rollout of the same prompt {cite}`rafailov2023dpo`. It raises the log-probability of the right one relative to the wrong one, both measured against the base model. Once a pair is told apart clearly, its pull fades. Only mixed groups give pairs. Here DPO passes {number}`dpo.epochs:.1f` times over {number}`dpo.rows` pairs, and, as in the paper, at a tenth of the others' learning rate. The learning rate can shorten its delta before any question of direction: at SFT's rate its norm is {number}`matched_rate.norm.raised:.3g` ([](../controls/matched_rate)). The many passes need not: a step of Adam is about as long as the learning rate says, whether its pairs are new or old, and how far many steps lead depends on how well they agree.
 #
 # That a small change can go a long way with this loss is known. On one model and one trait DPO was found to bypass what the base had learnt, not to remove it, by a small shift spread over the layers {cite}`lee2024mechanistic`. It is also known that the loss lowers the wrong rollout faster than it raises the right one {cite}`feng2024limitations`, and that the probability of the right one may fall as well {cite}`razin2025unintentional,ren2025dynamics`.
 
@@ -184,4 +184,4 @@ this_run.record(
 #
 # ## Take-away
 #
-# DPO pulls at differences between rollouts, on few prompts, at a low learning rate. How long its delta is and where it points is partly the loss, partly the protocol.
+# DPO pulls at differences between rollouts, on few prompts, at a low learning rate. How long its delta is and where it points may be the doing of the loss or of the protocol; [the matched rate](../controls/matched_rate) takes one part of the protocol away.

@@ -21,7 +21,7 @@
 #
 # ## The idea
 #
-# Rejection-sampling fine-tuning keeps the rollouts whose answer was verified as right and trains on them as SFT does {cite}`yuan2023scaling`. On a pool in which nearly all rollouts are right, it trains on nearly the same tokens as SFT. That alone predicts that the first gradients of the two will be close, whatever one thinks of the value of verification.
+# Rejection-sampling fine-tuning keeps the rollouts whose answer was verified as right and trains on them as SFT does {cite}`yuan2023scaling`. On a pool in which nearly all rollouts are right, it trains on nearly the same tokens as SFT. That alone can bring the first gradients of the two close ({prf:ref}`prop-angle`), whatever one thinks of the value of verification.
 
 # %% tags=["parameters"]
 profile: str = "tiny"  # which profile: smoke, tiny, qwen3-0.6b, qwen3-4b, llama-3.2-3b
@@ -152,7 +152,7 @@ this_run.record(
 # %% [markdown]
 # ## One thing to vary
 #
-# `variant`: `distinct` drops repeated rollouts. At a low temperature a teacher repeats itself often. A varied run keeps its own adapter and leaves this one alone:
+# `variant`: `distinct` drops repeated rollouts. In this pool {number}`rollouts.repeated:.0%` of the rollouts repeat an earlier one of their group. A varied run keeps its own adapter and leaves this one alone:
 #
 # ```
 # papermill notebooks/methods/rft.ipynb out.ipynb -p variant distinct

@@ -185,4 +185,4 @@ this_run.record(
 #
 # ## Take-away
 #
-# Before comparing methods, compare formulas. As printed, RIFT is a positively weighted SFT on the same rows, and a small angle between their first gradients is what these weights alone predict.
+# Before comparing methods, compare formulas. As printed, RIFT is a positively weighted SFT on the same rows, and a small angle between their first gradients can follow from these weights alone.

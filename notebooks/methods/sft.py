@@ -21,7 +21,7 @@
 #
 # ## The idea
 #
-# Supervised fine-tuning makes every token of every rollout more likely. It does not look at the reward at all: right and wrong rollouts of the pool count the same. That is what the paper's SFT does, and it is easy to overlook, because in most of the literature SFT means training on right solutions only. Here SFT is the reference that the other five are measured against.
+# Supervised fine-tuning makes every token of every rollout more likely. It does not look at the reward at all: right and wrong rollouts of the pool count the same. That is what the paper's SFT does, and it is easy to overlook: an article about the paper says that SFT saw right solutions only {cite}`type02026six`. Here SFT is the reference that the other five are measured against.
 
 # %% tags=["parameters"]
 profile: str = "tiny"  # which profile: smoke, tiny, qwen3-0.6b, qwen3-4b, llama-3.2-3b
