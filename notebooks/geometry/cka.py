@@ -80,7 +80,7 @@ check_adapters(this_run, adapters)
 #
 # CKA compares inner products *between tokens*. It does not change when a model's hidden space is rotated, shifted or scaled as a whole.
 #
-# Here all models read the same rollouts of the teacher (teacher forcing). Only **completion tokens** of prompts that no method was trained on are compared, drawn at random once, and the very first token of a sequence never: it attracts attention from everywhere, its hidden state is huge, and a few such rows alone push CKA towards 1.
+# Here all models read the same rollouts of the teacher (teacher forcing). Only **completion tokens** of prompts that no method was trained on are compared, drawn at random once, and the very first token of a sequence never: in many language models its hidden state holds activations larger than the rest by orders of magnitude {cite}`sun2024massive`, and a few such rows alone push CKA towards 1, as the toy below shows.
 #
 # ## A toy with a known answer
 #
@@ -109,7 +109,7 @@ toy(
 # %% [markdown]
 # ## The six methods and the base
 #
-# Each value has an interval that says how much it hangs on these prompts. The tokens of one prompt resemble one another, so whole prompts are dealt into about ten groups, with all rollouts of a prompt in one group, and CKA is measured without each group in turn: a delete-a-group jackknife {cite}`kott2001jackknife`. It draws no token twice, and so leaves the debiased estimator unbiased.
+# Each value has an interval that says how much it hangs on these prompts. The tokens of one prompt may resemble one another, so whole prompts are dealt into about ten groups, with all rollouts of a prompt in one group, and CKA is measured without each group in turn: a delete-a-group jackknife {cite}`kott2001jackknife`. It draws no token twice, and so leaves the debiased estimator unbiased.
 
 # %%
 model, tokenizer = load_model(this_run.profile)
@@ -208,9 +208,9 @@ this_run.record(
 # - **1 is the starting point, not the prize.** The models share all weights but a small change. SFT and RIFT are at least {number}`cka.least.sft_rift:.3f` similar in every layer; the base itself is {number}`cka.last.base_sft:.3f` similar to SFT in the last.
 # - **Compare DPO with the base.** Where DPO hardly moved, SFT against DPO is SFT against the base: then it is SFT that moved, and the number says nothing about DPO. In the last layer SFT has {number}`cka.last.sft_dpo:.3f` ({number}`cka.last_low.sft_dpo:.3f` to {number}`cka.last_high.sft_dpo:.3f`) with DPO and {number}`cka.last.base_sft:.3f` ({number}`cka.last_low.base_sft:.3f` to {number}`cka.last_high.base_sft:.3f`) with the base; DPO itself has {number}`cka.last.base_dpo:.3f` with the base.
 # - **Late is not always lowest.** Claim C9 compares late layers (the last 30 % of the depth) with early ones (the first third), {number}`cka.c9.late:.3f` with {number}`cka.c9.early:.3f` for SFT and DPO here. A gap smaller than the intervals, or than the spread between neighbouring layers, decides nothing.
-# - **The intervals are about these prompts.** They say how much a value would change with other prompts, not with another training. All models read the same tokens, so a difference between two lines is known better than either line.
-# - **CKA is dominated by large directions.** Two models can differ in a small direction that decides the answer and have a CKA of 1. And the last layer's states come after the final norm, which rescales them.
-# - **Tokens are no independent sample.** Neighbours resemble one another, so the chance level from shuffling is a little too narrow.
+# - **The intervals are about these prompts.** They say how much a value would change with other prompts, not with another training. All models read the same tokens, so a difference between two lines may be known better than either line.
+# - **CKA is dominated by large directions.** Two models can differ in a small direction that decides the answer and have a CKA near 1 {cite}`ding2021grounding`. And the last layer's states come after the final norm, which rescales them.
+# - **Tokens are no independent sample.** Where neighbours resemble one another, the chance level from shuffling is too narrow.
 #
 # ## Exercise
 #

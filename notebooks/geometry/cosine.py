@@ -157,7 +157,7 @@ plots.pair_heatmap(
     cmap="cividis",
     colorbar_label="Frobenius norm",
 )
-# %% mystnb={"figure": {"name": "fig-cosine-plane", "caption": "Where do the trainings end, seen from the base? Each delta as an arrow in the plane that holds most of the squared length of all, {number}`cosine.plane_share:.0%` of it in this run. The hollow dot is SFT (reshuffled), which has a cosine of {number}`cosine.sft_reshuffled:.3f` with SFT. Angles and lengths in the picture are those of the projections, so compare with the matrices above before you trust a small gap. An arrow too short to see is a method that hardly moved, or one that points out of this plane."}, "image": {"alt": "Arrows from the base at the origin to the six methods and SFT reshuffled in a plane; both axes in units of the Frobenius norm."}} tags=["hide-input"]
+# %% mystnb={"figure": {"name": "fig-cosine-plane", "caption": "Where do the trainings end, seen from the base? Each delta as an arrow in the plane that holds more of the squared length of all than any other plane, {number}`cosine.plane_share:.0%` of it in this run. The hollow dot is SFT (reshuffled), which has a cosine of {number}`cosine.sft_reshuffled:.3f` with SFT. Angles and lengths in the picture are those of the projections, so compare with the matrices above before you trust a small gap. An arrow too short to see is a method that hardly moved, or one that points out of this plane."}, "image": {"alt": "Arrows from the base at the origin to the six methods and SFT reshuffled in a plane; both axes in units of the Frobenius norm."}} tags=["hide-input"]
 points, plane_share = plane(parts)
 plane_map(points)
 # %% [markdown]
@@ -209,7 +209,7 @@ plots.strips(
 #
 # **Shared rows: do they share more than the rows they saw?** Two losses that read the same rollouts cannot be expected to look like noise to each other. What to expect of them is worked out below.
 #
-# **SFT (reshuffled): are they further apart than one loss from itself?** Its cosine with SFT is {number}`cosine.sft_reshuffled:.3f` ({number}`cosine.low.sft_reshuffled:.3f` to {number}`cosine.high.sft_reshuffled:.3f`). A method with a cosine like that has not moved elsewhere than other rows would have moved SFT.
+# **SFT (reshuffled): are they further apart than one loss from itself?** Its cosine with SFT is {number}`cosine.sft_reshuffled:.3f` ({number}`cosine.low.sft_reshuffled:.3f` to {number}`cosine.high.sft_reshuffled:.3f`). A method with a cosine like that lies no further from SFT's direction than other rows would have put SFT.
 #
 # ### What the shared rows alone predict
 #
@@ -290,7 +290,7 @@ show_table(
 # Over the pairs among SFT, RFT, RIFT and Offline GRPO, which read the same rows in the same order, the plain prediction is off by {number}`cosine.miss.plain.mean:.3f` on average and {number}`cosine.miss.plain.most:.3f` at most; with the common part, by {number}`cosine.miss.common.mean:.3f` and {number}`cosine.miss.common.most:.3f`. Over the pairs with DPO it is {number}`cosine.miss.plain.dpo:.3f` and {number}`cosine.miss.common.dpo:.3f` on average. Read it like this:
 #
 # - **Where a miss is small, the cosine tells which rollouts two losses weigh alike.** That could be read off their formulas and the pool before any training. "Nearly collinear" may then be no discovery about the geometry of fine-tuning, and a random null was the wrong chance level: everything that shares rows beats it.
-# - **Where a miss is large, something else is at work**: gradients of different length, rollouts that resemble each other in more than one common way, a push that changes as the training goes on, because the weights have moved so far that the first gradients no longer hold. The picture is one of short ways: a larger learning rate leads away from it. For DPO the last is built in: its push on a pair fades as the pair is learnt, and here each visit counts the same. SFT and DPO are predicted at {number}`cosine.predicted.sft_dpo:.3f` and have {number}`cosine.sft_dpo:.3f`, Offline GRPO and DPO at {number}`cosine.predicted.offline_grpo_dpo:.3f` and have {number}`cosine.offline_grpo_dpo:.3f`. A picture that misses the second pair explains little by fitting the first.
+# - **Where a miss is large, something else is at work**: gradients of different length, rollouts that resemble each other in more than one common way, a push that changes as the training goes on, because the weights have moved so far that the first gradients no longer hold. The picture is one of short ways: a larger learning rate can lead away from it. For DPO the last is built in: its push on a pair fades as the pair is learnt, and here each visit counts the same. SFT and DPO are predicted at {number}`cosine.predicted.sft_dpo:.3f` and have {number}`cosine.sft_dpo:.3f`, Offline GRPO and DPO at {number}`cosine.predicted.offline_grpo_dpo:.3f` and have {number}`cosine.offline_grpo_dpo:.3f`. A picture that misses the second pair explains little by fitting the first.
 # - **Pairs with SFT (reshuffled) are another test**: they share {number}`reshuffled.shared:.0%` of the rows. The four of them are off by {number}`cosine.miss.plain.reshuffled:.3f` on average without the common part and {number}`cosine.miss.common.reshuffled:.3f` with it. Believe a version only where it fits both kinds of pairs.
 #
 # ### How much hangs on a few modules?
@@ -299,7 +299,7 @@ show_table(
 #
 # ## How to read the figures, and how not to
 #
-# - **A high cosine between two methods is partly bought by what they share**: the initial $A$, the rows and their order. How much, two levels tell: the prediction from the rows, and SFT (reshuffled), which shares the $A$ and has drawn its rows anew ({number}`reshuffled.shared:.0%` of them are SFT's, too). Two runs of *one* loss from different $A$ have 0.07 to 0.36 in the paper.
+# - **A high cosine between two methods may be bought by what they share**: the initial $A$, the rows and their order. How much, two levels tell: the prediction from the rows, and SFT (reshuffled), which shares the $A$ and has drawn its rows anew ({number}`reshuffled.shared:.0%` of them are SFT's, too). Two runs of *one* loss from different $A$ have 0.07 to 0.36 in the paper.
 # - **The cosine saturates.** 0.97 and 0.99 look alike and are not: the parts that are not shared are 24 % and 14 % of the length. [The orthogonal fraction](orthogonal_fraction) is the better scale near 1.
 # - **A low cosine has more than one cause.** DPO reads other rows, with weights of both signs, at a tenth of the others' learning rate. [](../controls/matched_rate) shows how much the rate alone can do to SFT. Whether two losses pull apart from the first step on, or only later, no figure here can say.
 # - **Do not average cosines over pairs**, and do not compare the cosine of one model with that of another whose matrices have other shapes: their chance levels differ.

@@ -143,9 +143,9 @@ toy(
 #
 # 1. **held-out SFT cross-entropy**: nats per completion token on {number}`mode_connectivity.rows` of the teacher's rollouts to prompts that no method was trained on, right and wrong ones;
 # 2. **the paper's metric**: cross-entropy of the tokens of the gold answer `\boxed{...}` placed *directly after the prompt*, {number}`mode_connectivity.problems` test problems;
-# 3. **accuracy**: greedy answers to the first {number}`mode_connectivity.answered` of these problems, because an answer written out takes several times as long as a box that is read.
+# 3. **accuracy**: greedy answers to the first {number}`mode_connectivity.answered` of these problems, because an answer is written token by token, and a box is read at once.
 #
-# Not every line is walked, because this is the longest measurement of the book. The cell says which: the paper's three; from SFT to the base and to DPO, to compare with; and, for the loss that SFT itself minimises, from SFT to every other model. The parameter `every_line` walks all of them.
+# Not every line is walked, because each one is {number}`mode_connectivity.alphas` models to measure. The cell says which: the paper's three; from SFT to the base and to DPO, to compare with; and, for the loss that SFT itself minimises, from SFT to every other model. The parameter `every_line` walks all of them.
 
 # %%
 names = [BASE, *adapters]
@@ -231,11 +231,11 @@ show_table(
 # %% [markdown]
 # For the boxed answer the models lie between {number}`mode_connectivity.ends.least:.1f` ({number}`mode_connectivity.ends.least_label`) and {number}`mode_connectivity.ends.largest:.1f` nats ({number}`mode_connectivity.ends.largest_label`); {number}`mode_connectivity.ends.worse` of {number}`mode_connectivity.ends.models` do worse than the blind guess.
 #
-# A model that does worse need not be ignorant of the answer. It puts its probability elsewhere, most likely on its reasoning. The metric then measures how sure it is of that, and a rise along a line may be nothing but a mixture that wants to reason more firmly than its ends. It says nothing about a valley in which *answers* are good. So where one of the models that a claim is about is no better than a blind guess, the [ledger](../evaluation/verdict) calls what rests on this metric not testable, whatever the height or the barrier. It becomes testable with a base that can name an answer at once, or with the box placed after the model's own reasoning, which is another metric.
+# A model that does worse need not be ignorant of the answer. It puts its probability elsewhere: on its reasoning, perhaps. The metric then measures how sure it is of that, and a rise along a line may be nothing but a mixture that wants to reason more firmly than its ends. It says nothing about a valley in which *answers* are good. So where one of the models that a claim is about is no better than a blind guess, the [ledger](../evaluation/verdict) calls what rests on this metric not testable, whatever the height or the barrier. It becomes testable with a base that can name an answer at once, or with the box placed after the model's own reasoning, which is another metric.
 #
 # ## The chance level and controls
 #
-# A height cannot be negative: it is a maximum that includes both ends, where it is 0. So "above 0" is no evidence by itself, and noise raises it. The tables have an interval over prompts ({number}`profile.evaluation.confidence:.0%`) for each number; `geometry/mode_connectivity.csv` has the signed rise at the midpoint beside it, which noise does not raise. The base is a control, too. Training took a curved path from the base to a method; the line is its chord, and nothing says that the loss falls evenly, or at all, along a chord. What rises there owes nothing to a second method.
+# A height cannot be negative: it is a maximum that includes both ends, where it is 0. So "above 0" is no evidence by itself, and noise raises it. The tables have an interval over prompts ({number}`profile.evaluation.confidence:.0%`) for each number; `geometry/mode_connectivity.csv` has the signed rise at the midpoint beside it, which noise does not raise. The base is a control, too. Training need not have gone straight from the base to a method; the line is the chord of its path, and nothing says that the loss falls evenly, or at all, along a chord. What rises there owes nothing to a second method.
 #
 # Heights above the straight line between the ends, empty where a metric was not measured. The largest of the held-out SFT loss is {number}`mode_connectivity.pairs.largest:.3f`; that of the boxed answer, {number}`mode_connectivity.boxed_pairs.largest:.2f`, stands between {number}`mode_connectivity.boxed_pairs.largest_label`.
 
@@ -335,8 +335,8 @@ this_run.record(
 #
 # - **Compare with the dashed line, not with the left end.** The paper reads 3.82, 7.06, 8.64 from RIFT to DPO as a barrier. A curve that rises to a worse end can do so without any ridge. On that line this run has a boxed-answer height of {number}`mode_connectivity.boxed.rift_dpo:.2f` nats and a Frankle barrier of {number}`mode_connectivity.frankle.boxed.rift_dpo:.2f`; of the held-out SFT loss, {number}`mode_connectivity.sft.rift_dpo:.3f` and {number}`mode_connectivity.frankle.sft.rift_dpo:.3f`. Where the second is large and the first is not, the ends differ and nothing stands between them.
 # - **Is a rise towards DPO special?** Ask how high the others are. The boxed answer's height between SFT and DPO is {number}`mode_connectivity.boxed.sft_dpo:.2f` nats, between SFT and Offline GRPO {number}`mode_connectivity.boxed.sft_offline_grpo:.2f`, between SFT and the base {number}`mode_connectivity.boxed.base_sft:.2f`. With {number}`mode_connectivity.problems` problems the intervals in the tables above are wide; where two of them overlap, the order of the heights is undecided.
-# - **A path from DPO is nearly a path from the base.** Where DPO moved little ([norms](cosine)) and its curves look like those of the base, that is why.
-# - **The metric decides.** The boxed answer directly after the prompt is a question that none of the models was trained on. It punishes a model for wanting to reason first.
+# - **A path from DPO may be nearly a path from the base.** Where DPO moved little ([norms](cosine)) and its curves look like those of the base, that is why.
+# - **The metric decides.** The boxed answer directly after the prompt is nothing that one of the six trainings asked for. It punishes a model for wanting to reason first.
 # - **A straight path is one of many.** A rise on it does not show that no other path is flat.
 #
 # ## Exercise
