@@ -21,7 +21,7 @@
 #
 # ## The question
 #
-# The next part compares the six deltas. Some will point almost the same way, some will not. But the same way as compared with what? Random arrows are a poor measure: they share nothing, while all six trainings share the base, the initial $A$ and the pool of rollouts. The fair measure is one loss, trained twice.
+# The next part compares the six deltas. Which of them point the same way? And the same way as compared with what? Random arrows are a poor measure: they share nothing, while all six trainings share the base, the initial $A$ and the pool of rollouts. The fair measure is one loss, trained twice.
 #
 # So here SFT is trained once more. The loss, the pool, the initial $A$, the learning rate and the number of steps are those of [SFT](../methods/sft). The only change is the seed that shuffles the rows: which rows form a batch, and when they come. The book calls this control **SFT (reshuffled)**. It is in every figure of the geometry chapters that is about direction, with a hollow mark.
 
@@ -89,8 +89,8 @@ show_table(seen, {"rows": "{:,}"})
 # ## How to use the yardstick, and how not to
 #
 # - **A pair as far apart as these two has not been told apart by its losses.** When a method has the cosine with SFT that SFT (reshuffled) has, its loss may have moved the weights elsewhere, or just as far as other rows would have. The geometry cannot tell.
-# - **A pair that is closer has not been shown to be special.** RFT and RIFT see SFT's own rows in SFT's own order. Sharing rows makes deltas alike, whatever the loss. [](../geometry/cosine) works out how alike.
-# - **It holds for one initial $A$ only.** Adapters that start from different $A$ differ much more: [](../controls/second_seed).
+# - **A pair that is closer has not been shown to be special.** RFT and RIFT see SFT's own rows in SFT's own order. Shared rows can make deltas alike, whatever the loss: [](../geometry/cosine) works out how alike.
+# - **It holds for one initial $A$ only.** If $A$ is drawn anew as well, SFT has a cosine of {number}`second_seed.cosine.seed:.2f` with itself: [](../controls/second_seed).
 # - **It is one example.** One more order shows what chance can do, not how often. For another, give this notebook another `seed` and a `run` of its own.
 #
 # ## Exercise
@@ -111,7 +111,7 @@ show_table(seen, {"rows": "{:,}"})
 # :label: sol-reshuffled
 # :class: dropdown
 #
-# (a) A row drawn by the second is one of the first's with probability $e$. (b) The vectors hold ones and zeros. With $n$ rows in the pool each has $e\,n$ ones, and $e^2 n$ of them in common on average. So the cosine is $e^2 n / (e\,n) = e$. (c) Then both vectors are all ones and the cosine is 1: in this picture the order does not matter at all, only the counts. A real training also forgets, saturates and changes its step size, so for it the order does matter.
+# (a) A row drawn by the second is one of the first's with probability $e$. (b) The vectors hold ones and zeros. With $n$ rows in the pool each has $e\,n$ ones, and $e^2 n$ of them in common on average. So the cosine is $e^2 n / (e\,n) = e$. (c) Then both vectors are all ones and the cosine is 1: in this picture the order does not matter at all, only the counts. A real training also forgets, saturates and changes its step size, so for it the order can matter.
 # ````
 #
 # ## Take-away

@@ -151,8 +151,8 @@ show_table(
 # %% [markdown]
 # **The order of the rows.** With the same initial $A$, SFT and SFT (reshuffled) have a cosine of {number}`second_seed.cosine.order:.3f` ({number}`second_seed.low.order:.3f` to {number}`second_seed.high.order:.3f`). Three readings of a method's cosine with SFT follow from it:
 #
-# - *Clearly above.* SFT and RFT have {number}`second_seed.cosine.rft:.3f`, SFT and RIFT {number}`second_seed.cosine.rift:.3f`. Both see SFT's own rows in SFT's order. Where they are above the yardstick, "nearly collinear" says less about the losses than about the shared rows; [the cosine chapter](../geometry/cosine) predicts such a number from the rows alone.
-# - *About equal, where the intervals meet.* Such a method is as far from SFT as SFT is from itself with its rows drawn anew, and its "orthogonal part" is no mark of its loss.
+# - *Clearly above.* SFT and RFT have {number}`second_seed.cosine.rft:.3f`, SFT and RIFT {number}`second_seed.cosine.rift:.3f`. Both see SFT's own rows in SFT's order. Where they are above the yardstick, "nearly collinear" may say less about the losses than about the shared rows; [the cosine chapter](../geometry/cosine) predicts such a number from the rows alone.
+# - *About equal, where the intervals meet.* Such a method is as far from SFT as SFT is from itself with its rows drawn anew, and its "orthogonal part" need be no mark of its loss.
 # - *Clearly below, where they lie apart.* The difference is more than this other order made. What made it, the loss, the rate or other rows (DPO has its own), is a further question; what the weights on the shared rows alone predict is in [](../geometry/cosine).
 #
 # Offline GRPO has {number}`second_seed.cosine.offline_grpo:.3f` ({number}`second_seed.low.offline_grpo:.3f` to {number}`second_seed.high.offline_grpo:.3f`), DFT {number}`second_seed.cosine.dft:.3f` ({number}`second_seed.low.dft:.3f` to {number}`second_seed.high.dft:.3f`), DPO {number}`second_seed.cosine.dpo:.3f`; the yardstick is {number}`second_seed.cosine.order:.3f` ({number}`second_seed.low.order:.3f` to {number}`second_seed.high.order:.3f`).
