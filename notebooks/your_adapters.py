@@ -17,7 +17,7 @@
 #
 # **The answer.** One command compares any LoRA adapters of one base by their weights alone, without the base and without a GPU; below, {number}`your_adapters.adapters` adapters with {number}`your_adapters.modules` modules each.
 #
-# **What you will learn.** How to put the five-minute version of this book's geometry on LoRA adapters of your own, and how to read what comes out.
+# **What you will learn.** How to put the short version of this book's geometry on LoRA adapters of your own, and how to read what comes out.
 #
 # ## The question
 #

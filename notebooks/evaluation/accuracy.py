@@ -130,7 +130,7 @@ show_table(by_steps, dict.fromkeys(by_steps.columns[1:], "{:.0%}") | {"model": l
 # %% [markdown]
 # ## Chance level and controls
 #
-# The paired comparison takes out what the models share: a hard problem is hard for all of them. The base is among the models compared; the teacher is not, because it is no weight change of the base. What pairing cannot take out is the luck of a training: three runs of SFT that differ in their seeds lie {number}`second_seed.spread:.1%` of the problems apart ([](../controls/second_seed)).
+# The paired comparison takes out what the models share, such as a problem that is hard for all of them. The base is among the models compared; the teacher is not, because it is no weight change of the base. What pairing cannot take out is the luck of a training: three runs of SFT that differ in their seeds lie {number}`second_seed.spread:.1%` of the problems apart ([](../controls/second_seed)).
 #
 # **Which family.** The question here is which of the base and the methods differ, and its family is the {number}`accuracy.pairs` pairs of the table. This is the only place of the book where these pairs get a corrected p value; the ledger quotes it from here. The chapters on controls ask other questions and correct over pairs that contain a control.
 
@@ -227,7 +227,7 @@ this_run.record(
 # %% [markdown]
 # ## How to read the figures, and how not to
 #
-# - **Read differences, not ranks.** With {number}`accuracy.n:,` problems one accuracy is uncertain by up to {number}`accuracy.half_width:.1%` either way. Paired differences are known better; judge the order by those alone.
+# - **Read differences, not ranks.** With {number}`accuracy.n:,` problems one accuracy is uncertain by up to {number}`accuracy.half_width:.1%` either way. The models share the problems, so judge the order by the paired differences and their intervals alone.
 # - **A large p value is no evidence of equality.** Among the five methods other than DPO, {number}`accuracy.five.different` of {number}`accuracy.five.pairs` pairs differ after correction, and the number of pairs found equivalent is {number}`accuracy.five.equivalent`. Only the second number supports "cannot be told apart". The largest difference among them is {number}`accuracy.five.largest:.1%` of the problems.
 # - **Look at the base first.** A method close to the base may be a method that did nothing, or one that lost on some problems what it gained on others: the table by steps tells. The accuracies minus that of the base, in percentage points, are in this run: SFT {number}`accuracy.gap.sft:+.1%`, RFT {number}`accuracy.gap.rft:+.1%`, DFT {number}`accuracy.gap.dft:+.1%`, RIFT {number}`accuracy.gap.rift:+.1%`, Offline GRPO {number}`accuracy.gap.offline_grpo:+.1%`, DPO {number}`accuracy.gap.dpo:+.1%`. A negative one would mean that training on a better teacher's solutions cost accuracy, but only if the table above finds that pair different. In the paper DPO "wins" with 93.5 % where the base already had 94.0 %.
 # - **One training each.** The intervals are about the choice of test problems. They say nothing about another seed of the training.

@@ -21,7 +21,7 @@
 #
 # ## The question
 #
-# All other chapters train again. Where they differ from the paper, the model, the problems or the teacher may be the reason. Here nothing differs: the authors have released {cite}`capabilityvectors2026` 28 of their adapters, and cosines, angles, fractions, norms and ranks are functions of the weights alone. So the paper's numbers must come out again, to the printed digit, where the adapters are those that it measured and the measures are defined as it defines them. Ten of the seventeen claims need nothing but weights: C1, C2, C4, C5, C7 and C12 to C16. A laptop can decide them.
+# All other chapters train again. Where they differ from the paper, the model, the problems or the teacher may be the reason. Here nothing differs: the authors have released {cite}`capabilityvectors2026` 28 of their adapters, and cosines, angles, fractions, norms and ranks are functions of the weights alone. So the paper's numbers must come out again, to the printed digit, where the adapters are those that it measured and the measures are defined as it defines them. Ten of the seventeen claims need nothing but weights: C1, C2, C4, C5, C7 and C12 to C16. How long such a comparison takes on two processor cores is in [](../your_adapters).
 #
 # Two comparisons are made, and they ask different things:
 #
@@ -167,7 +167,7 @@ alike = found.pairs[found.pairs["kind"].isin(list(KINDS))]
 likeness_by_kind(alike, printed_ranges(released))
 
 # %% [markdown]
-# Whether two adapters started from one $A$ is in the saved factors, since training turns $A$ little ([](../../book/how_to_read)). Counted here by what sets the two apart:
+# Whether two adapters started from one $A$ is in the saved factors, as long as training has turned $A$ little ([](../../book/how_to_read)). Counted here by what sets the two apart:
 
 # %% tags=["hide-input"]
 counted = alike.groupby(["kind", "start"], sort=False).agg(
@@ -185,8 +185,8 @@ show_table(
 # - **Agreement is not replication.** The same weights give the same cosines. That checks the arithmetic and the definitions, and that the released adapters are those of the paper. Whether another training would come out alike is what the rest of the book asks.
 # - **One adapter of each kind.** The yardstick has a pair or a few. It shows that a difference between two losses is larger or smaller than one between two seeds of one loss, not how often.
 # - **Scale.** A delta is $\tfrac{\alpha}{r} B A$, here with $\alpha / r = 2$. Who reads $B A$ alone finds every norm at half and every cosine, angle, rank and fraction as before.
-# - **Checkpoints.** The paper analyses step 1,000 of 1,500. Two checkpoints of one training have nearly one direction and not one length; a folder without a step is therefore not taken for either.
-# - **A part off the SFT direction needs SFT beside it.** If two seeds of SFT have unrelated $A$, SFT itself is nearly all "off" SFT, and the yardstick of C5 is no yardstick. The right one is [SFT with its rows in another order](../controls/reshuffled), which only a training can give.
+# - **Checkpoints.** The paper analyses step 1,000 of 1,500. Two checkpoints of one training need have neither one length nor one direction; a folder without a step is therefore not taken for either.
+# - **A part off the SFT direction needs SFT beside it.** If two seeds of SFT have unrelated $A$, SFT itself can be nearly all "off" SFT, and the yardstick of C5 is no yardstick. The right one is [SFT with its rows in another order](../controls/reshuffled), which only a training can give.
 #
 # ## One thing to vary
 #
@@ -215,7 +215,7 @@ show_table(
 #
 # ## Take-away
 #
-# A released adapter is a result that can be checked. Weights alone decide ten of the seventeen claims, in a minute and to the digit. What they cannot decide is whether the models behave alike, and whether the training would do it again.
+# A released adapter is a result that can be checked. Weights alone can decide {number}`released_weights.claims` of the {number}`verdict.claims` claims. What they cannot decide is whether the models behave alike, and whether the training would do it again.
 
 # %% tags=["remove-cell"]
 counts = found.table["verdict"].value_counts()

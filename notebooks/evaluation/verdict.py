@@ -27,7 +27,7 @@
 #
 # - The first rules were written before the book's first run, but a pilot of the same design, with one seed, had been run before them. They were no blind guesses.
 # - After the first runs a sceptical review found that some rules could not fail and that others asked for noise. They were rewritten once, from what the claim says, and committed before the run that they judge. Two others, C7 and C16, had got a second bound right after the first run. {number}`verdict.changed` of the {number}`verdict.claims` claims have more than one rule; in this run {number}`verdict.moved` verdicts differ between the first rule and the present one. A rule that is rewritten by people who have seen earlier runs is worth less than one that is not. Read both columns.
-# - The runs changed, too: more problems and rollouts on the lines between models, a new student and teacher after a fault in the problem generator was mended, and batches that are uniform draws. With these the learning rate changed, too, by the rule that had set it before ([](../ingredients/learning_rate)). Claims C5, C6 and C9 changed their verdict with the first change of the student. That is how much such verdicts hang on one base model.
+# - The runs changed, too: more problems and rollouts on the lines between models, a new student and teacher after a fault in the problem generator was mended, and batches that are uniform draws. With these the learning rate changed, too, by the rule that had set it before ([](../ingredients/learning_rate)). Claims C5, C6 and C9 changed their verdict with the first change of the student ([](../../book/changelog), the 22nd). That is how much such verdicts hang on one base model.
 
 # %% tags=["parameters"]
 profile: str = "tiny"  # which profile: smoke, tiny, qwen3-0.6b, qwen3-4b, llama-3.2-3b
@@ -273,7 +273,7 @@ this_run.record(
 #
 # - Read the column with the number before the one with the verdict. A rule draws a line; a number just beside the line is just beside the line.
 # - The ledger shows one number of each claim; the table of lines has them all.
-# - "Undecided" is a verdict about this run's precision, not a mild form of "not reproduced". An interval over modules or problems is also the least that there is: another seed of the training would move most numbers by more. [SFT with its rows in another order](../controls/reshuffled) shows by how much.
+# - "Undecided" is a verdict about this run's precision, not a mild form of "not reproduced". An interval over modules or problems is also the least that there is: another seed of the training may move a number by more. [SFT with its rows in another order](../controls/reshuffled) shows one case.
 # - Where the first and the present rule disagree, ask which of them could have failed. The reasons for each change are in the table above.
 # - "Not reproduced" in profile {number}`run.profile` is a fact about this experiment. It contradicts the paper only if the claim was meant to hold for any model. Some claims are: those about directions. Some are not: those about a base that is already almost perfect.
 # - "Reproduced" does not mean that the paper's *explanation* is right.
