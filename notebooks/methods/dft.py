@@ -78,7 +78,7 @@ import inspect
 
 print(inspect.getsource(losses.dft))
 
-# %% mystnb={"figure": {"name": "fig-dft-weight", "caption": "How hard does DFT pull at a token? In proportion to the probability that the model gives it: surprising tokens hardly move the model. The figure shows the loss function, not the training."}, "image": {"alt": "A straight line from zero to one: the gradient weight of DFT equals the token's probability."}} tags=["hide-input"]
+# %% mystnb={"figure": {"name": "fig-dft-weight", "caption": "How hard does DFT pull at a token? In proportion to the probability that the model gives it: surprising tokens get little weight. The figure shows the loss function, not the training."}, "image": {"alt": "A straight line from zero to one: the gradient weight of DFT equals the token's probability."}} tags=["hide-input"]
 probability = torch.linspace(0.01, 0.99, 99)
 kinds = {"every token": 0.0}
 curves = {}
