@@ -73,7 +73,7 @@ words = {"here": this_run.name, "there": base}
 # |---|---|---|
 # | base | {number}`profile.model.base` | SmolLM2-135M-Instruct |
 # | width of the model, blocks | {number}`another_base.width.here`, {number}`another_base.blocks.here` | {number}`another_base.width.there`, {number}`another_base.blocks.there` |
-# | rollouts | {number}`rollouts.rollouts:,` | the same texts |
+# | rollouts | {number}`rollouts.rows:,` | the same texts |
 # | LoRA | attention, rank {number}`profile.lora.r` | attention, rank {number}`another_base.rank` |
 # | steps, rows a step | {number}`profile.training.steps`, {number}`profile.training.batch_size` | {number}`another_base.steps`, {number}`another_base.batch` |
 # | peak learning rate | {number}`profile.training.learning_rate:.1e` | {number}`another_base.rate:.1e` |
