@@ -31,6 +31,8 @@ LEFT_OUT = ("One thing to vary", "Where to read on", "Sources")
 UNTAUGHT = ("Play, exercises, teaching", "Appendices")
 ANSWER = "**The answer.**"
 WORDS = 60  # of a paragraph; a slide is no page
+POINT = ("- ", "1. ", "**")  # how a list begins, or a paragraph that is one of several points
+POINT_WORDS = 25
 Numbers = Mapping[str, Any]
 
 
@@ -91,7 +93,7 @@ def slides(cells: list[dict[str, Any]], numbers: Numbers) -> Iterator[dict[str, 
 
 
 def _opening(section: str, text: str, numbers: Numbers) -> Iterator[dict[str, Any]]:
-    """The first words of a section, and its formulas; all of a take-away."""
+    """The first words of a section, its formulas and its points; all of a take-away."""
     paragraphs = [part for part in re.split(r"\n\s*\n", text) if part.strip()]
     apart = ("$$", "```", "|", "#", "(", ANSWER)
     prose = [p for p in paragraphs if not p.lstrip().startswith(apart)]
@@ -100,7 +102,9 @@ def _opening(section: str, text: str, numbers: Numbers) -> Iterator[dict[str, An
     if section.lower().startswith("take-away"):
         chosen = prose
     else:
+        points = [] if learn else [p for p in prose[1:] if p.startswith(POINT)]
         chosen = [shortened(words(p, numbers)) for p in learn or prose[:1]] + formulas[:2]
+        chosen += [shortened(words(p, numbers), POINT_WORDS) for p in points]
     if chosen:
         body = fragment("\n\n".join(chosen), numbers)
         yield {
@@ -116,13 +120,13 @@ def size_of(body: str) -> str:
     return "large" if letters < 700 else "small" if letters < 1800 else "tiny"
 
 
-def shortened(text: str) -> str:
-    """As many whole sentences as WORDS hold; lists are kept whole."""
+def shortened(text: str, most: int = WORDS) -> str:
+    """As many whole sentences as `most` words hold; lists are kept whole."""
     if text.lstrip().startswith(("- ", "1. ")):
         return text
     kept = ""
     for sentence in re.split(r"(?<=[.?!]) ", text):
-        if kept and len(f"{kept} {sentence}".split()) > WORDS:
+        if kept and len(f"{kept} {sentence}".split()) > most:
             break
         kept = f"{kept} {sentence}".strip()
     return kept

@@ -107,6 +107,17 @@ def test_a_chapter_becomes_slides() -> None:
     assert "Two." in str(made[-1]["body"])
 
 
+def test_a_section_keeps_its_points() -> None:
+    source = "# T\n\nIt has parts.\n\nNot this.\n\n- one\n- two\n\n**Three.** Short. "
+    source += "word " * slides.POINT_WORDS + "end."
+    made = list(slides.slides([{"cell_type": "markdown", "metadata": {}, "source": source}], {}))
+    text = " ".join(str(slide["body"]) for slide in made)
+    for kept in ("It has parts.", "one", "two", "Three.", "Short."):
+        assert kept in text
+    assert "Not this" not in text
+    assert "end." not in text
+
+
 @pytest.fixture(scope="module")
 def decks(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The slides of the reference run, as far as its chapters are executed."""
