@@ -113,6 +113,8 @@ def tables(run: Run, folder: Path) -> None:
     by_steps = answers.assign(steps=answers["problem"].map(steps), problems=1)
     by_steps = by_steps.groupby(["model", "steps"], sort=False, as_index=False)
     counts = by_steps.agg(right=("correct", "sum"), problems=("problems", "sum"))
+    counts["model"] = pd.Categorical(counts["model"], list(dict.fromkeys(counts["model"])))
+    counts = counts.sort_values(["model", "steps"], ignore_index=True)
     write_csv(folder / "evaluation" / "by_steps.csv", counts)
 
 
