@@ -10,8 +10,8 @@ made anew, what the interactive figures show, the answers of the base and of the
 settings, how long each step took, the versions of the main packages, and the SHA-256 of the
 adapters.
 
-With --only, shipped chapters alone are renewed, from a run whose own adapters are the reference's
-to the byte: all of them together take longer than one may want to wait. Chapters that repeat the
+With --only, a few chapters alone are renewed, from a run whose own adapters are the reference's to
+the byte: all of them together take longer than one may want to wait. Chapters that repeat the
 trainings may come from a run on another processor, which rounds otherwise: their pages say so.
 """
 
@@ -177,10 +177,7 @@ def processor() -> str:
 
 
 def renew(folder: Path, chosen: Sequence[Job]) -> None:
-    """Put these shipped chapters of a run into the reference, and leave the rest of it alone."""
-    for job in chosen:
-        if not job.shipped:
-            raise UserError(f"{job.stem} is made anew in every run: --only: leave it out")
+    """Put these chapters of a run into the reference, and leave the rest of it alone."""
     known = json.loads((REFERENCE / ADAPTERS).read_text(encoding="utf-8"))
     note = ""
     if other := [name for name, digest in adapters_of(folder).items() if known.get(name) != digest]:
@@ -201,9 +198,10 @@ def renew(folder: Path, chosen: Sequence[Job]) -> None:
         json.dump(dict(sorted(numbers.items())), file, indent=2, ensure_ascii=False)
         file.write("\n")
     for job in chosen:
-        for name in job.outputs[1:]:
-            (REFERENCE / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(folder / name, REFERENCE / name)
+        for name in job.outputs[1:]:  # of what every run makes anew the ledger alone is kept
+            if job.shipped or name == "claims.csv":
+                (REFERENCE / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy(folder / name, REFERENCE / name)
     stems = {job.stem for job in chosen}
     for name, (_, chapters) in EXPLORABLES.items():
         # A run that was asked for a few chapters may lack the table of another one.
@@ -236,7 +234,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--profile", default="tiny")
     parser.add_argument("--run", default="")
-    parser.add_argument("--only", default="all", help='shipped chapters, such as "ray spread"')
+    parser.add_argument("--only", default="all", help='chapters, such as "ray spread"')
     parser.add_argument("--numbers-only", action="store_true", help="leave the notebooks alone")
     options = parser.parse_args()
     profile = load_profile(options.profile)

@@ -148,13 +148,13 @@ def main() -> None:
     parser.add_argument("--set", default="")
     parser.add_argument(
         "--only",
-        choices=("", "adapters", "geometry"),
-        default="",
+        choices=("all", "adapters", "geometry"),
+        default="all",
         help="of a run that is not examined",
     )
     options = parser.parse_args()
     run = Run.open(options.profile, options.run, parse_overrides(options.set))
-    if not options.only:
+    if options.only == "all":
         run.read_table("claims.csv")  # told in one line where the run is not finished
     names = [name for name in run.adapter_names() if name in {*METHODS, *CONTROLS}]
     target = ROOT / "models" / run.profile.name
@@ -170,9 +170,9 @@ def main() -> None:
             raise UserError(f"{size:.1f} MB of adapters, {limit}: {run.dir}: ship fewer")
         if options.only == "adapters":
             write_csv(folder / "geometry" / "cosine.csv", _averaged(cosine_table(load_run(run))))
-        elif not options.only:
+        elif options.only == "all":
             tables(run, folder)
-    if not options.only:
+    if options.only == "all":
         column = REFERENCE / "claims" / f"{run.profile.name}.csv"
         with atomic_write(column) as file:
             file.write((target / "claims.csv").read_text(encoding="utf-8"))

@@ -212,7 +212,7 @@ accuracies(accuracy)
 # %%
 by_steps = read_csv(folder / "evaluation/by_steps.csv")
 by_steps = by_steps.assign(share=by_steps["right"] / by_steps["problems"])
-shares = by_steps.pivot_table(index="model", columns="steps", values="share", sort=False)
+shares = by_steps.pivot_table(index="model", columns="steps", values="share")
 shares.columns = [f"{steps} step{'s' if steps > 1 else ''}" for steps in shares.columns]
 sums = read_csv(folder / "evaluation/sums.csv").set_index("model")
 shares["boxed"] = sums["boxed"] / sums["answers"]

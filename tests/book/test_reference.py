@@ -78,10 +78,17 @@ def test_a_run_with_other_adapters_renews_nothing(made: Path) -> None:
             assert (made / "reference" / path.relative_to(before)).read_bytes() == path.read_bytes()
 
 
-def test_what_is_made_anew_in_every_run_is_no_part_of_it(made: Path) -> None:
-    job: Job = next(job for job in JOBS if job.stem == "cosine")
-    with pytest.raises(UserError, match="cosine is made anew in every run: --only"):
-        reference.renew(made / "run", [job])
+def test_of_a_chapter_that_every_run_makes_anew_no_table_is_kept_but_the_ledger(
+    made: Path,
+) -> None:
+    job: Job = next(job for job in JOBS if job.stem == "verdict")
+    for name in job.outputs[1:]:
+        (made / "run" / name).parent.mkdir(parents=True, exist_ok=True)
+        (made / "run" / name).write_text("run\n")
+    reference.renew(made / "run", [job])
+    assert reference.COPIED == ["verdict", ""]
+    assert (made / "reference" / "claims.csv").read_text() == "run\n"
+    assert not (made / "reference" / "evaluation").exists()
 
 
 @pytest.mark.parametrize("recorded", [True, False])
