@@ -149,9 +149,9 @@ pairs_beside(
     expected=False,
 )
 # %% [markdown]
-# Three observations, in the order of how much they carry:
+# Three observations:
 #
-# - **The rows decide who is close to whom.** The weights-only prediction knows nothing of either model. On the pairs that it covers it is off by {number}`another_base.miss.here:.3f` on average here and by {number}`another_base.miss.there:.3f` on the other base; on pairs with SFT (reshuffled) by {number}`another_base.miss.order_here:.2f` and by {number}`another_base.miss.order_there:.2f`. What it leaves out is what all rollouts teach alike, such as a format that a pretrained model has yet to learn; two orders share that and few rows.
+# - **How far do the rows alone go?** The weights-only prediction knows nothing of either model. On the pairs that it covers it is off by {number}`another_base.miss.here:.3f` on average here and by {number}`another_base.miss.there:.3f` on the other base; on pairs with SFT (reshuffled) by {number}`another_base.miss.order_here:.2f` and by {number}`another_base.miss.order_there:.2f`. What it leaves out is what all rollouts teach alike, such as a format that a pretrained model has yet to learn; two orders share that and few rows.
 # - **Reshuffling SFT is the yardstick.** It costs SFT an orthogonal fraction of {number}`another_base.fraction.here.order:.2f` here and {number}`another_base.fraction.there.order:.2f` on the other base. Offline GRPO has {number}`another_base.fraction.here.offline_grpo:.2f` and {number}`another_base.fraction.there.offline_grpo:.2f`, DFT {number}`another_base.fraction.here.dft:.2f` and {number}`another_base.fraction.there.dft:.2f`.
 # - **DPO stands apart on both**: {number}`another_base.fraction.here.dpo:.3f` and {number}`another_base.fraction.there.dpo:.3f` of its length are orthogonal to SFT.
 #
