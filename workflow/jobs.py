@@ -291,7 +291,7 @@ JOBS = [
             *ADAPTERS,
             *RESHUFFLED,
             *PREDICTED,
-            "claims.csv",
+            *("claims.csv", "evaluation/claims_conditions.csv"),
             "controls/matched_rate_cosine.csv",
         ),
         writes=(),

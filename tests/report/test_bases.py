@@ -8,6 +8,7 @@ from conftest import ROOT
 from finetune_geometry.geometry.similarity import cosine_table
 from finetune_geometry.report import bases
 from finetune_geometry.report.bases import (
+    conditions_apart,
     likeness_of,
     listed,
     norms_of,
@@ -60,6 +61,26 @@ def test_two_ledgers_agree_only_where_both_can_be_tested():
     assert table["foreseen"].tolist() == [True, False, False, False]
     assert table.loc["C1", "reason"] == "as before"
     assert table.loc["C4", "predicted"] == ""
+
+
+def test_conditions_that_hold_in_one_run_alone_are_found_once():
+    columns = ["claim", "version", "part", "measure", "line", "value", "line_value", "holds"]
+    rows = [
+        ("C1", "first", "reproduced", "cosine", ">= 0.9", 0.8, 0.9, "no"),
+        ("C1", "second", "reproduced", "cosine", ">= 0.7", 0.8, 0.7, "yes"),
+        ("C1", "second", "direction", "cosine", ">= 0.7", 0.8, 0.7, "yes"),
+        ("C1", "second", "direction", "cosine", "> angle", 0.8, 0.1, "yes"),
+        ("C2", "first", "reproduced", "norm", "< 1", 2.0, 1.0, "no"),
+    ]
+    here = pd.DataFrame(rows, columns=columns)
+    there = here.assign(holds=["yes", "open", "open", "yes", "yes"], value=[0.95, 0.7, 0.7, 0.8, 0])
+    found = conditions_apart(here, there, ["C1"])
+    assert found.to_dict("records") == [
+        {
+            **{"claim": "C1", "condition": "cosine >= 0.7", "here": 0.8, "there": 0.7},
+            **{"here_line": 0.7, "there_line": 0.7, "here_holds": "yes", "there_holds": "open"},
+        }
+    ]
 
 
 @pytest.mark.parametrize(

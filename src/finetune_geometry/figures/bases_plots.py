@@ -27,7 +27,7 @@ def verdict_tiles(table: pd.DataFrame, columns: Mapping[str, str]) -> Figure:
             claim that a column was not asked).
         columns: what each is called above the tiles, in their order.
     """
-    fig, ax = plt.subplots(figsize=(5.6 + 1.6 * len(columns), 0.9 + 0.36 * len(table)))
+    fig, ax = plt.subplots(figsize=(4.4 + 1.15 * len(columns), 0.9 + 0.34 * len(table)))
     for row, values in enumerate(table.to_dict("records")):
         for place, name in enumerate(columns):
             verdict = str(values[name])

@@ -95,6 +95,37 @@ def verdicts_beside(
     return pd.DataFrame(rows)
 
 
+def conditions_apart(
+    here: pd.DataFrame, there: pd.DataFrame, claims: Iterable[str]
+) -> pd.DataFrame:
+    """The conditions of a verdict that are met in one run and not, or not surely, in the other.
+
+    here, there: evaluation/claims_conditions.csv of two runs. Of each claim the rule that holds
+    now counts, the last of its versions.
+
+    Columns: claim, condition (what is measured, and the line it has to keep), here, there (the
+    measured values), here_line, there_line (what the line is in that run), here_holds, there_holds
+    ("yes", "no", or "open" where an interval crosses the line).
+    """
+    keys, shown = ["claim", "measure", "line"], ["value", "line_value", "holds"]
+    sides = []
+    for table in (here, there):
+        last = table.groupby("claim")["version"].transform("last")
+        kept = table.loc[table["version"] == last, [*keys, *shown]]
+        sides.append(kept.drop_duplicates(keys))  # a condition may serve two verdicts
+    rows = sides[0].merge(sides[1], on=keys, suffixes=("_here", "_there"))
+    rows = rows[(rows["holds_here"] != rows["holds_there"]) & rows["claim"].isin(list(claims))]
+    return pd.DataFrame(
+        {
+            "claim": rows["claim"],
+            "condition": rows["measure"] + " " + rows["line"],
+            **{side: rows[f"value_{side}"] for side in ("here", "there")},
+            **{f"{side}_line": rows[f"line_value_{side}"] for side in ("here", "there")},
+            **{f"{side}_holds": rows[f"holds_{side}"] for side in ("here", "there")},
+        }
+    ).reset_index(drop=True)
+
+
 def listed(claims: Iterable[str]) -> str:
     """Claims in a sentence: "C1, C4 and C7"; "none"."""
     names = list(claims)
