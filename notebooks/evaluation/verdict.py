@@ -264,10 +264,10 @@ this_run.record(
 # | DPO is short (C12) | its learning rate | SFT is {number}`matched_rate.ratio.sft_dpo:.1f` times as long at unequal rates, {number}`matched_rate.ratio.control_dpo:.2f` times with the low rate for both, {number}`matched_rate.ratio.sft_raised:.2f` times with the high one ([](../controls/matched_rate)) |
 # | DPO is nearly orthogonal (C7) | its learning rate | its cosine with SFT is {number}`matched_rate.cosine.sft_dpo:.3f` at unequal rates, {number}`matched_rate.cosine.dpo_control:.3f` and {number}`matched_rate.cosine.sft_raised:.3f` at equal ones |
 # | Offline GRPO goes elsewhere (C5) | another order of the rows does as much | its orthogonal fraction is {number}`orthogonal_fraction.direction.norm.offline_grpo:.1%`, that of SFT in another order {number}`orthogonal_fraction.direction.norm.reshuffled:.1%` ([](../controls/reshuffled)) |
-# | all of it | one small base, made for this book | on a pretrained model of another family {number}`another_base.agree.count` of the claims have the same verdict, {number}`another_base.agree.claims` ([](../controls/another_base)) |
+# | all of it | one small base, made for this book | of the {number}`another_base.both` claims that can be tested on a pretrained model of another family, too, {number}`another_base.agree.count` have the same verdict there, {number}`another_base.agree.claims` ([](../controls/another_base)) |
 # :::
 #
-# Each is one training. Still missing are a second seed of everything and the same rules on a larger model (the profiles `qwen3-0.6b` and larger). Where they are missing, "not testable" is the honest word.
+# Each is one training. Still missing are a second seed of everything and the same rules on a model nearer to the paper's (the profiles `qwen3-0.6b` and larger). Where they are missing, "not testable" is the honest word.
 #
 # ## How to read the ledger, and how not to
 #
