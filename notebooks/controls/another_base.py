@@ -21,7 +21,7 @@
 #
 # ## The question
 #
-# The trainings of the chapters so far rest on one base. In the default run it is a student of three million parameters with an alphabet of its own, made for this book. A doubtful reader says: whatever you found may be a property of that toy. So the six losses were also given to a pretrained model of another family, **SmolLM2-135M-Instruct** {cite}`allal2025smollm2`, forty times as large as that student. It has another tokenizer, another chat template, and it has read a great deal else. It was taught with **the rollouts of the default run**, as text, by the same losses, with LoRA of the same rank and scale. Its number of steps, its batch and its rate are its own, so the base is not the only thing that differs.
+# The trainings of the chapters so far rest on one base. In the default run it is a student of three million parameters with an alphabet of its own, made for this book. A sceptical reader says: whatever you found may be a property of that toy. So the six losses were also given to a pretrained model of another family, **SmolLM2-135M-Instruct** {cite}`allal2025smollm2`, forty times as large as that student. It has another tokenizer, another chat template, and it has read a great deal else. It was taught with **the rollouts of the default run**, as text, by the same losses, with LoRA of the same rank and scale. Its number of steps, its batch and its rate are its own, so the base is not the only thing that differs.
 #
 # This page is computed from what ships with the book: the adapters under `models/`, in half precision, and the tables of their run. Nothing here needs the model.
 
