@@ -296,7 +296,7 @@ JOBS = [
         ),
         writes=(),
         settings=("model.base", "evaluation.confidence", "geometry.seed"),
-        files=("book/predictions.yaml", "models/smollm2-135m/**/*"),
+        files=("book/predictions.yaml", "models/smollm2-*/**/*"),
     ),
     Job(
         "your_adapters",

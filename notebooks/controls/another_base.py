@@ -32,6 +32,8 @@ base: str = "smollm2-135m"  # the other base, a folder of models/
 k: int = 4  # dimension of the output subspaces, on both bases
 
 # %% tags=["hide-input"]
+import json
+
 import numpy as np
 import pandas as pd
 
@@ -172,7 +174,7 @@ angles = pd.concat(
 first = cosines[cosines["base"] == this_run.name]
 pairs = [f"{label(a)}, {label(b)}" for a, b in zip(first["a"], first["b"], strict=True)]
 
-# %% mystnb={"figure": {"name": "fig-bases-cosines", "caption": "Do the deltas of two losses form the same angle on another base? Global cosines of every pair, the run of this book (circles) and the other base (squares), with {number}`profile.evaluation.confidence:.0%` intervals over modules; hollow: what the weights on the rollouts alone predict for that run, without a model. Over all pairs the two columns correlate at {number}`another_base.cosine.correlation:.2f`. That is about spacing, and pairs with DPO near 0 on both sides can do much of it; whether one base has the larger cosines throughout is seen only row by row. SFT and RFT have {number}`another_base.cosine.here.sft_rft:.2f` and {number}`another_base.cosine.there.sft_rft:.2f`, SFT and DFT {number}`another_base.cosine.here.sft_dft:.2f` and {number}`another_base.cosine.there.sft_dft:.2f`, SFT and Offline GRPO {number}`another_base.cosine.here.sft_offline_grpo:.2f` and {number}`another_base.cosine.there.sft_offline_grpo:.2f`, SFT and DPO {number}`another_base.cosine.here.sft_dpo:.2f` and {number}`another_base.cosine.there.sft_dpo:.2f`; SFT and SFT (reshuffled) {number}`another_base.cosine.here.sft_order:.2f` and {number}`another_base.cosine.there.sft_order:.2f`. The two runs differ in steps, batch and rate, too, so a gap between the marks is not the base's alone."}, "image": {"alt": "One row a pair of adapters, with a circle and a square for its cosine on the two bases, intervals, and hollow diamonds for the predictions."}} tags=["hide-input"]
+# %% mystnb={"figure": {"name": "fig-bases-cosines", "caption": "Do the deltas of two losses form the same angle on another base? Global cosines of every pair, the run of this book (circles) and the other base (squares), with {number}`profile.evaluation.confidence:.0%` intervals over modules; hollow: what the weights on the rollouts alone predict for that run, without a model. Over all pairs the two columns correlate at {number}`another_base.cosine.correlation:.2f`. By rank it is {number}`another_base.cosine.rank:.2f`. Order is one thing and size another: without DPO's pairs the mean is {number}`another_base.cosine.mean.here:.2f` in this run and {number}`another_base.cosine.mean.there:.2f` on the other base. SFT and RFT have {number}`another_base.cosine.here.sft_rft:.2f` and {number}`another_base.cosine.there.sft_rft:.2f`, SFT and DFT {number}`another_base.cosine.here.sft_dft:.2f` and {number}`another_base.cosine.there.sft_dft:.2f`, SFT and Offline GRPO {number}`another_base.cosine.here.sft_offline_grpo:.2f` and {number}`another_base.cosine.there.sft_offline_grpo:.2f`, SFT and DPO {number}`another_base.cosine.here.sft_dpo:.2f` and {number}`another_base.cosine.there.sft_dpo:.2f`; SFT and SFT (reshuffled) {number}`another_base.cosine.here.sft_order:.2f` and {number}`another_base.cosine.there.sft_order:.2f`. The two runs differ in steps, batch and rate, too, so a gap between the marks is not the base's alone."}, "image": {"alt": "One row a pair of adapters, with a circle and a square for its cosine on the two bases, intervals, and hollow diamonds for the predictions."}} tags=["hide-input"]
 pairs_beside(cosines, {name: name for name in sides}, xlabel="global cosine", names=pairs)
 # %% mystnb={"figure": {"name": "fig-bases-angles", "caption": "Are the outputs shared? Smallest principal angle to SFT's leading {number}`another_base.k` output directions, median over modules, with intervals over modules. On the other base RFT is {number}`another_base.angle.rft:.1f` degrees from SFT, Offline GRPO {number}`another_base.angle.offline_grpo:.1f`, DFT {number}`another_base.angle.dft:.1f`, DPO {number}`another_base.angle.dpo:.1f`, and SFT (reshuffled) {number}`another_base.angle.order:.1f`. Chance is larger in a wider model, so compare the order of the rows, not the two marks of one."}, "image": {"alt": "One row for each adapter compared with SFT, with a circle and a square for the smallest principal angle on the two bases."}} tags=["hide-input"]
 with_sft = angles[angles["base"] == this_run.name]
@@ -292,6 +294,66 @@ show_expected(
 )
 
 # %% [markdown]
+# (another-pool)=
+# ## The same base, a pool with more wrong rollouts
+#
+# So far the base changed and the pool did not. Now it is the other way round. The authors of GSM8K published solutions of four language models to its test problems {cite}`cobbe2021gsm8k`: {number}`another_base.pool.rows:,` rollouts to {number}`another_base.pool.groups` prompts. {number}`another_base.pool.right:.0%` of them are right, and {number}`another_base.pool.mixed:.0%` of the groups are mixed; in the pool above it is {number}`rollouts.mean_reward:.0%` and {number}`rollouts.mixed:.0%`. Each solution was verified again: of {number}`another_base.pool.judged:,` verdicts {number}`another_base.pool.disagree` differ from the published ones. SmolLM2-135M was taught with them by the six losses, with the same settings and as many steps.
+#
+# Only the weights were compared, no accuracy was measured. What had been written down before any of the six was trained:
+
+# %%
+pool_profile = "smollm2-gsm8k"
+pool_folder = shipped_folder(pool_profile)
+pool = json.loads((pool_folder / "rollouts/card.json").read_text(encoding="utf-8"))
+weights_only = {
+    frozenset(pair.split()): value
+    for pair, value in predictions_of(pool_profile)["weights_only"].items()
+}
+mixed = read_csv(pool_folder / "geometry/likeness.csv").query("quantity == 'cosine'")
+mixed = mixed.assign(
+    base=pool_profile,
+    expected=[
+        weights_only.get(frozenset(pair), np.nan)
+        for pair in zip(mixed["a"], mixed["b"], strict=True)
+    ],
+)
+pool_norms = read_csv(pool_folder / "geometry/norms.csv").set_index("adapter")["norm"]
+at_pool = {
+    f"{row.a}_{row.b}".replace(control, "order"): float(row.value) for row in mixed.itertuples()
+}
+show_expected(
+    pool_profile,
+    "mixed_pool",
+    {
+        **{f"cosine_of_{row.a}_and_{row.b}": row.value for row in mixed.itertuples()},
+        "length_of_sft_over_dpo": pool_norms["sft"] / pool_norms["dpo"],
+    },
+)
+
+# %% mystnb={"figure": {"name": "fig-bases-pool", "caption": "What does a pool with more wrong rollouts do to the angles? Global cosines of every pair on SmolLM2-135M, with the rollouts of the default run (circles) and with the solutions to GSM8K (squares), with intervals over modules; hollow: what the weights on the rollouts alone predict. RFT and Offline GRPO {number}`another_base.cosine.there.rft_offline_grpo:.2f` and {number}`another_base.pool.cosine.rft_offline_grpo:.2f`, Offline GRPO and DPO {number}`another_base.cosine.there.offline_grpo_dpo:.2f` and {number}`another_base.pool.cosine.offline_grpo_dpo:.2f`, SFT and DPO {number}`another_base.cosine.there.sft_dpo:.2f` and {number}`another_base.pool.cosine.sft_dpo:.2f`. The two pools differ in their problems and writers, too."}, "image": {"alt": "One row a pair of losses, with a circle and a square for its cosine on two pools of rollouts, intervals, and hollow diamonds for the predictions."}} tags=["hide-input"]
+both_pools = pd.concat([cosines[cosines["base"] == base], mixed])
+both_pools = both_pools[
+    [
+        control not in pair or "sft" in pair
+        for pair in zip(both_pools["a"], both_pools["b"], strict=True)
+    ]
+]
+first = both_pools[both_pools["base"] == base]
+pairs_beside(
+    both_pools,
+    {base: "rollouts of the default run", pool_profile: "solutions to GSM8K"},
+    xlabel="global cosine",
+    names=[f"{label(a)}, {label(b)}" for a, b in zip(first["a"], first["b"], strict=True)],
+)
+# %% [markdown]
+# With the default run's rollouts and with the solutions to GSM8K, both on SmolLM2-135M:
+#
+# - **RFT** has a cosine of {number}`another_base.cosine.there.sft_rft:.2f` and of {number}`another_base.pool.cosine.sft_rft:.2f` with SFT. It leaves out the wrong rollouts, {number}`another_base.wrong.there:.0%` of the first pool and {number}`another_base.wrong.pool:.0%` of the second.
+# - **Offline GRPO** has {number}`another_base.cosine.there.sft_offline_grpo:.2f` and {number}`another_base.pool.cosine.sft_offline_grpo:.2f` with SFT, and SFT (reshuffled) has {number}`another_base.cosine.there.sft_order:.2f` and {number}`another_base.pool.cosine.sft_order:.2f`. Off SFT's direction lie {number}`another_base.fraction.there.offline_grpo:.2f` and {number}`another_base.pool.fraction.offline_grpo:.2f` of its length. Its weights are signed in mixed groups and all alike in the others.
+# - **DPO** has {number}`another_base.cosine.there.offline_grpo_dpo:.2f` and {number}`another_base.pool.cosine.offline_grpo_dpo:.2f` with Offline GRPO, which contrasts the same groups, and {number}`another_base.cosine.there.sft_dpo:.2f` and {number}`another_base.pool.cosine.sft_dpo:.2f` with SFT. SFT's delta is {number}`another_base.ratio.there.sft_dpo:.1f` and {number}`another_base.pool.ratio:.1f` times as long as DPO's.
+#
+# Each pool has one run of each loss. They differ in problems, writers and lengths as well, so the shares of wrong rollouts and of mixed groups are the reason that one would look for first, and not one that is shown.
+#
 # ## How to read this, and how not to
 #
 # - **Two bases are two draws.** That a claim holds on both is no proof that it holds on all, and where they disagree it is not said what decides it: the base's size, family, tokenizer or what it had read before, or the settings of the run.
@@ -341,6 +403,7 @@ def to_sft(values: dict[str, float]) -> dict[str, float]:
 
 
 both = cosines.pivot_table(index=["a", "b"], columns="base", values="value")
+without_dpo = both[["dpo" not in pair for pair in both.index]]
 miss = (cosines["value"] - cosines["expected"]).abs()
 ordered = (cosines["a"] == control) | (cosines["b"] == control)
 
@@ -351,7 +414,7 @@ def missed(name: str, rows: pd.Series) -> float:
 
 found = {where: by_pair(cosines, name) for where, name in words.items()}
 norms = {where: lengths[name] for where, name in words.items()}
-card = sides[base][0]
+there_card = json.loads((folder / "rollouts/card.json").read_text(encoding="utf-8"))
 mcnemar = read_csv(folder / "evaluation/mcnemar.csv")
 five = [method for method in METHODS if method != "dpo"]
 among_five = mcnemar[mcnemar["a"].isin(five) & mcnemar["b"].isin(five)]
@@ -376,7 +439,33 @@ this_run.record(
         "untestable": {"claims": listed(table.loc[~testable, "claim"])},
         "foreseen": {"count": int(table["foreseen"].sum())},
         "surprised": {"claims": listed(table.loc[~table["foreseen"], "claim"])},
-        "cosine": {**found, "correlation": float(both.corr().iloc[0, 1])},
+        "cosine": {
+            **found,
+            "correlation": float(both.corr().iloc[0, 1]),
+            "rank": float(both.corr("spearman").iloc[0, 1]),
+            "mean": {where: float(without_dpo[name].mean()) for where, name in words.items()},
+        },
+        "pool": {
+            "rows": pool["rows"],
+            "groups": pool["groups"],
+            "right": pool["mean_reward"],
+            "mixed": pool["mixed"],
+            "pairs": pool["pairs"],
+            "judged": pool["disagreement"]["judged"],
+            "disagree": sum(
+                pool["disagreement"][key]
+                for key in ("right_there_only", "right_here_only", "undecided_here")
+            ),
+            "cosine": at_pool,
+            "fraction": {
+                name: float(np.sqrt(1 - value**2)) for name, value in to_sft(at_pool).items()
+            },
+            "ratio": float(pool_norms["sft"] / pool_norms["dpo"]),
+        },
+        "wrong": {
+            "there": 1 - there_card["mean_reward"],
+            "pool": 1 - pool["mean_reward"],
+        },
         "fraction": {
             where: {name: float(np.sqrt(1 - v**2)) for name, v in to_sft(values).items()}
             for where, values in found.items()
