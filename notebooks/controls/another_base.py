@@ -352,6 +352,8 @@ pairs_beside(
 # - **Offline GRPO** has {number}`another_base.cosine.there.sft_offline_grpo:.2f` and {number}`another_base.pool.cosine.sft_offline_grpo:.2f` with SFT, and SFT (reshuffled) has {number}`another_base.cosine.there.sft_order:.2f` and {number}`another_base.pool.cosine.sft_order:.2f`. Off SFT's direction lie {number}`another_base.fraction.there.offline_grpo:.2f` and {number}`another_base.pool.fraction.offline_grpo:.2f` of its length. Its weights are signed in mixed groups and all alike in the others.
 # - **DPO** has {number}`another_base.cosine.there.offline_grpo_dpo:.2f` and {number}`another_base.pool.cosine.offline_grpo_dpo:.2f` with Offline GRPO, which contrasts the same groups, and {number}`another_base.cosine.there.sft_dpo:.2f` and {number}`another_base.pool.cosine.sft_dpo:.2f` with SFT. SFT's delta is {number}`another_base.ratio.there.sft_dpo:.1f` and {number}`another_base.pool.ratio:.1f` times as long as DPO's.
 #
+# The ranges above rest on a prediction that adds to the weights what all rollouts teach alike, fitted on the first pool. Over the pairs that it covers it is off by {number}`another_base.pool.miss.common:.2f` on average, the weights alone by {number}`another_base.pool.miss.alone:.2f`.
+#
 # Each pool has one run of each loss. They differ in problems, writers and lengths as well, so the shares of wrong rollouts and of mixed groups are the reason that one would look for first, and not one that is shown.
 #
 # ## How to read this, and how not to
@@ -412,6 +414,15 @@ def missed(name: str, rows: pd.Series) -> float:
     return float(miss[(cosines["base"] == name) & rows].mean())
 
 
+def pool_miss(source: str) -> float:
+    """How far a prediction of the pool's cosines is off, on average over its pairs."""
+    predicted = predictions_of(pool_profile)[source]
+    trained = {frozenset((row.a, row.b)): row.value for row in mixed.itertuples()}
+    return float(
+        np.mean([abs(trained[frozenset(pair.split())] - v) for pair, v in predicted.items()])
+    )
+
+
 found = {where: by_pair(cosines, name) for where, name in words.items()}
 norms = {where: lengths[name] for where, name in words.items()}
 there_card = json.loads((folder / "rollouts/card.json").read_text(encoding="utf-8"))
@@ -461,6 +472,10 @@ this_run.record(
                 name: float(np.sqrt(1 - value**2)) for name, value in to_sft(at_pool).items()
             },
             "ratio": float(pool_norms["sft"] / pool_norms["dpo"]),
+            "miss": {
+                "alone": pool_miss("weights_only"),
+                "common": pool_miss("with_a_common_part"),
+            },
         },
         "wrong": {
             "there": 1 - there_card["mean_reward"],

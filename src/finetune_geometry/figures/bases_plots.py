@@ -6,6 +6,7 @@ Like `plots`: functions draw what a table holds, compute nothing, and return the
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from textwrap import fill
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -27,7 +28,7 @@ def verdict_tiles(table: pd.DataFrame, columns: Mapping[str, str]) -> Figure:
             claim that a column was not asked).
         columns: what each is called above the tiles, in their order.
     """
-    fig, ax = plt.subplots(figsize=(4.4 + 1.15 * len(columns), 0.9 + 0.34 * len(table)))
+    fig, ax = plt.subplots(figsize=(3.6 + 1.2 * len(columns), 0.9 + 0.42 * len(table)))
     for row, values in enumerate(table.to_dict("records")):
         for place, name in enumerate(columns):
             verdict = str(values[name])
@@ -39,11 +40,12 @@ def verdict_tiles(table: pd.DataFrame, columns: Mapping[str, str]) -> Figure:
             ink = "white" if verdict in _DARK else "black"
             word = verdict.removesuffix(" in this regime")
             ax.text(place, row, word, ha="center", va="center", fontsize=8.5, color=ink)
-    ax.set_xticks(range(len(columns)), list(columns.values()))
+    ax.set_xticks(range(len(columns)), [fill(text, 14) for text in columns.values()])
     titles = [
-        f"{claim}  {title}" for claim, title in zip(table["claim"], table["title"], strict=True)
+        fill(f"{claim}  {title}", 42)
+        for claim, title in zip(table["claim"], table["title"], strict=True)
     ]
-    ax.set_yticks(range(len(table)), titles, fontsize=9.5)
+    ax.set_yticks(range(len(table)), titles, fontsize=9)
     ax.tick_params(axis="both", length=0)
     ax.tick_params(axis="x", labeltop=True, labelbottom=False)
     ax.set(xlim=(-0.5, len(columns) - 0.5), ylim=(len(table) - 0.5, -0.5))
