@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -20,14 +21,23 @@ from finetune_geometry.settings.objectives import METHODS
 
 
 @pytest.fixture
-def shipped(smoke_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The smoke run, shipped into a folder of its own."""
-    monkeypatch.setenv("FINETUNE_GEOMETRY_RESULTS", str(smoke_run.parent))
-    monkeypatch.setattr(ship_run, "ROOT", tmp_path)
-    monkeypatch.setattr(ship_run, "REFERENCE", tmp_path / "reference")
-    monkeypatch.setattr("sys.argv", ["ship_run.py", "--profile", "smoke"])
-    ship_run.main()
-    return tmp_path / "models" / "smoke"
+def ship(smoke_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]:
+    """Ships the smoke run, with these options, into a folder of its own and returns that."""
+
+    def shipped_with(*options: str) -> Path:
+        monkeypatch.setenv("FINETUNE_GEOMETRY_RESULTS", str(smoke_run.parent))
+        monkeypatch.setattr(ship_run, "ROOT", tmp_path)
+        monkeypatch.setattr(ship_run, "REFERENCE", tmp_path / "reference")
+        monkeypatch.setattr("sys.argv", ["ship_run.py", "--profile", "smoke", *options])
+        ship_run.main()
+        return tmp_path / "models" / "smoke"
+
+    return shipped_with
+
+
+@pytest.fixture
+def shipped(ship: Callable[..., Path]) -> Path:
+    return ship()
 
 
 @pytest.mark.smoke
@@ -67,28 +77,19 @@ def test_what_ships_names_its_base_and_no_path_of_a_machine(shipped: Path) -> No
 
 @pytest.mark.smoke
 def test_too_much_is_not_shipped(
-    smoke_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ship: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("FINETUNE_GEOMETRY_RESULTS", str(smoke_run.parent))
-    monkeypatch.setattr(ship_run, "ROOT", tmp_path)
     monkeypatch.setattr(ship_run, "LIMIT_MB", 0.01)
-    monkeypatch.setattr("sys.argv", ["ship_run.py", "--profile", "smoke"])
     with pytest.raises(UserError, match="ship fewer"):
-        ship_run.main()
+        ship()
     assert not (tmp_path / "models" / "smoke").exists()
 
 
 @pytest.mark.smoke
 def test_of_a_run_that_is_not_examined_its_geometry_ships_alone(
-    smoke_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ship: Callable[..., Path], smoke_run: Path, tmp_path: Path
 ) -> None:
-    monkeypatch.setenv("FINETUNE_GEOMETRY_RESULTS", str(smoke_run.parent))
-    monkeypatch.setattr(ship_run, "ROOT", tmp_path)
-    monkeypatch.setattr(ship_run, "REFERENCE", tmp_path / "reference")
-    command = ["ship_run.py", "--profile", "smoke", "--only", "geometry"]
-    monkeypatch.setattr("sys.argv", command)
-    ship_run.main()
-    folder = tmp_path / "models" / "smoke"
+    folder = ship("--only", "geometry")
     assert not list(folder.rglob("*.safetensors"))
     assert not (tmp_path / "reference").exists()
     kept = read_csv(folder / "geometry" / "likeness.csv").query("quantity == 'cosine'")
