@@ -135,6 +135,9 @@ CONTROLS = {
     "matched_rate": ("cosine",),
 }
 
+SPREAD = ("spread", "spread_claims", "spread_components")
+RAY = ("ray", "ray_accuracy", "ray_mcnemar")
+
 JOBS = [
     Job(
         "ingredients/base_model",
@@ -257,6 +260,99 @@ JOBS = [
             loads_model=True,
         )
         for control, tables in CONTROLS.items()
+    ),
+    Job(
+        "controls/ray",
+        reads=(*ROLLOUTS, *ADAPTERS),
+        writes=tuple(f"controls/{table}.csv" for table in RAY),
+        settings=(
+            *("model", "prompt", "problems", "evaluation"),
+            *("geometry.lmc_rows", "geometry.ray_factors", "training.threads", "spread.orders"),
+        ),
+        files=("book/predictions.yaml",),
+        priority=30,
+        trainings=("order",),
+        shipped=True,
+        loads_model=True,
+    ),
+    Job(
+        "controls/annealed",
+        reads=(*ROLLOUTS, *ADAPTERS, "controls/ray.csv"),
+        writes=("controls/annealed_ray.csv", "controls/annealed_cosine.csv"),
+        settings=(
+            *("model", "prompt", "problems", "lora", "training", "methods", "evaluation"),
+            *("geometry.lmc_rows", "geometry.ray_factors", "spread.orders"),
+        ),
+        files=("book/predictions.yaml",),
+        priority=28,
+        trainings=("order", "annealed"),
+        shipped=True,
+        loads_model=True,
+    ),
+    Job(
+        "controls/spread",
+        reads=(*ADAPTERS, *RESHUFFLED, *PREDICTIONS),
+        writes=tuple(f"controls/{table}.csv" for table in SPREAD),
+        settings=SECTIONS,
+        files=("book/claims.yaml", "book/predictions.yaml"),
+        priority=4,
+        trainings=("order", "draw", "student"),
+        shipped=True,
+    ),
+    Job(
+        "controls/prediction",
+        reads=(*ROLLOUTS, *ADAPTERS),
+        writes=("controls/prediction.csv",),
+        settings=("model", "training", "methods", "lora", "spread.sgd_rate", "spread.orders"),
+        files=("book/predictions.yaml",),
+        priority=4,
+        trainings=("order", "path", "replay", "first", "sgd"),
+        shipped=True,
+    ),
+    Job(
+        "controls/causes",
+        reads=(*ROLLOUTS, *ADAPTERS, *RESHUFFLED),
+        writes=("controls/causes.csv",),
+        settings=(
+            *("model", "prompt", "problems", "evaluation", "spread.orders"),
+            *("geometry.lmc_rows", "training.threads"),
+        ),
+        files=("book/predictions.yaml",),
+        priority=4,
+        trainings=("order",),
+        shipped=True,
+        loads_model=True,
+    ),
+    Job(
+        "controls/behaviour",
+        reads=(*ROLLOUTS, *ADAPTERS, *RESHUFFLED, PREDICTIONS[0]),
+        writes=("controls/behaviour.csv", "controls/behaviour_correlations.csv"),
+        settings=("model", "prompt", "evaluation", "geometry", "spread", "training.threads"),
+        files=("book/predictions.yaml",),
+        priority=4,
+        trainings=("order", "draw"),
+        shipped=True,
+        loads_model=True,
+    ),
+    Job(
+        "controls/ladder",
+        reads=ADAPTERS,
+        writes=("controls/ladder.csv",),
+        settings=("model", "lora", "training", "methods", "spread.orders"),
+        files=("book/predictions.yaml",),
+        priority=4,
+        trainings=("order", "rate", "mixed", "chosen", "contrast", "fast", "third", "slow"),
+        shipped=True,
+    ),
+    Job(
+        "controls/dials",
+        reads=(*ROLLOUTS, *ADAPTERS),
+        writes=("controls/dials.csv",),
+        settings=("model", "prompt", "lora", "training", "methods"),
+        files=("book/predictions.yaml",),
+        priority=4,
+        trainings=("variant", "bias", "share"),
+        shipped=True,
     ),
     Job(
         "evaluation/released_weights",

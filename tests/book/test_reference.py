@@ -91,6 +91,22 @@ def test_of_a_chapter_that_every_run_makes_anew_no_table_is_kept_but_the_ledger(
     assert not (made / "reference" / "evaluation").exists()
 
 
+def test_chapters_with_trainings_of_their_own_say_that_another_processor_made_them(
+    made: Path,
+) -> None:
+    (made / "run" / "adapters" / "dft" / "adapter_model.safetensors").write_text("rounded")
+    job: Job = next(job for job in JOBS if job.stem == "dials")
+    for name in job.outputs[1:]:
+        (made / "run" / name).parent.mkdir(parents=True, exist_ok=True)
+        (made / "run" / name).write_text("run\n")
+    reference.renew(made / "run", [job])
+    stem, note = reference.COPIED
+    assert stem == "dials"
+    assert "a cosine of 0.200 here and of 0.100 there" in note
+    assert "50.0% and of 25.0%" in note
+    assert (made / "reference" / job.outputs[-1]).read_text() == "run\n"
+
+
 @pytest.mark.parametrize("recorded", [True, False])
 def test_the_versions_of_a_run_become_the_reference_s(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, recorded: bool

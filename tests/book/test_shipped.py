@@ -20,6 +20,7 @@ from settings_unchanged import (
     as_in_the_reference,
     digest,
     digests,
+    executed,
     lineage,
     settings_of,
 )
@@ -76,6 +77,24 @@ def test_retrained_models_never_show_the_reference(
     digest.cache_clear()
     assert not as_in_the_reference(SHIPPED[0], profile, JOBS)
     digest.cache_clear()  # others ask for the models of the checkout
+
+
+def test_further_trainings_are_made_only_when_asked_for() -> None:
+    further = {job.stem for job in JOBS if job.trainings}
+    assert {"ray", "spread"} <= further
+    for settings in ({}, {"training.steps": 90}):
+        profile = load_profile("tiny", settings)
+        assert not further & executed([], profile, JOBS)
+    every = {job.stem for job in JOBS}
+    assert every - executed([], load_profile("smoke"), JOBS) == further
+    assert executed(every, load_profile("tiny"), JOBS) == every
+
+
+def test_a_chapter_of_other_settings_never_reads_the_reference_s_tables() -> None:
+    """`annealed` reads a table of `ray`."""
+    assert "ray" not in executed(["annealed"], load_profile("tiny"), JOBS)
+    assert {"ray", "annealed"} <= executed(["annealed"], load_profile("smoke"), JOBS)
+    assert "spread" not in executed(["annealed"], load_profile("smoke"), JOBS)
 
 
 def test_lineage_goes_all_the_way_back() -> None:

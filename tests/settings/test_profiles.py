@@ -164,6 +164,7 @@ def test_mistakes_are_told_in_one_line(name: str, overrides: dict, words: list[s
         ("geometry.k", 1, 0, "at least 1"),
         ("geometry.lmc_alphas", 3, 2, "at least 3"),
         ("geometry.lmc_answered", 1, 0, "at least 1"),
+        ("geometry.ray_factors", (1e-9,), (0.0, 1.0), "all above 0"),
         ("methods.dpo.steps", 1, 0, "at least 1"),
         ("methods.dpo.micro_batch_size", 1, 0, "at least 1"),
         ("methods.dpo.learning_rate", 1e-9, 0, "above 0"),

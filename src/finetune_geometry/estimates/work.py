@@ -18,11 +18,14 @@ from finetune_geometry.estimates.lengths import (
 )
 from finetune_geometry.settings.objectives import METHODS, OBJECTIVES
 from finetune_geometry.settings.profiles import Profile, load_profile
+from finetune_geometry.settings.variations import ANSWERING, kind_of, variations
 
 AIME_PROBLEMS = 30
 #: Positions that are read together for each of `evaluation.batch_size`: `geometry.line_scores` and
 #: `geometry.hidden_states` have the same numbers.
 LINE_TOKENS, STATE_TOKENS = 32, 64
+TREATED = 43  # models of the chapter on causes
+REPEATED = 3  # repetitions of the chapters that measure points
 SWEEP = 2  # further learning rates that the chapter on the learning rate trains at
 
 
@@ -118,6 +121,7 @@ def work(profile: Profile, text: Lengths) -> dict[str, tuple[Item, ...]]:
         "controls/reshuffled": (sft,),
         "controls/second_seed": (sft, *_lines(profile, text, one=True), test, test),
         "controls/matched_rate": (sft, trained(profile, "dpo", text), test, test),
+        **_further(profile, text, test, validation),
         "controls/another_base": (Host(5.0),),
         "evaluation/released_weights": (Host(5.0),),  # fetched and measured only when asked for
         "evaluation/verdict": (Host(1.0),),
@@ -125,6 +129,33 @@ def work(profile: Profile, text: Lengths) -> dict[str, tuple[Item, ...]]:
         "book": (Host(60.0 if profile.problems.source == "hub" else 6.0),),
     }
     return jobs
+
+
+def _further(
+    profile: Profile, text: Lengths, test: Written, validation: Written
+) -> dict[str, tuple[Item, ...]]:
+    """The chapters that repeat the trainings, and these trainings themselves."""
+    every = variations(profile).values()
+    answering = sum(kind_of(one) in ANSWERING for one in every)
+    cells = min(REPEATED, profile.spread.orders + 1)
+    adapters = len(METHODS) * cells
+    point = dataclasses.replace(validation, adapted=True)
+    on_rays = len(profile.geometry.ray_factors) * adapters
+    models = len(METHODS) * (profile.spread.orders + profile.spread.draws + 1)
+    rows = profile.geometry.lmc_rows * text.row
+    passing = LINE_TOKENS * profile.evaluation.batch_size
+    return {
+        "controls/trainings": (
+            *(trained(profile, one.method, text) for one in every),
+            *(test,) * answering,
+        ),
+        "controls/ray": (*(point,) * on_rays, *(test,) * adapters),
+        "controls/annealed": (point,) * on_rays,
+        **dict.fromkeys(["controls/spread", "controls/prediction"], (Host(20.0),)),
+        "controls/causes": (point,) * (TREATED * cells),
+        "controls/behaviour": (Read(models * rows, text.row, text.completion / text.row, passing),),
+        **dict.fromkeys(["controls/ladder", "controls/dials"], (Host(10.0),)),
+    }
 
 
 @functools.lru_cache(maxsize=4)

@@ -203,6 +203,7 @@ def _check(profile: Profile, path: Path) -> None:
         ("geometry.k", geometry.k >= 1, "at least 1"),
         ("geometry.lmc_alphas", geometry.lmc_alphas >= 3, "at least 3"),
         ("geometry.lmc_answered", geometry.lmc_answered >= 1, "at least 1"),
+        ("geometry.ray_factors", min(geometry.ray_factors, default=0) > 0, "all above 0"),
     ]
     for key, value in profile.flat().items():
         if key.endswith("revision"):  # a branch would be another repository tomorrow

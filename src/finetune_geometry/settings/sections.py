@@ -14,6 +14,7 @@ from finetune_geometry.settings.schema import (
     Flag,
     Number,
     NumberOrNone,
+    Numbers,
     Switch,
     Texts,
     Whole,
@@ -218,6 +219,7 @@ class Geometry:
     lmc_rows: Whole = 64
     lmc_problems: Whole = 100  # test problems whose boxed answer is read
     lmc_answered: Whole = 100  # of these, how many are answered in full, at most
+    ray_factors: Numbers = (0.25, 0.5, 0.75, 1.0, 1.25, 1.5)  # of a delta, along its ray
     cka_rows: Whole = 100
     cka_tokens: Whole = 1000
     seed: Whole = 0

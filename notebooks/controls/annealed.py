@@ -1,0 +1,300 @@
+# ---
+# jupyter:
+#   jupytext:
+#     formats: ipynb,py:percent
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3 (ipykernel)
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# (control-annealed)=
+# # Annealed: the same losses with the schedule run to its end
+#
+# **The answer.** With the schedule run to its end the five methods other than DPO lie {number}`annealed.spread.annealed.mean:.1%` of accuracy apart instead of {number}`annealed.spread.trained.mean:.1%`, and the cosine of two methods moves by {number}`annealed.moved.mean:.3f` on average (over {number}`annealed.cells` orders of the rows).
+#
+# **What you will learn.** What the last third of a learning-rate schedule changes: where the models stand on their rays, how far the methods lie apart in accuracy, and whether the directions turn.
+#
+# ## The question
+#
+# The paper compares checkpoints from step 500 of a schedule of 750, and so does this book with 100 of 150: the learning rate still has a quarter of its peak. [The ray](ray) showed what can be had by shortening the deltas. A practitioner would not shorten a delta; he would let the schedule end. So all six are trained once more with as many steps, in the same order, from the same $A$, and with a cosine that reaches zero at the last of them; and all of that for {number}`annealed.cells` repetitions, the run and other orders of the rows ([](spread)).
+
+# %% tags=["parameters"]
+profile: str = "tiny"  # which profile: smoke, tiny, qwen3-0.6b, qwen3-4b, llama-3.2-3b
+run: str = ""  # folder under results/; empty: the profile's name
+factors: list | None = None  # of each annealed delta; None: the profile's
+
+# %% tags=["hide-input", "remove-stderr"]
+from itertools import combinations
+
+import pandas as pd
+import torch
+
+from finetune_geometry.deltas.adapters import BASE, load_adapter
+from finetune_geometry.evaluation.answers import evaluate_models
+from finetune_geometry.evaluation.paired_tests import accuracy_table, mcnemar_table
+from finetune_geometry.figures.geometry_plots import lengths
+from finetune_geometry.figures.palette import label, set_style
+from finetune_geometry.figures.ray_plots import before_and_after
+from finetune_geometry.geometry.cores import map_modules
+from finetune_geometry.geometry.line_scores import spread_rows
+from finetune_geometry.geometry.rays import along_rays, best_factors
+from finetune_geometry.geometry.similarity import cosine, inner_products
+from finetune_geometry.problems.sources import load_problems
+from finetune_geometry.report.expected import show_expected
+from finetune_geometry.report.notebook_tables import show_table
+from finetune_geometry.rollouts.pool import load_rollouts
+from finetune_geometry.runs.records import Run
+from finetune_geometry.settings.objectives import METHODS
+from finetune_geometry.settings.parameters import check_parameters
+from finetune_geometry.settings.variation import repeated_orders
+
+check_parameters(globals())
+set_style()
+this_run = Run.open(profile, run, {"geometry.ray_factors": factors})
+settings, evaluation = this_run.profile.geometry, this_run.profile.evaluation
+torch.set_num_threads(this_run.profile.training.threads)
+orders = repeated_orders(this_run.profile)
+cell_of = {order: f"order{order}" if order else "run" for order in orders}
+names = {  # adapter -> what it is: the order, the schedule and the method
+    name: (order, which, method)
+    for order in orders
+    for method in METHODS
+    for which, name in {
+        "trained": f"{method}-order{order}" if order else method,
+        "annealed": f"{method}-annealed{order}",
+    }.items()
+}
+annealed = [name for name, (_, which, _) in names.items() if which == "annealed"]
+five = [method for method in METHODS if method != "dpo"]
+
+# %% [markdown]
+# ## How good are they?
+
+# %% tags=["hide-output"]
+answers = evaluate_models(this_run, list(names), beside=[BASE])
+
+# %%
+accuracy = accuracy_table(answers, evaluation.confidence)
+base = float(accuracy.set_index("model")["accuracy"][BASE])
+accuracy = accuracy[accuracy["model"] != BASE]
+parts = pd.DataFrame([names[name] for name in accuracy["model"]], accuracy.index)
+accuracy = accuracy.assign(order=parts[0], which=parts[1], model=parts[2])
+right = accuracy.pivot_table(index=["which", "order"], columns="model", values="accuracy")
+both = {which: right.loc[which] for which in ("trained", "annealed")}
+spread = {which: rows[five].max(axis=1) - rows[five].min(axis=1) for which, rows in both.items()}
+change = both["annealed"] - both["trained"]
+pairs = pd.concat(
+    mcnemar_table(
+        answers,
+        evaluation.equivalence_margin,
+        evaluation.confidence,
+        pairs=[
+            (f"{method}-annealed{order}", f"{method}-order{order}" if order else method)
+            for method in METHODS
+        ],
+    ).assign(method=list(METHODS))
+    for order in orders
+)
+
+# %% mystnb={"figure": {"name": "fig-annealed", "caption": "Does the end of the schedule make the models better? Test accuracy of the six as in all chapters, two thirds through a schedule (hollow), and annealed (filled); a mark a repetition, a stroke at their mean; the dashed line is the base. The five methods other than DPO lie {number}`annealed.spread.trained.low:.1%` to {number}`annealed.spread.trained.high:.1%` apart in the first and {number}`annealed.spread.annealed.low:.1%` to {number}`annealed.spread.annealed.high:.1%` in the second; the largest mean change of one method is that of {number}`annealed.most.method`, {number}`annealed.most.change:+.1%`."}, "image": {"alt": "For each method hollow and filled marks on an axis of test accuracy, one for every repetition, with a stroke at their mean, and the base as a dashed line."}} tags=["hide-input"]
+before_and_after(
+    accuracy, base, {"trained": "two thirds through the schedule", "annealed": "annealed"}
+)
+# %%
+show_table(
+    pd.DataFrame(
+        {
+            "method": list(METHODS),
+            "as trained": both["trained"][list(METHODS)].mean().to_numpy(),
+            "annealed": both["annealed"][list(METHODS)].mean().to_numpy(),
+            "difference": change[list(METHODS)].mean().to_numpy(),
+            "largest corrected p": pairs.groupby("method")["p_holm"]
+            .max()[list(METHODS)]
+            .to_numpy(),
+        }
+    ),
+    {
+        "method": label,
+        **dict.fromkeys(["as trained", "annealed"], "{:.1%}"),
+        "difference": "{:+.1%}",
+        "largest corrected p": "{:.2g}",
+    },
+)
+
+# %% [markdown]
+# Accuracies and differences are means over the repetitions; the p-value is the largest of the repetitions' (McNemar).
+#
+# ## Where do they stand on their rays?
+
+# %% tags=["hide-output"]
+heldout = spread_rows(load_rollouts(this_run, "heldout"), settings.lmc_rows)
+validation = load_problems(this_run.profile, "validation")
+found = along_rays(this_run, annealed, sorted(settings.ray_factors), heldout, validation, "annealed")
+start = found[found["model"] == BASE]
+tables = []
+for order in orders:
+    of_order = {f"{method}-annealed{order}": method for method in METHODS}
+    rows = pd.concat([start, found[found["model"].isin(of_order)]]).replace({"model": of_order})
+    tables.append(rows.assign(cell=cell_of[order]))
+table = pd.concat(tables, ignore_index=True)
+this_run.write_table("controls/annealed_ray.csv", table)
+before = this_run.read_table("controls/ray.csv")
+
+
+def factors_of(rays: pd.DataFrame) -> pd.DataFrame:
+    """Best factor by method and repetition."""
+    return pd.DataFrame(
+        {name: best_factors(rows) for name, rows in rays.groupby("cell", sort=False)}
+    )
+
+
+best, best_before = factors_of(table), factors_of(before)
+
+# %%
+show_table(
+    pd.DataFrame(
+        {
+            "method": list(METHODS),
+            **{
+                which: [", ".join(f"{v:g}" for v in rows.loc[method]) for method in METHODS]
+                for which, rows in {"as trained": best_before, "annealed": best}.items()
+            },
+        }
+    ),
+    {"method": label},
+)
+
+# %% [markdown]
+# ## Do the directions turn?
+
+# %%
+adapters = [load_adapter(this_run.adapter_dir(name), name) for name in names]
+gram = sum(part.inner for part in map_modules(inner_products, adapters))
+between = pd.DataFrame(cosine(gram), list(names), list(names))
+norms = pd.Series(gram.diagonal() ** 0.5, list(names))
+rows = []
+for order in orders:
+    name = {key[1:]: name for name, key in names.items() if key[0] == order}
+    rows += [
+        (
+            cell_of[order],
+            *(a, b),
+            *(
+                float(between.loc[name[which, a], name[which, b]])
+                for which in ("trained", "annealed")
+            ),
+        )
+        for a, b in combinations(METHODS, 2)
+    ]
+    same_rows = [float(between.loc[name["trained", m], name["annealed", m]]) for m in METHODS]
+    rows += [
+        (cell_of[order], m, m, 1.0, value) for m, value in zip(METHODS, same_rows, strict=True)
+    ]
+changed = pd.DataFrame(rows, columns=["cell", "first", "second", "trained", "annealed"])
+this_run.write_table("controls/annealed_cosine.csv", changed)
+itself = changed[changed["first"] == changed["second"]]
+pairwise = changed[changed["first"] != changed["second"]]
+mean_of_pair = pairwise.groupby(["first", "second"], sort=False)[["trained", "annealed"]].mean()
+show_table(
+    mean_of_pair.reset_index().rename(columns={"trained": "as trained"}),
+    {
+        **dict.fromkeys(["first", "second"], label),
+        **dict.fromkeys(["as trained", "annealed"], "{:.3f}"),
+    },
+)
+
+# %% mystnb={"figure": {"name": "fig-annealed-length", "caption": "How much shorter are annealed deltas? Frobenius norms of the run's six, trained and annealed. SFT goes from {number}`annealed.norm.sft:.3g` to {number}`annealed.norm.sft_annealed:.3g`, DPO from {number}`annealed.norm.dpo:.3g` to {number}`annealed.norm.dpo_annealed:.3g`. A method has a cosine of at least {number}`annealed.same.least:.3f` with itself annealed, in every repetition."}, "image": {"alt": "Twelve bars: the norms of six methods and of the same six annealed."}} tags=["hide-input"]
+lengths(norms[[name for name, (order, _, _) in names.items() if not order]])
+# %% [markdown]
+# ## What was expected
+#
+# Written down before any annealed training (`book/predictions.yaml`); means over the repetitions, but the least of all cosines. For another profile, of which nothing was expected, the numbers stand alone.
+
+# %%
+show_expected(
+    this_run.profile.name,
+    "annealed",
+    {
+        "largest_best_factor_of_five": best.loc[five].max().mean(),
+        "spread_of_five_against_that_of_the_run": (spread["annealed"] / spread["trained"]).mean(),
+        "cosine_of_a_method_with_itself_annealed": itself["annealed"].min(),
+    },
+)
+
+# %% [markdown]
+# ## What it means
+#
+# - **Accuracy (C3, C10).** The five lie {number}`annealed.spread.trained.mean:.1%` apart as trained and {number}`annealed.spread.annealed.mean:.1%` annealed; DPO is {number}`annealed.dpo.trained:+.1%` and {number}`annealed.dpo.annealed:+.1%` from the base. What changes between the two columns is the schedule's, not the loss's.
+# - **Directions (C1, C4, C7).** The cosine of two methods moves by {number}`annealed.moved.mean:.3f` on average and by {number}`annealed.moved.most:.3f` at most when both are annealed.
+# - **The ray.** Annealed, the largest best factor of the five is {number}`annealed.best.largest:.2f`; as trained it is {number}`annealed.best.before:.2f`. A best factor of 1 says that nothing is to be had from a shorter delta any more.
+#
+# ## How to read this, and how not to
+#
+# - **Fewer large steps, too.** An annealed schedule of as many steps has less learning rate in sum: part of what it changes is a shorter path, not a calmer end.
+# - **{number}`annealed.cells` repetitions give a range, no interval.** One method has a range of {number}`ray.order.trained:.1%` in accuracy over them (median). A change smaller than that is none.
+#
+# ## Exercise
+#
+# ```{exercise}
+# :label: ex-annealed
+#
+# *Derivation · ★★ · 10 minutes*
+#
+# A cosine from 1 to 0 over $T$ steps has a mean of one half. What is the mean over the first two thirds of it? By which factor is the path of an annealed run shorter than that of a run which stops at two thirds of a schedule one and a half times as long, if every step is as long as its rate says?
+# ```
+#
+# ```{dropdown} Hint
+# Integrate $\tfrac12(1 + \cos \pi x)$ from 0 to $X$ and divide by $X$. The two runs have the same number of steps, so their paths compare as the mean rates do.
+# ```
+#
+# ````{solution} ex-annealed
+# :label: sol-annealed
+# :class: dropdown
+#
+# $\tfrac12(1 + \cos \pi x)$ has the mean $\tfrac12\big(1 + \tfrac{\sin \pi X}{\pi X}\big)$ over $0 \le x \le X$; for $X = \tfrac23$ it is $\tfrac12 (1 + 0.413) = 0.71$. The annealed run's path is $0.5 / 0.71 = 0.71$ times as long.
+# ````
+#
+# ## Take-away
+#
+# A checkpoint from the middle of a schedule is a noisy measurement of its loss. Anneal before you rank.
+
+# %% tags=["remove-cell"]
+
+
+def over_orders(values: pd.Series) -> dict[str, float]:
+    return {"mean": float(values.mean()), "low": float(values.min()), "high": float(values.max())}
+
+
+moved = (mean_of_pair["annealed"] - mean_of_pair["trained"]).abs()
+mean_change = change[list(METHODS)].mean()
+most = mean_change.abs().idxmax()
+own = {which: norms[[n for n, k in names.items() if k[:2] == ("", which)]] for which in both}
+this_run.record(
+    "annealed",
+    {
+        "cells": len(orders),
+        "spread": {which: over_orders(values) for which, values in spread.items()},
+        "most": {"method": label(most), "change": float(mean_change[most])},
+        "norm": {
+            name.replace("-", "_"): float(value)
+            for values in own.values()
+            for name, value in values.items()
+        },
+        "same": {
+            **itself.groupby("first")["annealed"].mean().astype(float).to_dict(),
+            "least": float(itself["annealed"].min()),
+        },
+        "moved": {"mean": float(moved.mean()), "most": float(moved.max())},
+        "dpo": {which: float(rows["dpo"].mean() - base) for which, rows in both.items()},
+        "best": {
+            **best.mean(axis=1).astype(float).to_dict(),
+            "largest": float(best.loc[five].max().mean()),
+            "before": float(best_before.loc[five].max().mean()),
+        },
+    },
+)

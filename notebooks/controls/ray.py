@@ -1,0 +1,273 @@
+# ---
+# jupyter:
+#   jupytext:
+#     formats: ipynb,py:percent
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3 (ipykernel)
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# (control-ray)=
+# # Along the ray: is it the loss, or where the run stopped?
+#
+# **The answer.** As trained, the five methods other than DPO lie {number}`ray.spread.trained.mean:.1%` of accuracy apart. Each at its best length they lie {number}`ray.spread.best.mean:.1%` apart: {number}`ray.share_left:.0%` of the gap is left (means over {number}`ray.cells` orders of the rows).
+#
+# **What you will learn.** How good a model is at every fraction of its own delta, whether the methods still differ in accuracy when each is taken at its best fraction, and why a checkpoint from the middle of a schedule need not be near that.
+#
+# ## The question
+#
+# In the paper five methods end within a point of each other and six points *below* the base (claim C3), and only DPO, whose delta is 13 times shorter, stays at the base's level (C10). The checkpoints come from two thirds of a cosine schedule, before the learning rate has come down. So two explanations compete: the losses teach different things, or they all point the right way and some run too far along it.
+#
+# The **ray** of an adapter tells them apart without any training. It is the straight line from the base through the model and beyond,
+#
+# $$
+# W(\lambda) = W_{\text{base}} + \lambda\,\Delta W ,
+# $$ (eq-ray)
+#
+# with the base at $\lambda = 0$ and the trained model at $\lambda = 1$. The direction of the delta, and every cosine and every angle of this book, is the same all along a ray. What changes along it cannot be a matter of direction.
+#
+# **The rule.** $\lambda$ is chosen for each method by its validation accuracy, of equal ones the nearest to 1; if the base has less than {number}`ray.floor:.0%` of the validation problems right, by its held-out loss. Then the test problems are answered there, once. All of it is done for {number}`ray.cells` repetitions, the run and other orders of the rows from the same $A$ ([](spread)).
+
+# %% tags=["parameters"]
+profile: str = "tiny"  # which profile: smoke, tiny, qwen3-0.6b, qwen3-4b, llama-3.2-3b
+run: str = ""  # folder under results/; empty: the profile's name
+factors: list | None = None  # of each delta; None: the profile's
+answered: int = 100000  # test problems answered at most, at the factor that was chosen
+repeated: int = 3  # repetitions, the run's own six among them
+
+# %% tags=["hide-input", "remove-stderr"]
+from itertools import combinations
+
+import pandas as pd
+import torch
+
+from finetune_geometry.deltas.adapters import BASE
+from finetune_geometry.evaluation.answers import check_adapters, evaluate_models
+from finetune_geometry.evaluation.paired_tests import accuracy_table, mcnemar_table
+from finetune_geometry.figures.palette import label, set_style
+from finetune_geometry.figures.ray_plots import before_and_after, rays
+from finetune_geometry.geometry.line_scores import spread_rows
+from finetune_geometry.geometry.rays import FLOOR, along_rays, answers_at, best_factors
+from finetune_geometry.problems.sources import load_problems
+from finetune_geometry.report.expected import show_expected
+from finetune_geometry.report.notebook_tables import show_table
+from finetune_geometry.rollouts.pool import load_rollouts
+from finetune_geometry.runs.records import Run
+from finetune_geometry.settings.objectives import METHODS
+from finetune_geometry.settings.parameters import check_parameters
+from finetune_geometry.settings.variations import cells
+
+check_parameters(globals())
+set_style()
+this_run = Run.open(profile, run, {"geometry.ray_factors": factors})
+settings, evaluation = this_run.profile.geometry, this_run.profile.evaluation
+torch.set_num_threads(this_run.profile.training.threads)
+chosen = [cell for cell in cells(this_run.profile) if cell.kind in ("run", "order")][:repeated]
+five = [method for method in METHODS if method != "dpo"]
+
+# %% [markdown]
+# ## The rays
+#
+# At each $\lambda$ two measurements of each repetition: the loss on {number}`ray.rows` of the teacher's rollouts to held-out prompts, right and wrong ones, and greedy answers to {number}`ray.validation` validation problems. Nothing is merged: each module adds $\lambda$ times its low-rank product to its output.
+
+# %% tags=["hide-output"]
+heldout = spread_rows(load_rollouts(this_run, "heldout"), settings.lmc_rows)
+validation = load_problems(this_run.profile, "validation")
+found = []
+for cell in chosen:
+    names = {cell.adapters[method]: method for method in METHODS}
+    check_adapters(this_run, list(names))
+    table = along_rays(
+        this_run, list(names), sorted(settings.ray_factors), heldout, validation, f"rays_{cell.name}"
+    )
+    found.append(table.assign(model=table["model"].replace(names), cell=cell.name))
+table = pd.concat(found, ignore_index=True)
+this_run.write_table("controls/ray.csv", table)
+best = pd.DataFrame({name: best_factors(part) for name, part in table.groupby("cell", sort=False)})
+
+# %% mystnb={"figure": {"name": "fig-ray", "caption": "How good is a model at a fraction of its delta? Every line starts at the base ($\\lambda = 0$) and passes the trained model (upright line, $\\lambda = 1$); faint: the repetitions, dotted: their mean. By {number}`ray.by` SFT is best at {number}`ray.best.sft:.2f`, RFT at {number}`ray.best.rft:.2f`, DFT at {number}`ray.best.dft:.2f`, RIFT at {number}`ray.best.rift:.2f`, Offline GRPO at {number}`ray.best.offline_grpo:.2f`, DPO at {number}`ray.best.dpo:.2f` (means). The held-out loss is that of imitating the teacher, which DPO does not train; it is least at {number}`ray.least_loss.sft:.2f` for SFT and at {number}`ray.least_loss.offline_grpo:.2f` for Offline GRPO. A ray holds what this direction can do, not what the loss could with another schedule."}, "image": {"alt": "Lines over the factor of the delta, for each method one for every repetition and one for their mean: held-out loss and, where problems were answered, validation accuracy."}} tags=["hide-input"]
+rays(table)
+# %% [markdown]
+# ```{explorable} ray
+# ```
+#
+# ## The methods, each where it is best
+
+# %% tags=["hide-output"]
+test = load_problems(this_run.profile, "test")
+ids = [problem.id for problem in test[:answered]]
+sampling = {"margin": evaluation.equivalence_margin, "confidence": evaluation.confidence}
+between = [*combinations(five, 2), (BASE, "dpo")]
+accuracies, tests = [], []
+for cell in chosen:
+    names = {cell.adapters[method]: method for method in METHODS}
+    there = evaluate_models(this_run, list(names), beside=[BASE])
+    there = there[there["problem"].isin(ids)].replace({"model": names})
+    # Where the trained model is the best of its ray, its answers are there; at 0 they are the base's.
+    factor = best[cell.name]
+    moved = {name: factor[role] for name, role in names.items() if factor[role] not in (0.0, 1.0)}
+    parts = [answers_at(this_run, moved, test[:answered])] if moved else []
+    for name, role in names.items():
+        if name not in moved:
+            source = role if factor[role] else BASE
+            parts.append(there[there["model"] == source].assign(model=role))
+    tuned = pd.concat([there[there["model"] == BASE], *parts]).replace({"model": names})
+    for which, answers in {"trained": there, "best": tuned}.items():
+        rows = accuracy_table(answers, evaluation.confidence)
+        accuracies.append(rows.assign(cell=cell.name, which=which))
+        pairs = mcnemar_table(answers, pairs=between, **sampling)
+        tests.append(pairs.assign(cell=cell.name, family=which))
+    both = pd.concat([there, tuned.assign(model=tuned["model"] + "@")])
+    own = mcnemar_table(both, pairs=[(f"{name}@", name) for name in METHODS], **sampling)
+    tests.append(own.replace(r"@$", "", regex=True).assign(cell=cell.name, family="own"))
+
+# %%
+accuracy, tests = pd.concat(accuracies), pd.concat(tests)
+accuracy["factor"] = [
+    0.0 if row.model == BASE else best.loc[row.model, row.cell] if row.which == "best" else 1.0
+    for row in accuracy.itertuples()
+]
+this_run.write_table("controls/ray_accuracy.csv", accuracy)
+this_run.write_table("controls/ray_mcnemar.csv", tests)
+right = accuracy.pivot_table(
+    index=["cell", "which"], columns="model", values="accuracy", sort=False
+)
+both = {which: right.xs(which, level="which") for which in ("trained", "best")}
+spread = pd.DataFrame(
+    {which: rows[five].max(axis=1) - rows[five].min(axis=1) for which, rows in both.items()}
+)
+from_base = pd.DataFrame({which: rows["dpo"] - rows[BASE] for which, rows in both.items()})
+among_five = tests[tests["a"].isin(five) & tests["b"].isin(five)]
+unlike = among_five.assign(different=among_five["p_holm"] < 0.05).pivot_table(
+    index="cell", columns="family", values="different", aggfunc="sum"
+)
+
+# %% mystnb={"figure": {"name": "fig-ray-best", "caption": "Do the methods differ when each stops where it is best? Test accuracy of the trained models (hollow) and of the models at their best factor (filled); a mark a repetition, a stroke at their mean; the dashed line is the base, {number}`ray.base:.1%`. From worst to best the five methods other than DPO lie {number}`ray.spread.trained.low:.1%` to {number}`ray.spread.trained.high:.1%` apart as trained, and {number}`ray.spread.best.low:.1%` to {number}`ray.spread.best.high:.1%` at their best; of their ten pairs {number}`ray.different.trained` and {number}`ray.different.best` differ after correction (McNemar, fewest to most over the repetitions). DPO at its best is {number}`ray.dpo.best.mean:+.1%` from the base. The factor was chosen on validation problems, so the filled marks carry no advantage on these."}, "image": {"alt": "For each method hollow and filled marks on an axis of test accuracy, one for every repetition, with a stroke at their mean, and the base as a dashed line."}} tags=["hide-input"]
+before_and_after(
+    accuracy[accuracy["model"] != BASE],
+    float(right[BASE].mean()),
+    {"trained": r"as trained, $\lambda = 1$", "best": r"at the best $\lambda$"},
+)
+# %%
+means = right.groupby("which").mean()
+own = tests[tests["family"] == "own"].groupby("a", sort=False)
+wide = pd.DataFrame(
+    {
+        "model": list(METHODS),
+        "best factors": [
+            ", ".join(f"{value:g}" for value in best.loc[method]) for method in METHODS
+        ],
+        "as trained": means.loc["trained", list(METHODS)].to_numpy(),
+        "at the best": means.loc["best", list(METHODS)].to_numpy(),
+        "difference": own["difference"].mean()[list(METHODS)].to_numpy(),
+        "largest corrected p": own["p_holm"].max()[list(METHODS)].to_numpy(),
+    }
+)
+show_table(
+    wide,
+    {
+        "model": label,
+        **dict.fromkeys(["as trained", "at the best"], "{:.1%}"),
+        "difference": "{:+.1%}",
+        "largest corrected p": "{:.2g}",
+    },
+)
+
+# %% [markdown]
+# Accuracies and differences are means over the repetitions. The p-value is the largest of the repetitions': where it is small, each of them shows the difference.
+#
+# ## What was expected
+#
+# Written down before any point between the ends was measured (`book/predictions.yaml`); means over the repetitions. For another profile, of which nothing was expected, the numbers stand alone.
+
+# %%
+show_expected(
+    this_run.profile.name,
+    "ray",
+    {
+        "largest_best_factor_of_five": best.loc[five].max().mean(),
+        "best_factor_of_dpo": best.loc["dpo"].mean(),
+        "spread_of_five_against_that_at_1": (spread["best"] / spread["trained"]).mean(),
+        "dpo_minus_base_at_best": from_base["best"].mean(),
+    },
+)
+
+# %% [markdown]
+# ## What it means for the claims
+#
+# - **Five methods alike (C3).** The largest of the ten differences is {number}`ray.spread.trained.mean:.1%` as trained and {number}`ray.spread.best.mean:.1%` at the best factors: {number}`ray.share_left:.0%` of it is left. That much does not go away with the length of the delta. For comparison, one loss in its repetitions: the accuracy of a method has a range of {number}`ray.order.trained:.1%` as trained and of {number}`ray.order.best:.1%` at its best (median over the six).
+# - **DPO and the base (C10).** At its own end DPO is {number}`ray.dpo.trained.mean:+.1%` from the base ({number}`ray.dpo.trained.low:+.1%` to {number}`ray.dpo.trained.high:+.1%`), at its best factor, {number}`ray.best.dpo:.2f` on average, {number}`ray.dpo.best.mean:+.1%` ({number}`ray.dpo.best.low:+.1%` to {number}`ray.dpo.best.high:+.1%`).
+# - **A model in the middle of a schedule.** Where the best factor is below 1 the training has gone too far along its own direction, or swings around it: a high learning rate leaves noise in the weights that a smaller step would average out. Scaling a delta down shrinks both. Which of the two it is, [an annealed schedule](annealed) tells.
+#
+# ## How to read the figures, and how not to
+#
+# - **A ray is no training path.** A model at half its delta is not the checkpoint at half the steps; the path bends ([](../controls/matched_rate) has one loss with {number}`matched_rate.cosine.sft_control:.2f` to itself at two rates).
+# - **The grid is coarse.** Factors are a quarter apart, and neighbours often differ by less than the validation problems can tell.
+# - **{number}`ray.cells` repetitions give a range, no interval.** They differ in the order of the rows alone; another $A$ or another base may scatter more ([](spread)). A gap smaller than the scatter of the marks is none.
+#
+# ## Exercise
+#
+# ```{exercise}
+# :label: ex-ray
+#
+# *Concept · ★★ · 10 minutes*
+#
+# A loss is quadratic along a ray with its minimum at $\lambda^\ast$. (a) Which two points of the ray are as good as the base? (b) A method's delta is made longer by a factor $c$ without turning. Where is the minimum now? (c) Two methods with the same minimum value differ in accuracy at $\lambda = 1$. What do you know about their directions?
+# ```
+#
+# ```{dropdown} Hint
+# Draw a parabola. It is symmetric about its lowest point.
+# ```
+#
+# ````{solution} ex-ray
+# :label: sol-ray
+# :class: dropdown
+#
+# (a) $\lambda = 0$ and $\lambda = 2\lambda^\ast$, by symmetry: whoever runs twice as far as the best point is back at the level of the base. (b) At $\lambda^\ast / c$. (c) Nothing. The difference may be one of length alone; the value at the minimum is what a direction offers, and it is the same.
+# ````
+#
+# ## Take-away
+#
+# Before two losses are called better and worse, each should be asked at its own best length. What goes away was the stop point's.
+
+# %% tags=["remove-cell"]
+
+
+def over_cells(values: pd.Series) -> dict[str, float]:
+    return {"mean": float(values.mean()), "low": float(values.min()), "high": float(values.max())}
+
+
+mean_loss = table.groupby(["model", "factor"])["loss"].mean()
+least = {
+    method: float(pd.concat([mean_loss[[BASE]], mean_loss[[method]]]).idxmin()[1])
+    for method in METHODS
+}
+scatter = (right.groupby("which").max() - right.groupby("which").min())[list(METHODS)]
+asked_validation = int(table.loc[table["model"] != BASE, "problems"].max())
+this_run.record(
+    "ray",
+    {
+        "floor": FLOOR,
+        "cells": len(chosen),
+        "rows": len(heldout),
+        "validation": len(validation),
+        "by": "validation accuracy" if asked_validation else "held-out loss",
+        "best": best.mean(axis=1).astype(float).to_dict(),
+        "largest": float(best.loc[five].max().mean()),
+        "least_loss": least,
+        "base": float(right[BASE].mean()),
+        "spread": {which: over_cells(spread[which]) for which in ("trained", "best")},
+        "share_left": float(spread["best"].mean() / spread["trained"].mean()),
+        "different": {
+            which: f"{unlike[which].min()} to {unlike[which].max()}"
+            for which in ("trained", "best")
+        },
+        "dpo": {which: over_cells(from_base[which]) for which in ("trained", "best")},
+        "order": {which: float(scatter.loc[which].median()) for which in ("trained", "best")},
+    },
+)
