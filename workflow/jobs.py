@@ -35,7 +35,8 @@ class Job:
     settings: tuple[str, ...]
     files: tuple[str, ...] = ()  # globs of tracked files that it reads, relative to the checkout
     priority: int = 0  # what takes longest starts first
-    # Kinds of further trainings that it reads, such as "order" (settings/variations.py).
+    # Further trainings that it reads (settings/variations.py), by kind, such as "order", or by kind
+    # and number, such as "order2".
     trainings: tuple[str, ...] = ()
     # Need not be new in every run: shown from the reference run while its settings are those.
     shipped: bool = False
@@ -66,7 +67,7 @@ class Job:
         trained = [
             name
             for variation in variations(profile).values()
-            if kind_of(variation) in self.trainings
+            if {kind_of(variation), variation.name.partition("-")[2]} & {*self.trainings}
             for name in training_outputs(variation)
         ]
         return [*map(str, files), *self.reads, *trained]
@@ -137,6 +138,7 @@ CONTROLS = {
 
 SPREAD = ("spread", "spread_claims", "spread_components")
 RAY = ("ray", "ray_accuracy", "ray_mcnemar")
+REPEATED = ("order1", "order2")  # all that chapters with three repetitions read of the orders
 
 JOBS = [
     Job(
@@ -271,7 +273,7 @@ JOBS = [
         ),
         files=("book/predictions.yaml",),
         priority=30,
-        trainings=("order",),
+        trainings=REPEATED,
         shipped=True,
         loads_model=True,
     ),
@@ -285,7 +287,7 @@ JOBS = [
         ),
         files=("book/predictions.yaml",),
         priority=28,
-        trainings=("order", "annealed"),
+        trainings=(*REPEATED, "annealed"),
         shipped=True,
         loads_model=True,
     ),
@@ -306,7 +308,7 @@ JOBS = [
         settings=("model", "training", "methods", "lora", "spread.sgd_rate", "spread.orders"),
         files=("book/predictions.yaml",),
         priority=4,
-        trainings=("order", "path", "replay", "first", "sgd"),
+        trainings=(*REPEATED, "path", "replay", "first", "sgd"),
         shipped=True,
     ),
     Job(
@@ -319,7 +321,7 @@ JOBS = [
         ),
         files=("book/predictions.yaml",),
         priority=4,
-        trainings=("order",),
+        trainings=REPEATED,
         shipped=True,
         loads_model=True,
     ),
@@ -341,7 +343,7 @@ JOBS = [
         settings=("model", "lora", "training", "methods", "spread.orders"),
         files=("book/predictions.yaml",),
         priority=4,
-        trainings=("order", "rate", "mixed", "chosen", "contrast", "fast", "third", "slow"),
+        trainings=(*REPEATED, "rate", "mixed", "chosen", "contrast", "fast", "third", "slow"),
         shipped=True,
     ),
     Job(
