@@ -37,7 +37,7 @@
 # | base $+\,R_{\text{random}}$ | would a meaningless part do the same? |
 # | SFT $+\,R$, SFT $+\,R_{\text{order}}$, SFT $+\,R_{\text{random}}$ | the same on top of SFT |
 #
-# $R_{\text{order}}$ is scaled to the length of $R$. $R_{\text{random}}$ has the length of $R$ in every module, reads the same inputs (the adapter's own $A$), and has a random $B$. All of it for {number}`causes.cells` repetitions, the run and other orders of the rows ([](spread)).
+# $R_{\text{order}}$ is scaled to the length of $R$. $R_{\text{random}}$ has the length of $R$ in every module, reads the same inputs (the adapter's own $A$), and has a random $B$. All of it for {number}`causes.cells` repetitions, the run and other orders of the rows.
 
 # %% tags=["parameters"]
 profile: str = "tiny"  # which profile: smoke, tiny, qwen3-0.6b, qwen3-4b, llama-3.2-3b

@@ -31,7 +31,7 @@
 #
 # with the base at $\lambda = 0$ and the trained model at $\lambda = 1$. The direction of the delta, and every cosine and every angle of this book, is the same all along a ray. What changes along it cannot be a matter of direction.
 #
-# **The rule.** $\lambda$ is chosen for each method by its validation accuracy, of equal ones the nearest to 1; if the base has less than {number}`ray.floor:.0%` of the validation problems right, by its held-out loss. Then the test problems are answered there, once. All of it is done for {number}`ray.cells` repetitions, the run and other orders of the rows from the same $A$ ([](spread)).
+# **The rule.** $\lambda$ is chosen for each method by its validation accuracy, of equal ones the nearest to 1; if the base has less than {number}`ray.floor:.0%` of the validation problems right, by its held-out loss. Then the test problems are answered there, once. All of it is done for {number}`ray.cells` repetitions, the run and other orders of the rows from the same $A$ and the same base.
 
 # %% tags=["parameters"]
 profile: str = "tiny"  # which profile: smoke, tiny, qwen3-0.6b, qwen3-4b, llama-3.2-3b
@@ -208,7 +208,7 @@ show_expected(
 #
 # - **A ray is no training path.** A model at half its delta is not the checkpoint at half the steps; the path bends ([](../controls/matched_rate) has one loss with {number}`matched_rate.cosine.sft_control:.2f` to itself at two rates).
 # - **The grid is coarse.** Factors are a quarter apart, and neighbours often differ by less than the validation problems can tell.
-# - **{number}`ray.cells` repetitions give a range, no interval.** They differ in the order of the rows alone; another $A$ or another base may scatter more ([](spread)). A gap smaller than the scatter of the marks is none.
+# - **{number}`ray.cells` repetitions give a range, no interval.** They differ in the order of the rows alone; another $A$ or another base may scatter more. A gap smaller than the scatter of the marks is none.
 #
 # ## Exercise
 #
