@@ -136,7 +136,6 @@ CONTROLS = {
     "matched_rate": ("cosine",),
 }
 
-SPREAD = ("spread", "spread_claims", "spread_components")
 RAY = ("ray", "ray_accuracy", "ray_mcnemar")
 REPEATED = ("order1", "order2")  # all that chapters with three repetitions read of the orders
 
@@ -292,26 +291,6 @@ JOBS = [
         loads_model=True,
     ),
     Job(
-        "controls/spread",
-        reads=(*ADAPTERS, *RESHUFFLED, *PREDICTIONS),
-        writes=tuple(f"controls/{table}.csv" for table in SPREAD),
-        settings=SECTIONS,
-        files=("book/claims.yaml", "book/predictions.yaml"),
-        priority=4,
-        trainings=("order", "draw", "student"),
-        shipped=True,
-    ),
-    Job(
-        "controls/prediction",
-        reads=(*ROLLOUTS, *ADAPTERS),
-        writes=("controls/prediction.csv",),
-        settings=("model", "training", "methods", "lora", "spread.sgd_rate", "spread.orders"),
-        files=("book/predictions.yaml",),
-        priority=4,
-        trainings=(*REPEATED, "path", "replay", "first", "sgd"),
-        shipped=True,
-    ),
-    Job(
         "controls/causes",
         reads=(*ROLLOUTS, *ADAPTERS, *RESHUFFLED),
         writes=("controls/causes.csv",),
@@ -324,37 +303,6 @@ JOBS = [
         trainings=REPEATED,
         shipped=True,
         loads_model=True,
-    ),
-    Job(
-        "controls/behaviour",
-        reads=(*ROLLOUTS, *ADAPTERS, *RESHUFFLED, PREDICTIONS[0]),
-        writes=("controls/behaviour.csv", "controls/behaviour_correlations.csv"),
-        settings=("model", "prompt", "evaluation", "geometry", "spread", "training.threads"),
-        files=("book/predictions.yaml",),
-        priority=4,
-        trainings=("order", "draw"),
-        shipped=True,
-        loads_model=True,
-    ),
-    Job(
-        "controls/ladder",
-        reads=ADAPTERS,
-        writes=("controls/ladder.csv",),
-        settings=("model", "lora", "training", "methods", "spread.orders"),
-        files=("book/predictions.yaml",),
-        priority=4,
-        trainings=(*REPEATED, "rate", "mixed", "chosen", "contrast", "fast", "third", "slow"),
-        shipped=True,
-    ),
-    Job(
-        "controls/dials",
-        reads=(*ROLLOUTS, *ADAPTERS),
-        writes=("controls/dials.csv",),
-        settings=("model", "prompt", "lora", "training", "methods"),
-        files=("book/predictions.yaml",),
-        priority=4,
-        trainings=("variant", "bias", "share"),
-        shipped=True,
     ),
     Job(
         "evaluation/released_weights",

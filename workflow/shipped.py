@@ -22,7 +22,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 REFERENCE = ROOT / "book" / "reference"
 MARK = "from_reference"
-EXPLORABLES = ("arrows", "depth", "line", "ray", "token", "film")  # interactive figures
+EXPLORABLES = ("arrows", "depth", "line", "ray", "token")  # interactive figures
 EXECUTE = "execute.txt"  # in the run's folder: the chapters that this run was asked to execute
 
 

@@ -134,7 +134,9 @@ show_table(
 # %% tags=["hide-output"]
 heldout = spread_rows(load_rollouts(this_run, "heldout"), settings.lmc_rows)
 validation = load_problems(this_run.profile, "validation")
-found = along_rays(this_run, annealed, sorted(settings.ray_factors), heldout, validation, "annealed")
+found = along_rays(
+    this_run, annealed, sorted(settings.ray_factors), heldout, validation, "annealed"
+)
 start = found[found["model"] == BASE]
 tables = []
 for order in orders:

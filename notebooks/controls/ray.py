@@ -83,7 +83,12 @@ for cell in chosen:
     names = {cell.adapters[method]: method for method in METHODS}
     check_adapters(this_run, list(names))
     table = along_rays(
-        this_run, list(names), sorted(settings.ray_factors), heldout, validation, f"rays_{cell.name}"
+        this_run,
+        list(names),
+        sorted(settings.ray_factors),
+        heldout,
+        validation,
+        f"rays_{cell.name}",
     )
     found.append(table.assign(model=table["model"].replace(names), cell=cell.name))
 table = pd.concat(found, ignore_index=True)

@@ -18,6 +18,7 @@ from finetune_geometry.estimates.estimate import Estimate, estimate
 from finetune_geometry.estimates.lengths import lengths_of
 from finetune_geometry.estimates.work import (
     LINE_TOKENS,
+    READ,
     STATE_TOKENS,
     Read,
     Trained,
@@ -83,6 +84,7 @@ def test_stages_are_the_jobs_of_the_workflow() -> None:
         "controls/trainings"
     }
     assert {job.name for job in JOBS if job.trainings} == {*FURTHER} - {"controls/trainings"}
+    assert {kind for job in JOBS for kind in job.trainings} == READ
 
 
 def test_every_stage_of_the_paper_s_profile_on_one_h100() -> None:

@@ -6,11 +6,7 @@ SHIPPED = (
 )
 #: Executed only when asked for, whatever the profile: they and their trainings take many times as
 #: long as the rest of the book.
-FURTHER = (
-    *("controls/trainings", "controls/ray", "controls/annealed", "controls/spread"),
-    *("controls/prediction", "controls/causes", "controls/behaviour"),
-    *("controls/ladder", "controls/dials"),
-)
+FURTHER = ("controls/trainings", "controls/ray", "controls/annealed", "controls/causes")
 
 
 def why_asked(name: str, reference: bool) -> str:

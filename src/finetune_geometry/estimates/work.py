@@ -26,6 +26,8 @@ AIME_PROBLEMS = 30
 LINE_TOKENS, STATE_TOKENS = 32, 64
 TREATED = 43  # models of the chapter on causes
 REPEATED = 3  # repetitions of the chapters that measure points
+#: Further trainings that a chapter reads, by kind, or by kind and number.
+READ = {"order1", "order2", "annealed"}
 SWEEP = 2  # further learning rates that the chapter on the learning rate trains at
 
 
@@ -135,15 +137,16 @@ def _further(
     profile: Profile, text: Lengths, test: Written, validation: Written
 ) -> dict[str, tuple[Item, ...]]:
     """The chapters that repeat the trainings, and these trainings themselves."""
-    every = variations(profile).values()
+    every = [
+        one
+        for one in variations(profile).values()
+        if {kind_of(one), one.name.partition("-")[2]} & READ
+    ]
     answering = sum(kind_of(one) in ANSWERING for one in every)
     cells = min(REPEATED, profile.spread.orders + 1)
     adapters = len(METHODS) * cells
     point = dataclasses.replace(validation, adapted=True)
     on_rays = len(profile.geometry.ray_factors) * adapters
-    models = len(METHODS) * (profile.spread.orders + profile.spread.draws + 1)
-    rows = profile.geometry.lmc_rows * text.row
-    passing = LINE_TOKENS * profile.evaluation.batch_size
     return {
         "controls/trainings": (
             *(trained(profile, one.method, text) for one in every),
@@ -151,10 +154,7 @@ def _further(
         ),
         "controls/ray": (*(point,) * on_rays, *(test,) * adapters),
         "controls/annealed": (point,) * on_rays,
-        **dict.fromkeys(["controls/spread", "controls/prediction"], (Host(20.0),)),
         "controls/causes": (point,) * (TREATED * cells),
-        "controls/behaviour": (Read(models * rows, text.row, text.completion / text.row, passing),),
-        **dict.fromkeys(["controls/ladder", "controls/dials"], (Host(10.0),)),
     }
 
 

@@ -21,7 +21,7 @@ from typing import Any
 
 from finetune_geometry.report.explorable_losses import line, ray, token
 from finetune_geometry.report.explorable_tables import Found, Missing, is_from_reference, looks
-from finetune_geometry.report.explorable_weights import arrows, depth, film
+from finetune_geometry.report.explorable_weights import arrows, depth
 from finetune_geometry.runs.files import atomic_write
 
 #: Name -> what makes it, and the chapters whose tables it is made of, the one it stands in first.
@@ -31,7 +31,6 @@ EXPLORABLES: dict[str, tuple[Callable[[Path], Found], tuple[str, ...]]] = {
     "line": (line, ("mode_connectivity",)),
     "ray": (ray, ("ray",)),
     "token": (token, ()),
-    "film": (film, ("prediction",)),
 }
 DIGITS = 6  # significant ones: more than any figure shows
 
