@@ -15,7 +15,7 @@
 # (control-causes)=
 # # Does it matter? Taking the orthogonal part away, and putting in another
 #
-# **The answer.** Added to the base, the part of Offline GRPO off SFT changes the held-out loss by {number}`causes.base.off.offline_grpo:+.2f` nats a token, as much off SFT by another order of SFT's rows by {number}`causes.base.order.offline_grpo:+.2f`, and as much at random by {number}`causes.base.random.offline_grpo:+.2f` (means over {number}`causes.cells` orders).
+# **The answer.** Added to the base, the part of Offline GRPO off SFT changes the held-out loss by {number}`causes.base.off.offline_grpo:+.3f` nats a token, as much off SFT by another order of SFT's rows by {number}`causes.base.order.offline_grpo:+.3f`, and as much at random by {number}`causes.base.random.offline_grpo:+.3f` (means over {number}`causes.cells` orders).
 #
 # **What you will learn.** Whether the part of a delta that is off SFT's direction does anything, whether it does what its loss is for, and whether any other part of that length would do the same.
 #
@@ -27,7 +27,7 @@
 # \Delta = c\,S + R, \qquad c = \frac{\inner{\Delta}{S}}{\norm{S}^2},\quad \inner{R}{S} = 0,
 # $$ (eq-parts)
 #
-# with all modules stacked, and the parts are tried on the base and on SFT:
+# with all modules stacked, and the parts are tried on the base and on SFT. Here $R$ has {number}`causes.fraction.offline_grpo:.0%` of the length of Offline GRPO's delta and {number}`causes.fraction.dpo:.0%` of DPO's, but {number}`causes.fraction.rift:.0%` of RIFT's (means over the repetitions). Where it is nearly all, base $+\,R$ is nearly the method itself.
 #
 # | model | what it asks |
 # |---|---|
@@ -37,7 +37,7 @@
 # | base $+\,R_{\text{random}}$ | would a meaningless part do the same? |
 # | SFT $+\,R$, SFT $+\,R_{\text{order}}$, SFT $+\,R_{\text{random}}$ | the same on top of SFT |
 #
-# $R_{\text{order}}$ is scaled to the length of $R$. $R_{\text{random}}$ has the length of $R$ in every module, reads the same inputs (the adapter's own $A$), and has a random $B$. All of it for {number}`causes.cells` repetitions, the run and other orders of the rows.
+# $R_{\text{order}}$ is scaled to the length of $R$. $R_{\text{random}}$ has the length of $R$ in every module, reads the same inputs (the adapter's own $A$), and has a random $B$; it is not made orthogonal to $S$. All of it for {number}`causes.cells` repetitions, the run and other orders of the rows. In each, SFT is that of its order, and "another order" is SFT of another repetition (for the run, [SFT reshuffled](reshuffled)): the repetitions share models, so they are not independent.
 
 # %% tags=["parameters"]
 profile: str = "tiny"  # which profile: smoke, tiny, qwen3-0.6b, qwen3-4b, llama-3.2-3b
@@ -54,7 +54,7 @@ from finetune_geometry.evaluation.answers import check_adapters
 from finetune_geometry.figures.palette import label, set_style
 from finetune_geometry.figures.spread_plots import treatments
 from finetune_geometry.geometry.line_scores import spread_rows
-from finetune_geometry.geometry.rays import measure_points
+from finetune_geometry.geometry.rays import FLOOR, measure_points
 from finetune_geometry.geometry.split_off import random_rest, rest_norms, shares_along
 from finetune_geometry.problems.sources import load_problems
 from finetune_geometry.report.expected import show_expected
@@ -72,6 +72,9 @@ settings = this_run.profile.geometry
 torch.set_num_threads(this_run.profile.training.threads)
 chosen = [cell for cell in cells(this_run.profile) if cell.kind in ("run", "order")][:repeated]
 others = [method for method in METHODS if method != "sft"]
+# SFT in another order: for the run its reshuffled one, else SFT of the next repetition, in a ring.
+ring = [cell.adapters["sft"] for cell in chosen]
+orders = [chosen[0].adapters["sft-order"], *ring[2:], ring[0]][: len(chosen)]
 
 # %% [markdown]
 # ## The models
@@ -81,18 +84,19 @@ heldout = spread_rows(load_rollouts(this_run, "heldout"), settings.lmc_rows)
 validation = load_problems(this_run.profile, "validation")
 found, lengths = [], []
 for number, cell in enumerate(chosen):
-    check_adapters(this_run, list(cell.adapters.values()))
+    adapters = {**cell.adapters, "sft-order": orders[number]}
+    check_adapters(this_run, list(adapters.values()))
     loaded = {
-        role: load_adapter(this_run.adapter_dir(name), role) for role, name in cell.adapters.items()
+        role: load_adapter(this_run.adapter_dir(name), role) for role, name in adapters.items()
     }
     sft, order = loaded["sft"], loaded["sft-order"]
     share = shares_along(list(loaded.values()), "sft")
     of_order = sum(norm**2 for norm in rest_norms(order, sft, share["sft-order"]).values()) ** 0.5
     points = {"sft": (("sft", 1.0),)}
-    for method in others:
+    for place, method in enumerate(others):
         norms = rest_norms(loaded[method], sft, share[method])
         length = sum(norm**2 for norm in norms.values()) ** 0.5
-        drawn = random_rest(loaded[method], norms, seed + number)
+        drawn = random_rest(loaded[method], norms, seed + len(others) * number + place)
         loaded[drawn.name] = drawn
         scale, c = length / of_order, share[method]
         rest = {"off": {method: 1.0, "sft": -c}, "random": {drawn.name: 1.0},
@@ -105,7 +109,8 @@ for number, cell in enumerate(chosen):
         points |= {
             f"{method}: {name}": tuple(sorted(point.items())) for name, point in models.items()
         }
-        lengths.append((cell.name, method, c, length))
+        whole = sum(delta.norm() ** 2 for delta in loaded[method].values()) ** 0.5
+        lengths.append((cell.name, method, c, length, length / whole))
     table = measure_points(this_run, loaded, points, heldout, validation, f"causes_{cell.name}")
     found.append(table.assign(cell=cell.name))
 table = pd.concat(found, ignore_index=True)
@@ -128,7 +133,7 @@ parts = {
     "random": "as much at random",
 }
 
-# %% mystnb={"figure": {"name": "fig-causes-base", "caption": "What does each part do to the base? Change of the held-out loss (nats a token; below 0: better) when a part is added to the base; one mark a repetition. The part of Offline GRPO off SFT changes it by {number}`causes.base.off.offline_grpo:+.2f`, as much off SFT by another order of SFT by {number}`causes.base.order.offline_grpo:+.2f`, as much at random by {number}`causes.base.random.offline_grpo:+.2f` (means). For DPO the three are {number}`causes.base.off.dpo:+.2f`, {number}`causes.base.order.dpo:+.2f` and {number}`causes.base.random.dpo:+.2f`. The loss is that of imitating the teacher; a part may do something else."}, "image": {"alt": "For each method five rows of marks: change of the held-out loss by the whole delta, its part along SFT, its part off SFT, a part of another order and a random part."}} tags=["hide-input"]
+# %% mystnb={"figure": {"name": "fig-causes-base", "caption": "What does each part do to the base? Change of the held-out loss (nats a token; below 0: better) when a part is added to the base; one mark a repetition. The part of Offline GRPO off SFT changes it by {number}`causes.base.off.offline_grpo:+.3f`, as much off SFT by another order of SFT by {number}`causes.base.order.offline_grpo:+.3f`, as much at random by {number}`causes.base.random.offline_grpo:+.3f` (means). For DPO the three are {number}`causes.base.off.dpo:+.3f`, {number}`causes.base.order.dpo:+.3f` and {number}`causes.base.random.dpo:+.3f`. The loss is that of imitating the teacher; a part may do something else."}, "image": {"alt": "For each method five rows of marks: change of the held-out loss by the whole delta, its part along SFT, its part off SFT, a part of another order and a random part."}} tags=["hide-input"]
 treatments(
     alone, {method: label(method) for method in others}, parts, xlabel="change of the held-out loss"
 )
@@ -139,33 +144,38 @@ treatments(
 with_sft = table[table["model"] == "sft"].set_index("cell")["loss"]
 added = table[table["part"].isin(["sft and off", "sft and order", "sft and random"])]
 added = added.assign(value=added["loss"] - added["cell"].map(with_sft))
-words = {
-    "sft and off": "its part off SFT",
-    "sft and order": "as much off SFT by another order",
-    "sft and random": "as much at random",
-}
+words = {f"sft and {part}": parts[part] for part in ("off", "order", "random")}
 
-# %% mystnb={"figure": {"name": "fig-causes-sft", "caption": "And what does it do to SFT? The same on top of SFT. The part of Offline GRPO changes the loss by {number}`causes.sft.off.offline_grpo:+.2f`, that of another order by {number}`causes.sft.order.offline_grpo:+.2f`, a random one by {number}`causes.sft.random.offline_grpo:+.2f` (means). Two deltas that each are good for the base need not be good together: their sum is longer than either."}, "image": {"alt": "For each method three rows of marks: change of the held-out loss when a part is added to SFT."}} tags=["hide-input"]
+# %% mystnb={"figure": {"name": "fig-causes-sft", "caption": "And what does it do to SFT? The same on top of SFT. The part of Offline GRPO changes the loss by {number}`causes.sft.off.offline_grpo:+.3f`, that of another order by {number}`causes.sft.order.offline_grpo:+.3f`, a random one by {number}`causes.sft.random.offline_grpo:+.3f` (means). Two deltas that each are good for the base need not be good together: their sum is longer than either."}, "image": {"alt": "For each method three rows of marks: change of the held-out loss when a part is added to SFT."}} tags=["hide-input"]
 treatments(
-    added, {method: label(method) for method in others}, words, xlabel="change of the held-out loss"
+    added,
+    {method: label(method) for method in others},
+    words,
+    xlabel="change of the held-out loss",
+    skip=2,  # the looks of the figure above
 )
 # %% [markdown]
-# In right answers to validation problems, means over the repetitions (empty where the base is at the floor and none were asked):
+# In right answers to {number}`causes.validation` validation problems, means over the repetitions ("nan" where the base has fewer than {number}`causes.floor:.0%` of them right, and none were asked). The base has {number}`causes.right.base:.1%`, SFT {number}`causes.right.sft:.1%`. The interval of one such share in one repetition is up to six points either way, and nothing here is tested.
 
 # %%
 wide = table[table["part"] != ""].pivot_table(
     index="method", columns="part", values="accuracy", aggfunc="mean", dropna=False
 )
 columns = [name for name in [*parts, *words] if name in wide.columns]
+heads = {name: f"base + {name}" for name in parts if name != "whole"}
+heads |= {
+    "whole": "the method",
+    **{name: f"SFT + {name.removeprefix('sft and ')}" for name in words},
+}
 show_table(
-    wide.reindex(others)[columns].reset_index(),
-    {"method": label, **dict.fromkeys(columns, "{:.1%}")},
+    wide.reindex(others)[columns].rename(columns=heads).reset_index(),
+    {"method": label, **{heads[name]: "{:.1%}" for name in columns}},
 )
 
 # %% [markdown]
 # ## What was expected
 #
-# Written down before any of these models was measured (`book/predictions.yaml`); means over the repetitions, nats a token. For another profile, of which nothing was expected, the numbers stand alone.
+# Written down before any of these models was measured (`book/predictions.yaml`), but after a pilot on an earlier student, which the file describes; means over the repetitions, nats a token. For another profile, of which nothing was expected, the numbers stand alone.
 
 # %%
 by_part = alone.groupby(["part", "method"])["value"].mean()
@@ -185,15 +195,15 @@ show_expected(
 # %% [markdown]
 # ## What it means
 #
-# - **A part that works is not a part that is new.** If the part off SFT does to the base what another order of SFT does, it is more of the same signal, from rows or in proportions that SFT's own order did not have. If it does more, or something else, it is the loss's own. If it does no more than a random part, the angle measured noise.
-# - **The part along SFT** alone changes the base by {number}`causes.base.along.offline_grpo:+.2f` nats for Offline GRPO, the whole delta by {number}`causes.base.whole.offline_grpo:+.2f`.
+# - **A part that works is not a part that is new.** If the part off SFT does to the base what as much of another order of SFT does, the loss gives no reason to call it new; two different directions can lower a loss equally. If it does more, it may be the loss's own, or that of its choice of rows. If it does no more than a random part, *this* loss does not see it; the answers, or another loss, might.
+# - **The part along SFT** alone changes the base by {number}`causes.base.along.offline_grpo:+.3f` nats for Offline GRPO, the whole delta by {number}`causes.base.whole.offline_grpo:+.3f`.
 # - **For C5 and C7** this is the test that angles cannot make. It says what a direction does to *this* loss and *these* problems.
 #
 # ## How to read the figures, and how not to
 #
-# - **{number}`causes.cells` repetitions** show a range, no interval. A difference smaller than the range of the marks is none.
+# - **{number}`causes.cells` repetitions** show a range, no interval. Compare treatments within a repetition: a difference that has not the same sign in each cannot be told from none here. All share the held-out rollouts and the validation problems: others could move all marks together.
 # - **Large parts leave the linear regime.** A sum of two long deltas is far from the base, where neither was trained.
-# - **The random part reads the same inputs.** It has a random $B$ only: a wholly random matrix would do even less.
+# - **The random part reads the same inputs.** It has a random $B$ only. A matrix that is random on the input side, too, was not tried. $R$ itself reads through SFT's $A$ as well as through its own.
 #
 # ## Exercise
 #
@@ -218,7 +228,7 @@ show_expected(
 #
 # ## Take-away
 #
-# Orthogonal means different, not new and not useful. Ask the model.
+# Orthogonal means different. Whether it is new, or useful, only the model can say: add the part, and measure.
 
 # %% tags=["remove-cell"]
 
@@ -231,7 +241,8 @@ def means(rows: pd.DataFrame, prefix: str = "") -> dict[str, dict[str, float]]:
     }
 
 
-shares = pd.DataFrame(lengths, columns=["cell", "method", "c", "length"])
+alone_right = table[table["model"].isin([BASE, "sft"])].groupby("model")["accuracy"].mean()
+shares = pd.DataFrame(lengths, columns=["cell", "method", "c", "length", "fraction"])
 this_run.record(
     "causes",
     {
@@ -240,5 +251,9 @@ this_run.record(
         "sft": means(added, "sft and "),
         "share": shares.groupby("method")["c"].mean().astype(float).to_dict(),
         "length": shares.groupby("method")["length"].mean().astype(float).to_dict(),
+        "fraction": shares.groupby("method")["fraction"].mean().astype(float).to_dict(),
+        "right": alone_right.astype(float).to_dict(),
+        "validation": len(validation),
+        "floor": FLOOR,
     },
 )

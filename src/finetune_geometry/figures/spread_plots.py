@@ -75,7 +75,12 @@ def component_bars(table: pd.DataFrame, names: Mapping[object, str], *, xlabel: 
 
 
 def treatments(
-    table: pd.DataFrame, groups: Mapping[str, str], parts: Mapping[str, str], *, xlabel: str
+    table: pd.DataFrame,
+    groups: Mapping[str, str],
+    parts: Mapping[str, str],
+    *,
+    xlabel: str,
+    skip: int = 0,
 ) -> Figure:
     """Groups of rows, one row a treatment, one mark a repetition, and their mean as a stroke.
 
@@ -83,6 +88,7 @@ def treatments(
         table: columns `method`, `part`, `value`.
         groups: values of `method` in order, and their headings.
         parts: values of `part` in order, and what the legend calls them.
+        skip: looks left out, so that a part looks as in a figure where so many stand before it.
     """
     fig, ax = plt.subplots(figsize=(7.4, 1.4 + len(groups) * (0.35 + 0.2 * len(parts))))
     ax.axvline(0, color=INK, lw=0.8, zorder=0)
@@ -93,7 +99,8 @@ def treatments(
             chosen = table[(table["method"] == group) & (table["part"] == part)]
             values = chosen["value"].to_numpy()
             y = row - 0.4 + step * (place + 0.5)
-            hue, mark = hues[place % len(hues)], marks[place % len(marks)]
+            look = place + skip
+            hue, mark = hues[look % len(hues)], marks[look % len(marks)]
             ax.vlines(values.mean(), y - step / 2, y + step / 2, color=hue, lw=2)
             label = text if row == 0 else None
             ax.plot(values, np.full(len(values), y), mark, color=hue, ms=5, alpha=0.8, label=label)
