@@ -18,6 +18,7 @@ from trainings import ADAPTER_FILES, ROLLOUTS, covers, training_outputs
 
 from finetune_geometry.settings.objectives import METHODS
 from finetune_geometry.settings.profiles import Profile
+from finetune_geometry.settings.variation import Variation
 from finetune_geometry.settings.variations import kind_of, variations
 
 PACKAGE = ROOT / "src" / "finetune_geometry"
@@ -64,13 +65,16 @@ class Job:
             ]
         for paths in found:
             files += sorted(path for path in paths if path.is_file())
-        trained = [
-            name
-            for variation in variations(profile).values()
-            if {kind_of(variation), variation.name.partition("-")[2]} & {*self.trainings}
-            for name in training_outputs(variation)
-        ]
+        trained = [name for one in self.further(profile) for name in training_outputs(one)]
         return [*map(str, files), *self.reads, *trained]
+
+    def further(self, profile: Profile) -> list[Variation]:
+        """The further trainings that it reads."""
+        return [
+            one
+            for one in variations(profile).values()
+            if {kind_of(one), one.name.partition("-")[2]} & {*self.trainings}
+        ]
 
     def parameters(self, profile: Profile) -> str:
         """The part of the profile that this notebook depends on, as text."""
