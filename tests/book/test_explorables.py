@@ -189,17 +189,6 @@ def test_every_ray_starts_at_its_own_base(run: Path) -> None:
     assert second["accuracy"] == [0.4, 0.6, 0.6]
 
 
-def test_the_film_is_made_of_the_adapters_on_the_way(run: Path) -> None:
-    data = made(run, "film")
-    assert [frame["step"] for frame in data["steps"]] == list(STEPS)
-    names = [f"{method}-step10" for method in METHODS]
-    adapters = [load_adapter(run / "adapters" / name, name) for name in names]
-    expected = cosine_table(adapters).query("level == 'global' and quantity == 'cosine'")
-    value = expected.query("a == 'sft-step10' and b == 'dpo-step10'")["value"].item()
-    i, j = data["names"].index("sft"), data["names"].index("dpo")
-    assert data["steps"][1]["cosines"][i][j] == pytest.approx(value, rel=1e-5)
-
-
 def test_the_token_has_the_run_s_constants(run: Path) -> None:
     assert made(run, "token") == {"lambda": 0.25, "bias": 0.1, "beta": 0.3, "group": 5}
 
@@ -214,17 +203,17 @@ def test_a_run_without_the_tables_says_which(tmp_path: Path, name: str) -> None:
 def test_what_a_run_shows_of_the_reference_comes_from_there(tmp_path: Path) -> None:
     reference, run = tmp_path / "reference", tmp_path / "run"
     (run / "numbers").mkdir(parents=True)
-    (run / "numbers" / "prediction.json").write_text(json.dumps({MARK: True}))
+    (run / "numbers" / "ray.json").write_text(json.dumps({MARK: True}))
     reference.mkdir()
     kept = {"data": [1], "missing": "", "from_reference": False, "looks": {}, "picture": "p"}
-    for name in ("film", "ray"):
+    for name in ("ray", "line"):
         (reference / f"{name}.json").write_text(json.dumps(kept))
     explorables.write_explorables(run, run / "explorables", reference)
-    film, ray = (
-        json.loads((run / "explorables" / f"{name}.json").read_text()) for name in ("film", "ray")
+    ray, line = (
+        json.loads((run / "explorables" / f"{name}.json").read_text()) for name in ("ray", "line")
     )
-    assert film == {**kept, "from_reference": True}
-    assert ray["data"] is None  # not shown from there, and not made here
+    assert ray == {**kept, "from_reference": True}
+    assert line["data"] is None  # not shown from there, and not made here
 
 
 def test_workflow_and_package_speak_of_the_same_figures() -> None:
@@ -357,9 +346,9 @@ def test_a_page_without_a_figure_loads_no_script_and_the_list_names_them_all(
 
 
 def test_a_figure_without_data_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    html = build(tmp_path, "```{explorable} film\n```", None, monkeypatch)
+    html = build(tmp_path, "```{explorable} ray\n```", None, monkeypatch)
     assert "has no data for this figure" in html
-    assert "explorable-data-film" not in html
+    assert "explorable-data-ray" not in html
     assert "<details>" not in html  # an answer would quote what is not there
 
 

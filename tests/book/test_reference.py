@@ -95,13 +95,13 @@ def test_chapters_with_trainings_of_their_own_say_that_another_processor_made_th
     made: Path,
 ) -> None:
     (made / "run" / "adapters" / "dft" / "adapter_model.safetensors").write_text("rounded")
-    job: Job = next(job for job in JOBS if job.stem == "dials")
+    job: Job = next(job for job in JOBS if job.stem == "causes")
     for name in job.outputs[1:]:
         (made / "run" / name).parent.mkdir(parents=True, exist_ok=True)
         (made / "run" / name).write_text("run\n")
     reference.renew(made / "run", [job])
     stem, note = reference.COPIED
-    assert stem == "dials"
+    assert stem == "causes"
     assert "a cosine of 0.200 here and of 0.100 there" in note
     assert "50.0% and of 25.0%" in note
     assert (made / "reference" / job.outputs[-1]).read_text() == "run\n"
