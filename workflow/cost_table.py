@@ -13,6 +13,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from finetune_geometry.estimates.asked import FURTHER
 from finetune_geometry.estimates.estimate import Estimate, estimate
 from finetune_geometry.estimates.machines import MEANINGS, Machine, machine_for
 from finetune_geometry.estimates.shown import duration
@@ -49,7 +50,7 @@ def _stages(found: Estimate) -> list[list[str]]:
                 "measured" if stage.measured else "estimated",
             ]
         )
-    on_gpu = [s for s in found.stages if s.gpu_gib]
+    on_gpu = [s for s in found.stages if s.gpu_gib and s.name not in FURTHER]
     sums = [duration(sum(getattr(s, end) for s in on_gpu)) for end in ("seconds", "low", "high")]
     flops = f"{sum(s.flops for s in on_gpu) / 1e15:,.0f}"
     memory = [f"{found.total(name):.0f}" for name in ("gpu_gib", "host_gib")]
