@@ -35,6 +35,11 @@ def tables() -> dict[str, str]:
     }
 
 
+def unbroken(seconds: float) -> str:
+    """A duration whose number and unit stay on one line of a narrow cell."""
+    return duration(seconds).replace(" ", "\N{NO-BREAK SPACE}")
+
+
 def _stages(found: Estimate) -> list[list[str]]:
     head = ["stage", "time", "from", "to", "PFLOP", "GPU GiB", "host GiB", "money", "how"]
     rows = [head]
@@ -42,7 +47,7 @@ def _stages(found: Estimate) -> list[list[str]]:
         rows.append(
             [
                 stage.name.rpartition("/")[2],
-                *map(duration, (stage.seconds, stage.low, stage.high)),
+                *map(unbroken, (stage.seconds, stage.low, stage.high)),
                 f"{stage.flops / 1e15:,.0f}" if stage.flops else "",
                 f"{stage.gpu_gib:.0f}" if stage.gpu_gib else "",
                 f"{stage.host_gib:.0f}",
@@ -51,12 +56,12 @@ def _stages(found: Estimate) -> list[list[str]]:
             ]
         )
     on_gpu = [s for s in found.stages if s.gpu_gib and s.name not in FURTHER]
-    sums = [duration(sum(getattr(s, end) for s in on_gpu)) for end in ("seconds", "low", "high")]
+    sums = [unbroken(sum(getattr(s, end) for s in on_gpu)) for end in ("seconds", "low", "high")]
     flops = f"{sum(s.flops for s in on_gpu) / 1e15:,.0f}"
     memory = [f"{found.total(name):.0f}" for name in ("gpu_gib", "host_gib")]
     money = f"{found.total('money'):.0f} $"
     rows.append(["**all that the GPU does**", *sums, flops, *memory, money, "estimated"])
-    rows.append(["the target", duration(TARGET * 3600), *[""] * 7])
+    rows.append(["the target", unbroken(TARGET * 3600), *[""] * 7])
     share = f"{_needed_share(found):.0%}"
     rows.append(["**share of the matrix rate that meets it, training**", share, *[""] * 7])
     return rows
@@ -82,10 +87,17 @@ def _assumptions(profile: Profile, found: Estimate, machine: Machine) -> list[li
             other = dataclasses.replace(machine, constants=changed)
             hours.append(estimate(profile, machine=other).device_seconds)
         values = [f"{value:.3g}" for value in (constant.value, constant.high, constant.low)]
-        row = [MEANINGS[name], *values, *map(duration, hours)]
+        row = [MEANINGS[name], *values, *map(unbroken, hours)]
         rows.append((hours[1] - hours[0], row))
     rows.sort(key=lambda row: -row[0])
-    head = ["constant", "assumed", "fast end", "slow end", "book at the fast end", "at the slow"]
+    head = [
+        "constant",
+        "assumed",
+        "fast end",
+        "slow end",
+        "book at the fast end",
+        "at the slow end",
+    ]
     return [head, *(row for _, row in rows)]
 
 

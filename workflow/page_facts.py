@@ -152,7 +152,7 @@ def status_rows(
 
     names: the notebooks in their order; shown: those that the run shows from the reference.
     """
-    rows = [["chapter", "pages of", "date", "seconds", "processor s", "peak MiB"]]
+    rows = [["chapter", "pages of", "date", "seconds", "CPU s", "peak MiB"]]
     for name in names:
         borrowed = name in shown
         taken = (reference if borrowed else own).get(stem_of(name), {})

@@ -8,7 +8,7 @@ if (!document.documentElement.dataset.mode) {
 }
 
 // What scrolls sideways is reached by Tab, so that arrow keys can scroll it. The theme sees to code,
-// tables and outputs alone, and not again when a fold opens.
+// tables and outputs alone, and not again when a fold opens. And it is said, where a part is hidden.
 document.addEventListener("DOMContentLoaded", () => {
   const text = document.querySelector("main");
   const boxes = "figure, table, pre, .math, mjx-container, .cell_output > .output, [class*=scrollable]";
@@ -20,6 +20,7 @@ document.addEventListener("DOMContentLoaded", () => {
       const wide = box.scrollWidth > box.clientWidth && getComputedStyle(box).overflowX === "auto";
       if (wide) box.tabIndex = 0;
       else box.removeAttribute("tabindex");
+      box.classList.toggle("goes-on", wide);
     }
   };
   const mathjax = window.MathJax && window.MathJax.startup;

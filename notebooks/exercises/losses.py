@@ -150,7 +150,16 @@ check_dft_loss(dft_loss)
 #
 # *Code · ★★ · 15 minutes*
 #
-# DPO's loss of a pair is $-\log \sigma(h)$ with $h = \beta\,[(\log \pi(y^+) - \log \pi_{\mathrm{base}}(y^+)) - (\log \pi(y^-) - \log \pi_{\mathrm{base}}(y^-))]$. Return the weight $w$ with which it pulls at each token of the right rollout: the derivative of the loss by $\log \pi(y^+)$ is $-w$. The function must work for margins of many thousand nats, which an early bug can produce.
+# DPO's loss of a pair is $-\log \sigma(h)$ with
+#
+# $$
+# \begin{aligned}
+# h = \beta\,\big[ & (\log \pi(y^+) - \log \pi_{\mathrm{base}}(y^+)) \\
+# & - (\log \pi(y^-) - \log \pi_{\mathrm{base}}(y^-)) \big] .
+# \end{aligned}
+# $$
+#
+# Return the weight $w$ with which it pulls at each token of the right rollout: the derivative of the loss by $\log \pi(y^+)$ is $-w$. The function must work for margins of many thousand nats, which an early bug can produce.
 # :::
 
 
