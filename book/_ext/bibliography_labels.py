@@ -13,6 +13,7 @@ from typing import Any
 
 from pybtex.database import Entry, Person
 from pybtex.plugin import register_plugin
+from pybtex.richtext import Text
 from pybtex.style.formatting.plain import Style as Plain
 from pybtex.style.labels import BaseLabelStyle
 from sphinx.application import Sphinx
@@ -47,8 +48,8 @@ def label_of(entry: Entry) -> str:
 
 
 def surname(person: Person) -> str:
-    """A last name with its particle, without the braces that protect a name in BibTeX."""
-    return " ".join([*person.prelast_names, *person.last_names]).strip("{}")
+    """A last name with its particle; accents and braces of LaTeX are read."""
+    return str(Text.from_latex(" ".join([*person.prelast_names, *person.last_names])))
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
