@@ -72,10 +72,19 @@ check_adapters(this_run, adapters)
 # Two models read the same $n$ tokens. At one layer their hidden states are the rows of $X \in \mathbb{R}^{n \times d}$ and $Y \in \mathbb{R}^{n \times d'}$. Write $\tilde K$ for $X X^\top$ and $\tilde M$ for $Y Y^\top$, both with the diagonal set to 0. An unbiased estimate of their dependence {cite}`song2012feature` is
 #
 # $$
-# \mathrm{HSIC}_1 = \frac{1}{n(n-3)} \Big[ \operatorname{tr}(\tilde K \tilde M) + \frac{\mathbf 1^\top \tilde K \mathbf 1 \; \mathbf 1^\top \tilde M \mathbf 1}{(n-1)(n-2)} - \frac{2}{n-2}\, \mathbf 1^\top \tilde K \tilde M \mathbf 1 \Big],
+# \begin{aligned}
+# \mathrm{HSIC}_1 = \frac{1}{n(n-3)} \Big[ & \operatorname{tr}(\tilde K \tilde M) + \frac{\mathbf 1^\top \tilde K \mathbf 1 \; \mathbf 1^\top \tilde M \mathbf 1}{(n-1)(n-2)} \\
+# & - \frac{2}{n-2}\, \mathbf 1^\top \tilde K \tilde M \mathbf 1 \Big],
+# \end{aligned}
 # $$ (eq-hsic)
 #
-# and debiased CKA {cite}`nguyen2021wide` is $\mathrm{HSIC}_1(X, Y) / \sqrt{\mathrm{HSIC}_1(X, X)\, \mathrm{HSIC}_1(Y, Y)}$. Plain, biased CKA {cite}`kornblith2019similarity` keeps the diagonal and subtracts row and column means instead.
+# and debiased CKA {cite}`nguyen2021wide` is
+#
+# $$
+# \frac{\mathrm{HSIC}_1(X, Y)}{\sqrt{\mathrm{HSIC}_1(X, X)\, \mathrm{HSIC}_1(Y, Y)}} .
+# $$
+#
+# Plain, biased CKA {cite}`kornblith2019similarity` keeps the diagonal and subtracts row and column means instead.
 # ```
 #
 # CKA compares inner products *between tokens*. It does not change when a model's hidden space is rotated, shifted or scaled as a whole.

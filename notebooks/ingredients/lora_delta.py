@@ -120,7 +120,13 @@ plots.toy(
 # %% [markdown]
 # ## Trap 2: mixing factors
 #
-# To walk from one model to another, mix the deltas: $(1 - t)\,\Delta_1 + t\,\Delta_2$. Mixing $B$ with $B$ and $A$ with $A$ gives something else, because the product of two sums has cross terms: $(1-t)^2 B_1A_1 + t^2 B_2A_2 + t(1-t)(B_1A_2 + B_2A_1)$. PEFT does just that when it combines adapters with the type `linear` {cite}`peft`.
+# To walk from one model to another, mix the deltas: $(1 - t)\,\Delta_1 + t\,\Delta_2$. Mixing $B$ with $B$ and $A$ with $A$ gives something else, because the product of two sums has cross terms:
+#
+# $$
+# (1-t)^2 B_1A_1 + t^2 B_2A_2 + t(1-t)(B_1A_2 + B_2A_1) .
+# $$
+#
+# PEFT does just that when it combines adapters with the type `linear` {cite}`peft`.
 
 # %% mystnb={"figure": {"name": "fig-delta-mixing", "caption": "What goes wrong when factors are mixed instead of deltas? Distance of the mixed factors' product from the true mix, relative to its norm, for two unrelated adapters and for two that share A. With one shared A mixing factors is exact; without, the error at the midpoint is {number}`lora_delta.mixing.midpoint:.0%` of the result. Mixing deltas, as this book does, has no error. Toys, no training."}, "image": {"alt": "Relative error of mixing factors against the mixing weight: zero at both ends, largest in the middle for unrelated adapters, and zero throughout for adapters that share A."}} tags=["hide-input"]
 shared = LowRankDelta(two.B, one.A, two.scale)

@@ -70,7 +70,10 @@ settings, training = this_run.profile.methods[method], this_run.profile.training
 # ## The objective
 #
 # $$
-# \mathcal{L}_{\text{GRPO}} = -\frac{1}{N} \sum_{y} A(y) \sum_{t} \log \pi_\theta(y_t \mid x, y_{<t}), \qquad A(y) = r(y) - \bar r_{\text{group}} + 0.1
+# \begin{gathered}
+# \mathcal{L}_{\text{GRPO}} = -\frac{1}{N} \sum_{y} A(y) \sum_{t} \log \pi_\theta(y_t \mid x, y_{<t}), \\
+# A(y) = r(y) - \bar r_{\text{group}} + 0.1
+# \end{gathered}
 # $$ (eq-offline-grpo)
 #
 # The gradient weight is the advantage $A$. In this run {number}`rollouts.mixed:.1%` of the groups are mixed: only there can $A$ be negative. The variant `krafton` follows the primary source's code: weight $A\,\pi_\theta$, a KL term, and the bias in all-right groups only. That code also adds a small reward for entropy, which is left out here. {numref}`tab-weights` puts it beside the other five.

@@ -169,6 +169,8 @@ def learning_rate_sweep(sweep: pd.DataFrame, untrained: Mapping[str, float]) -> 
     for axes, value in zip((left, right), base.values(), strict=True):
         axes.axhline(value, color=colour("base"), linestyle="dashed", label="base, untrained")
         axes.set(xscale="log", xlabel="peak learning rate")
+        axes.set_xticks(rates := sweep["learning rate"].to_list(), [f"{rate:g}" for rate in rates])
+        axes.minorticks_off()
     left.set_ylabel("validation accuracy, SFT")
     right.set_ylabel("held-out loss, nats a token")
     left.legend()

@@ -184,7 +184,7 @@ def summarise(card: dict[str, Any]) -> pd.DataFrame:
         "seconds": f"{card['seconds']:.0f}",
         "peak memory": f"{card['peak_memory_mb']['resident'] / 1024:.1f} GiB",
     }
-    return pd.DataFrame({"": shown.keys(), "value": shown.values()}).set_index("")
+    return pd.DataFrame({"value": list(shown.values())}, index=list(shown))
 
 
 def _distinct(card: dict[str, Any]) -> str:
