@@ -96,7 +96,6 @@ def test_every_stage_of_the_paper_s_profile_on_one_h100() -> None:
     assert all(s.low <= s.seconds <= s.high for s in found.stages)
     assert found.total("seconds", asked=True) == sum(s.seconds for s in found.stages)
     assert found.total("seconds") == sum(s.seconds for s in found.stages if s.name not in FURTHER)
-    assert found.total("seconds", asked=True) > 3 * found.total("seconds")
     assert found.total("gpu_gib") == max(s.gpu_gib for s in found.stages)
     # 32,000 rows of 1,120 tokens: 25 GFLOP a token, padding aside, at 0.3 of 989 TFLOP/s.
     assert 0.7 < stages["methods/sft"].seconds / 3600 < 1.2
