@@ -120,5 +120,6 @@ def test_the_versions_of_a_run_become_the_reference_s(
         (run / name).write_text("{}\n")
     monkeypatch.setattr(reference, "REFERENCE", tmp_path / "reference")
     monkeypatch.setattr(reference, "adapters_of", lambda folder: {})
+    monkeypatch.setattr(reference, "write_explorables", lambda folder, into: into.mkdir())
     reference.copy_numbers(run, load_profile("smoke"))
     assert (tmp_path / "reference" / VERSIONS).is_file() == recorded

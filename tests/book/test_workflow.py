@@ -372,13 +372,16 @@ def test_every_file_that_is_read_is_written_by_one_notebook() -> None:
 def test_only_dpo_depends_on_dpos_values() -> None:
     before, after = load_profile("tiny"), load_profile("tiny", {"methods.dpo.learning_rate": 1.0})
     changed = [job.name for job in JOBS if job.parameters(before) != job.parameters(after)]
-    # The control states DPO's learning rate, the verdict the whole profile.
-    assert changed == ["methods/dpo", "controls/matched_rate", "evaluation/verdict"]
+    # Two controls train DPO, too; the verdict states the whole profile.
+    assert changed == [
+        *("methods/dpo", "controls/matched_rate", "controls/annealed"),
+        "evaluation/verdict",
+    ]
     other = load_profile("tiny", {"training.learning_rate": 1.0})
     changed = [job.name for job in JOBS if job.parameters(before) != job.parameters(other)]
     trained = {f"methods/{method}" for method in METHODS}
     trained |= {"ingredients/learning_rate", "controls/reshuffled"}
-    trained |= {f"controls/{control}" for control in CONTROLS}
+    trained |= {"controls/annealed", *(f"controls/{control}" for control in CONTROLS)}
     assert set(changed) == trained | {"evaluation/verdict"}
 
 
