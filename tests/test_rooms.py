@@ -16,16 +16,17 @@ PACKAGE = ROOT / "src" / "finetune_geometry"
 #: From the lowest to the highest: a module imports its own room and lower ones.
 ROOMS = (
     *("settings", "deltas", "problems", "runs", "estimates", "models", "rollouts"),
-    *("evaluation", "geometry", "methods", "figures", "report", "exercises"),
+    *("evaluation", "geometry", "repetitions", "methods", "figures", "report", "exercises"),
 )
 #: Rooms that a room does without, though they lie below it.
 APART = {
     "problems": {"deltas"},
     "estimates": {"deltas", "problems"},
     "figures": set(ROOMS) - {"settings", "figures"},
-    "report": {"problems", "estimates", "models", "rollouts", "methods"},
+    "report": {"problems", "estimates", "models", "rollouts", "repetitions", "methods"},
     "geometry": {"rollouts", "methods"},
-    "methods": {"evaluation", "geometry"},
+    "repetitions": {"estimates", "models"},
+    "methods": {"evaluation", "geometry", "repetitions"},
     "exercises": set(ROOMS) - {"exercises"},
 }
 MODULES = sorted(path for path in PACKAGE.rglob("*.py") if path.name != "__init__.py")
@@ -34,6 +35,7 @@ HEAVY_ROOMS = ("models", "rollouts", "methods")
 HEAVY = {
     *("geometry/line_scores.py", "geometry/hidden_states.py"),
     *("evaluation/answers.py", "geometry/rays.py"),
+    *("repetitions/rays.py", "repetitions/causes.py"),
 }
 
 

@@ -33,7 +33,7 @@ def table() -> dict[str, dict[str, Any]]:
         found[job.name] = {
             "reads": reads,
             "files": list(job.files),
-            "trainings": list(job.trainings),
+            "repeats": job.repeats,
             "shipped": job.shipped,
             "loads_model": job.loads_model,
         }

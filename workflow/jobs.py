@@ -10,16 +10,16 @@ from __future__ import annotations
 import ast
 import functools
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from shipped import ROOT
-from trainings import ADAPTER_FILES, ROLLOUTS, covers, training_outputs
+from trainings import ADAPTER_FILES, ROLLOUTS, covers
 
 from finetune_geometry.settings.objectives import METHODS
 from finetune_geometry.settings.profiles import Profile
-from finetune_geometry.settings.variation import Variation
-from finetune_geometry.settings.variations import kind_of, variations
+from finetune_geometry.settings.repetitions import MEASUREMENTS
 
 PACKAGE = ROOT / "src" / "finetune_geometry"
 
@@ -36,9 +36,8 @@ class Job:
     settings: tuple[str, ...]
     files: tuple[str, ...] = ()  # globs of tracked files that it reads, relative to the checkout
     priority: int = 0  # what takes longest starts first
-    # Further trainings that it reads (settings/variations.py), by kind, such as "order", or by kind
-    # and number, such as "order2".
-    trainings: tuple[str, ...] = ()
+    # Reads what was measured of repetitions of the trainings (settings/repetitions.py).
+    repeats: bool = False
     # Need not be new in every run: shown from the reference run while its settings are those.
     shipped: bool = False
     loads_model: bool = False  # on a GPU, where the profile needs one
@@ -65,25 +64,26 @@ class Job:
             ]
         for paths in found:
             files += sorted(path for path in paths if path.is_file())
-        trained = [name for one in self.further(profile) for name in training_outputs(one)]
-        return [*map(str, files), *self.reads, *trained]
-
-    def further(self, profile: Profile) -> list[Variation]:
-        """The further trainings that it reads."""
-        return [
-            one
-            for one in variations(profile).values()
-            if {kind_of(one), one.name.partition("-")[2]} & {*self.trainings}
-        ]
+        measured: list[str] = []
+        if self.repeats:
+            measurement = MEASUREMENTS[self.stem]
+            for cell in measurement.cells(profile):
+                measured += measurement.outputs(cell.name)
+        return [*map(str, files), *self.reads, *measured]
 
     def parameters(self, profile: Profile) -> str:
         """The part of the profile that this notebook depends on, as text."""
-        chosen = {
-            key: value
-            for key, value in profile.flat().items()
-            if any(covers(section, key) for section in self.settings)
-        }
-        return json.dumps(chosen, sort_keys=True)
+        return settings_text(self.settings, profile)
+
+
+def settings_text(sections: Sequence[str], profile: Profile) -> str:
+    """These sections or values of the profile, as text."""
+    chosen = {
+        key: value
+        for key, value in profile.flat().items()
+        if any(covers(section, key) for section in sections)
+    }
+    return json.dumps(chosen, sort_keys=True)
 
 
 def modules_of(source: Path) -> list[Path]:
@@ -140,8 +140,8 @@ CONTROLS = {
     "matched_rate": ("cosine",),
 }
 
-RAY = ("ray", "ray_accuracy", "ray_mcnemar")
-REPEATED = ("order1", "order2")  # all that chapters with three repetitions read of the orders
+#: Chapters on repetitions that are in the book: of `spread` not all cells are measured yet.
+MADE = ("ray", "annealed", "causes")
 
 JOBS = [
     Job(
@@ -266,47 +266,32 @@ JOBS = [
         )
         for control, tables in CONTROLS.items()
     ),
-    Job(
-        "controls/ray",
-        reads=(*ROLLOUTS, *ADAPTERS),
-        writes=tuple(f"controls/{table}.csv" for table in RAY),
-        settings=(
-            *("model", "prompt", "problems", "evaluation"),
-            *("geometry.lmc_rows", "geometry.ray_factors", "training.threads", "spread.orders"),
-        ),
-        files=("book/predictions.yaml",),
-        priority=30,
-        trainings=REPEATED,
-        shipped=True,
-        loads_model=True,
-    ),
-    Job(
-        "controls/annealed",
-        reads=(*ROLLOUTS, *ADAPTERS, "controls/ray.csv"),
-        writes=("controls/annealed_ray.csv", "controls/annealed_cosine.csv"),
-        settings=(
-            *("model", "prompt", "problems", "lora", "training", "methods", "evaluation"),
-            *("geometry.lmc_rows", "geometry.ray_factors", "spread.orders"),
-        ),
-        files=("book/predictions.yaml",),
-        priority=28,
-        trainings=(*REPEATED, "annealed"),
-        shipped=True,
-        loads_model=True,
-    ),
-    Job(
-        "controls/causes",
-        reads=(*ROLLOUTS, *ADAPTERS, *RESHUFFLED),
-        writes=("controls/causes.csv",),
-        settings=(
-            *("model", "prompt", "problems", "evaluation", "spread.orders"),
-            *("geometry.lmc_rows", "training.threads"),
-        ),
-        files=("book/predictions.yaml",),
-        priority=4,
-        trainings=REPEATED,
-        shipped=True,
-        loads_model=True,
+    *(
+        Job(
+            f"controls/{stem}",
+            reads=("controls/ray.csv",) if stem == "annealed" else (),
+            writes=tuple(f"controls/{table}.csv" for table in tables),
+            # The notebook lays tables side by side; what decides them is told by MEASUREMENTS.
+            settings=("spread", "problems.source", *settings),
+            files=("book/predictions.yaml", *files),
+            priority=4,
+            repeats=True,
+            shipped=True,
+        )
+        for stem, tables, settings, files in (
+            (
+                *("ray", ("ray", "ray_accuracy", "ray_mcnemar")),
+                ("problems.validation", "geometry.lmc_rows", "geometry.ray_factors"),
+                (),
+            ),
+            ("annealed", ("annealed_ray", "annealed_cosine"), (), ()),
+            (
+                *("spread", ("spread", "spread_claims", "spread_components")),
+                *(("evaluation.confidence",), ("book/claims.yaml",)),
+            ),
+            ("causes", ("causes",), ("problems.validation",), ()),
+        )
+        if stem in MADE
     ),
     Job(
         "evaluation/released_weights",

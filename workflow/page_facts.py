@@ -63,8 +63,8 @@ def timing_of(folder: Path) -> dict[str, dict[str, Any]]:
 
 
 def trainings_of(folder: Path) -> list[dict[str, Any]]:
-    """What the further trainings of a run took, one after another."""
-    files = sorted((folder / "timing" / "trainings").glob("*.json"))
+    """What the trainings and measurements of a run's repetitions took, one after another."""
+    files = sorted((folder / "timing").glob("*/*.json"))
     return [json.loads(path.read_text(encoding="utf-8")) for path in files]
 
 
@@ -95,9 +95,11 @@ def box(name: str, notebook: Mapping[str, Any], job: Mapping[str, Any], took: st
         for maker, files in job["reads"].items()
     ]
     reads += [f"`{pattern}` of the checkout" for pattern in job["files"]]
-    if job["trainings"]:
-        kinds = ", ".join(f"`{kind}`" for kind in job["trainings"])
-        reads.append(f"further trainings ({kinds}), made when a run is asked for this page")
+    if job["repeats"]:
+        reads.append(
+            "what was measured of repetitions of the trainings (`cells/`), which are made when a "
+            "run is asked for this page"
+        )
     needs = "It loads a model." if job["loads_model"] else "It loads no model and needs no GPU."
     lines = [
         ":::{admonition} Run this page alone",
@@ -188,7 +190,7 @@ def add_facts(source: Path, names: Sequence[str], folder: Path, shown: Sequence[
     rows = status_rows(names, shown, own, reference)
     if further := trainings_of(folder):
         seconds = sum(taken.get("seconds", 0.0) for taken in further)
-        rows.append([f"{len(further)} jobs of further trainings", OWN, "", f"{seconds:.0f}"])
+        rows.append([f"{len(further)} jobs for repetitions", OWN, "", f"{seconds:.0f}"])
     total = sum(float(row[3]) for row in rows[1:] if row[3])
     rows.append(["**sum**", "", "", f"{total:.0f}"])
     _write_csv(source / "book" / "status.csv", rows)

@@ -21,7 +21,6 @@ import argparse
 import base64
 import hashlib
 import json
-import platform
 import re
 import shutil
 import sys
@@ -31,9 +30,10 @@ from typing import Any
 
 import pandas as pd
 from jobs import JOBS, ROOT, Job
+from machine import processor
 from page_facts import VERSIONS
 from settings_unchanged import settings_of
-from shipped import REFERENCE, shown_from_reference, with_note
+from shipped import MARK, REFERENCE, shown_from_reference, with_note
 
 from finetune_geometry.report.explorables import EXPLORABLES, explorable, write_explorables
 from finetune_geometry.runs.files import atomic_directory, atomic_write
@@ -41,6 +41,7 @@ from finetune_geometry.runs.folders import results_root
 from finetune_geometry.settings.errors import UserError
 from finetune_geometry.settings.objectives import METHODS
 from finetune_geometry.settings.profiles import Profile, load_profile
+from finetune_geometry.settings.repetitions import MEASUREMENTS
 from finetune_geometry.settings.revisions import locked
 
 ADAPTERS = "adapters.json"
@@ -123,8 +124,10 @@ def copy_numbers(folder: Path, profile: Profile) -> None:
         for name in names:
             (new / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(folder / name, new / name)
-        if (REFERENCE / "claims").is_dir():  # ledgers of other runs, which this one does not make
-            shutil.copytree(REFERENCE / "claims", new / "claims")
+        for kept in ("claims", "cells"):  # ledgers of other runs, which this one does not make
+            if (REFERENCE / kept).is_dir():
+                shutil.copytree(REFERENCE / kept, new / kept)
+        copy_cells(folder, new)
         write_explorables(folder, new / "explorables")
         (new / "answers").mkdir()
         for model in ("base", "teacher"):  # those that ship
@@ -137,6 +140,21 @@ def copy_numbers(folder: Path, profile: Profile) -> None:
         }.items():
             text = json.dumps(held, indent=1, sort_keys=True)
             (new / name).write_text(text + "\n", encoding="utf-8")
+
+
+def copy_cells(folder: Path, reference: Path) -> list[str]:
+    """Copy what the run itself measured of repetitions; "cell/chapter" of each."""
+    found = []
+    for measurement in MEASUREMENTS.values():
+        for card in sorted((folder / "cells").glob(f"*/{measurement.name}.json")):
+            if json.loads(card.read_text(encoding="utf-8")).get(MARK):
+                continue
+            name = card.parent.name
+            (reference / "cells" / name).mkdir(parents=True, exist_ok=True)
+            for file in measurement.outputs(name):
+                shutil.copy(folder / file, reference / file)
+            found.append(f"{name}/{measurement.name}")
+    return found
 
 
 def adapters_of(folder: Path) -> dict[str, str]:
@@ -164,27 +182,15 @@ def rounding_note(folder: Path) -> str:
     )
 
 
-def processor() -> str:
-    """The processor's name, and which of the instructions it has that decide how it rounds."""
-    try:
-        facts = Path("/proc/cpuinfo").read_text(encoding="utf-8")
-    except OSError:
-        return platform.processor() or platform.machine()
-    name = re.search(r"^model name\s*: (.*)$", facts, re.MULTILINE)
-    sets = {"avx2": "AVX2", "avx512f": "AVX-512", "amx_bf16": "AMX"}
-    found = [words for flag, words in sets.items() if re.search(rf"\b{flag}\b", facts)]
-    return f"{name.group(1) if name else platform.machine()}; {', '.join(found)}"
-
-
 def renew(folder: Path, chosen: Sequence[Job]) -> None:
     """Put these chapters of a run into the reference, and leave the rest of it alone."""
     known = json.loads((REFERENCE / ADAPTERS).read_text(encoding="utf-8"))
     note = ""
     if other := [name for name, digest in adapters_of(folder).items() if known.get(name) != digest]:
-        if bound := [job.stem for job in chosen if not job.trainings]:
+        if bound := [job.stem for job in chosen if not job.repeats]:
             raise UserError(
-                f"the adapter {other[0]} is not the reference's, and {bound[0]} has no trainings "
-                f"of its own: {folder}: make the whole reference anew, or take a machine with a "
+                f"the adapter {other[0]} is not the reference's, and {bound[0]} is not about "
+                f"repetitions: {folder}: make the whole reference anew, or take a machine with a "
                 "processor like that one's"
             )
         note = rounding_note(folder)

@@ -30,7 +30,8 @@ from finetune_geometry.runs.files import atomic_write
 from finetune_geometry.runs.records import Run
 from finetune_geometry.settings.errors import UserError, closest
 from finetune_geometry.settings.packages import PACKAGES
-from finetune_geometry.settings.profiles import parse_overrides
+from finetune_geometry.settings.profiles import Profile, parse_overrides
+from finetune_geometry.settings.repetitions import MEASUREMENTS
 from finetune_geometry.settings.revisions import check_fetched, needed
 
 HERE = Path(__file__).resolve().parent
@@ -74,13 +75,15 @@ def lock(folder: Path) -> IO[str]:
     return file
 
 
-def ask_for(words: str, folder: Path) -> None:
-    """Note in the run's folder which shipped chapters it executes, in addition to those before."""
+def ask_for(words: str, folder: Path, profile: Profile) -> None:
+    """Note in the run's folder what shipped it executes or repeats, in addition to before."""
     shipped = [job.stem for job in JOBS if job.shipped]
+    repeated = [MEASUREMENTS[job.stem].cells(profile) for job in JOBS if job.repeats]
+    known = [*shipped, *dict.fromkeys(cell.name for found in repeated for cell in found)]
     wanted = shipped if words.split() == ["all"] else words.split()
     for name in wanted:
-        if name not in shipped:
-            advice = closest(name, shipped)
+        if name not in known:
+            advice = closest(name, known)
             raise UserError(f"{name!r} is not shown from the reference run: ONLY: {advice}")
     if wanted:
         with atomic_write(folder / EXECUTE) as file:
@@ -186,7 +189,7 @@ def main() -> int:
             f"jobs of this run are still in the queue: {folder}: wait for them, "
             f"or type: scancel {' '.join(left)}"
         )
-    ask_for(options.execute, folder)
+    ask_for(options.execute, folder, run.profile)
     for ending in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(ending, stop)
     if where.remote:  # a shell has its background jobs ignore it, and Snakemake would inherit that

@@ -11,10 +11,13 @@ import json
 from collections.abc import Collection, Sequence
 from typing import Any
 
+from cells import cells_asked_for
 from jobs import Job, covers
 from shipped import REFERENCE, ROOT
 
 from finetune_geometry.settings.profiles import Profile
+from finetune_geometry.settings.repetitions import MEASUREMENTS
+from finetune_geometry.settings.variation import Cell
 
 
 def lineage(job: Job, jobs: Sequence[Job]) -> list[Job]:
@@ -55,11 +58,38 @@ def shippable(job: Job) -> bool:
 
 def as_in_the_reference(job: Job, profile: Profile, jobs: Sequence[Job]) -> bool:
     """Whether all settings that the job, or what it reads, depends on are the reference run's."""
+    parts = {part for other in lineage(job, jobs) for part in deciding(other)}
+    return shippable(job) and settings_as_in_the_reference(parts, profile)
+
+
+def deciding(job: Job) -> tuple[str, ...]:
+    """The settings that a notebook's outputs depend on: read by itself, or behind its tables."""
+    return (*job.settings, *(MEASUREMENTS[job.stem].settings if job.repeats else ()))
+
+
+def cells_to_make(job: Job, asked: Collection[str], profile: Profile) -> list[Cell]:
+    """The repetitions that a run measures for an executed chapter; of others the reference's show.
+
+    A chapter that is asked for by name is made of the run's own; where a repetition is asked for by
+    name, that one is.
+    """
+    measurement = MEASUREMENTS[job.stem]
+    same = settings_as_in_the_reference(measurement.settings, profile)
+    return [
+        cell
+        for cell in measurement.cells(profile)
+        if {job.stem, cell.name} & {*asked}
+        or not same
+        or not all((REFERENCE / output).is_file() for output in measurement.outputs(cell.name))
+    ]
+
+
+def settings_as_in_the_reference(parts: Collection[str], profile: Profile) -> bool:
+    """Whether the models and these sections or values are the reference run's."""
     path = REFERENCE / "settings.json"
-    if not (shippable(job) and path.is_file()):
+    if not path.is_file():
         return False
     shipped, own = json.loads(path.read_text(encoding="utf-8")), settings_of(profile)
-    parts = {part for other in lineage(job, jobs) for part in other.settings}
     keys = [
         key
         for key in {*shipped["profile"], *own["profile"]}
@@ -74,14 +104,20 @@ def as_in_the_reference(job: Job, profile: Profile, jobs: Sequence[Job]) -> bool
 def executed(asked: Collection[str], profile: Profile, jobs: Sequence[Job]) -> set[str]:
     """Stems of the notebooks that a run executes; the others it shows from the reference run.
 
-    asked: stems that the run was asked for. A chapter with further trainings is executed only then,
+    asked: stems that the run was asked for. A chapter on repetitions is executed only then,
     whatever the settings; and one that reads such a chapter never reads another run's tables: what
-    it reads is executed with it.
+    it reads is executed with it. Chapters are executed where a repetition of theirs is asked for.
     """
+    repeated = cells_asked_for(asked, profile)
+    asked = {*asked} | {
+        job.stem
+        for job in jobs
+        if job.repeats and repeated & {c.name for c in MEASUREMENTS[job.stem].cells(profile)}
+    }
     shown = {
         job.stem
         for job in jobs
-        if shippable(job) and (job.trainings or as_in_the_reference(job, profile, jobs))
+        if shippable(job) and (job.repeats or as_in_the_reference(job, profile, jobs))
     }
     found = {job.stem for job in jobs} - (shown - {*asked})
     for job in jobs:

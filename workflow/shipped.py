@@ -2,6 +2,7 @@
 
 shipped.py NAME WHOSE TIMING PAGE NUMBERS TABLE... fills the outputs of one notebook. WHOSE says of
 the settings that it depends on whether they are the "same" as in the reference run or "other" ones.
+shipped.py --cell TABLE... CARD fills what was measured of one repetition.
 
 book/reference/ holds numbers and tables of the reference run, written by reference.py; its executed
 notebooks lie beside their sources. A chapter that a run need not make anew is put into the run's
@@ -75,6 +76,16 @@ NOTES = {
 }
 
 
+def show_cell(*files: str) -> int:
+    """Fill what was measured of one repetition from the reference run; the card is the last."""
+    for file in files:
+        Path(file).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(REFERENCE / file, file)
+    card = json.loads(Path(files[-1]).read_text(encoding="utf-8")) | {MARK: True}
+    Path(files[-1]).write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
+    return 0
+
+
 def main(name: str, whose: str, timing: str, page: str, numbers: str, *tables: str) -> int:
     """Fill the outputs of one notebook, relative to the run's folder, from the reference run."""
     note = (
@@ -97,4 +108,6 @@ def main(name: str, whose: str, timing: str, page: str, numbers: str, *tables: s
 
 
 if __name__ == "__main__":
+    if sys.argv[1] == "--cell":
+        sys.exit(show_cell(*sys.argv[2:]))
     sys.exit(main(*sys.argv[1:]))

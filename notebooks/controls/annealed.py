@@ -26,100 +26,51 @@
 # %% tags=["parameters"]
 profile: str = "tiny"  # which profile: smoke, tiny, qwen3-0.6b, qwen3-4b, llama-3.2-3b
 run: str = ""  # folder under results/; empty: the profile's name
-factors: list | None = None  # of each annealed delta; None: the profile's
 
-# %% tags=["hide-input", "remove-stderr"]
-from itertools import combinations
-
+# %% tags=["hide-input"]
 import pandas as pd
-import torch
 
-from finetune_geometry.deltas.adapters import BASE, load_adapter
-from finetune_geometry.evaluation.answers import evaluate_models
-from finetune_geometry.evaluation.paired_tests import accuracy_table, mcnemar_table
+from finetune_geometry.deltas.adapters import BASE
+from finetune_geometry.evaluation.choice import best_factors
 from finetune_geometry.figures.geometry_plots import lengths
 from finetune_geometry.figures.palette import label, set_style
 from finetune_geometry.figures.ray_plots import before_and_after
-from finetune_geometry.geometry.cores import map_modules
-from finetune_geometry.geometry.line_scores import spread_rows
-from finetune_geometry.geometry.rays import along_rays, best_factors
-from finetune_geometry.geometry.similarity import cosine, inner_products
-from finetune_geometry.problems.sources import load_problems
+from finetune_geometry.repetitions.cells import read_cells
 from finetune_geometry.report.expected import show_expected
 from finetune_geometry.report.notebook_tables import show_table
-from finetune_geometry.rollouts.pool import load_rollouts
 from finetune_geometry.runs.records import Run
 from finetune_geometry.settings.objectives import METHODS
 from finetune_geometry.settings.parameters import check_parameters
-from finetune_geometry.settings.variation import repeated_orders
+from finetune_geometry.settings.repetitions import MEASUREMENTS
 
 check_parameters(globals())
 set_style()
-this_run = Run.open(profile, run, {"geometry.ray_factors": factors})
-settings, evaluation = this_run.profile.geometry, this_run.profile.evaluation
-torch.set_num_threads(this_run.profile.training.threads)
-orders = repeated_orders(this_run.profile)
-cell_of = {order: f"order{order}" if order else "run" for order in orders}
-names = {  # adapter -> what it is: the order, the schedule and the method
-    name: (order, which, method)
-    for order in orders
-    for method in METHODS
-    for which, name in {
-        "trained": f"{method}-order{order}" if order else method,
-        "annealed": f"{method}-annealed{order}",
-    }.items()
-}
-annealed = [name for name, (_, which, _) in names.items() if which == "annealed"]
+this_run = Run.open(profile, run)
+chosen = MEASUREMENTS["annealed"].cells(this_run.profile)
 five = [method for method in METHODS if method != "dpo"]
 
 # %% [markdown]
 # ## How good are they?
-
-# %% tags=["hide-output"]
-answers = evaluate_models(this_run, list(names), beside=[BASE])
+#
+# Each repetition is trained and measured by a job of its own ({py:func}`finetune_geometry.repetitions.rays.measure_annealed`), and this page lays their tables side by side.
 
 # %%
-accuracy = accuracy_table(answers, evaluation.confidence)
-base = float(accuracy.set_index("model")["accuracy"][BASE])
+accuracy = read_cells(this_run, chosen, "annealed_accuracy")
+tests = read_cells(this_run, chosen, "annealed_mcnemar")
+base = float(accuracy.loc[accuracy["model"] == BASE, "accuracy"].mean())
 accuracy = accuracy[accuracy["model"] != BASE]
-parts = pd.DataFrame([names[name] for name in accuracy["model"]], accuracy.index)
-accuracy = accuracy.assign(order=parts[0], which=parts[1], model=parts[2])
-right = accuracy.pivot_table(index=["which", "order"], columns="model", values="accuracy")
+right = accuracy.pivot_table(index=["which", "cell"], columns="model", values="accuracy")
 both = {which: right.loc[which] for which in ("trained", "annealed")}
 spread = {which: rows[five].max(axis=1) - rows[five].min(axis=1) for which, rows in both.items()}
 change = both["annealed"] - both["trained"]
-pairs = pd.concat(
-    mcnemar_table(
-        answers,
-        evaluation.equivalence_margin,
-        evaluation.confidence,
-        pairs=[
-            (f"{method}-annealed{order}", f"{method}-order{order}" if order else method)
-            for method in METHODS
-        ],
-    ).assign(method=list(METHODS))
-    for order in orders
-)
 
 # %% [markdown]
 # Which of the ten pairs among the five differ, by McNemar's test, corrected over these ten in each repetition?
 
 # %%
-among_five = pd.concat(
-    mcnemar_table(
-        answers,
-        evaluation.equivalence_margin,
-        evaluation.confidence,
-        pairs=[(made[which, a], made[which, b]) for a, b in combinations(five, 2)],
-    ).assign(order=order, which=which)
-    for order in orders
-    for made in [{key[1:]: name for name, key in names.items() if key[0] == order}]
-    for which in both
-)
-unlike = (among_five["p_holm"] < 0.05).groupby([among_five["which"], among_five["order"]]).sum()
-different = {
-    which: f"{unlike[which].min()} to {unlike[which].max()}" for which in ("trained", "annealed")
-}
+among_five = tests[tests["family"].isin(list(both))]
+unlike = (among_five["p_holm"] < 0.05).groupby([among_five["family"], among_five["cell"]]).sum()
+different = {which: f"{unlike[which].min()} to {unlike[which].max()}" for which in both}
 print(f"as trained: {different['trained']} of ten differ; annealed: {different['annealed']}")
 
 # %% mystnb={"figure": {"name": "fig-annealed", "caption": "Does a schedule that ends make the models better? Of the six methods {number}`annealed.better` are better and {number}`annealed.worse` worse in every repetition. Test accuracy two thirds through a schedule (hollow), and annealed (filled); a mark a repetition, a stroke at their mean; the dashed line is the base. The five methods other than DPO lie {number}`annealed.spread.trained.low:.1%` to {number}`annealed.spread.trained.high:.1%` apart in the first and {number}`annealed.spread.annealed.low:.1%` to {number}`annealed.spread.annealed.high:.1%` in the second; the largest mean change of one method is that of {number}`annealed.most.method`, {number}`annealed.most.change:+.1%`."}, "image": {"alt": "For each method hollow and filled marks on an axis of test accuracy, one for every repetition, with a stroke at their mean, and the base as a dashed line."}} tags=["hide-input"]
@@ -134,7 +85,8 @@ show_table(
             "as trained": both["trained"][list(METHODS)].mean().to_numpy(),
             "annealed": both["annealed"][list(METHODS)].mean().to_numpy(),
             "difference": change[list(METHODS)].mean().to_numpy(),
-            "largest corrected p": pairs.groupby("method")["p_holm"]
+            "largest corrected p": tests[tests["family"] == "own"]
+            .groupby("a")["p_holm"]
             .max()[list(METHODS)]
             .to_numpy(),
         }
@@ -152,19 +104,8 @@ show_table(
 #
 # ## Where do they stand on their rays?
 
-# %% tags=["hide-output"]
-heldout = spread_rows(load_rollouts(this_run, "heldout"), settings.lmc_rows)
-validation = load_problems(this_run.profile, "validation")
-found = along_rays(
-    this_run, annealed, sorted(settings.ray_factors), heldout, validation, "annealed"
-)
-start = found[found["model"] == BASE]
-tables = []
-for order in orders:
-    of_order = {f"{method}-annealed{order}": method for method in METHODS}
-    rows = pd.concat([start, found[found["model"].isin(of_order)]]).replace({"model": of_order})
-    tables.append(rows.assign(cell=cell_of[order]))
-table = pd.concat(tables, ignore_index=True)
+# %%
+table = read_cells(this_run, chosen, "annealed_ray")
 this_run.write_table("controls/annealed_ray.csv", table)
 before = this_run.read_table("controls/ray.csv")
 
@@ -196,29 +137,7 @@ show_table(
 # ## Do the directions turn?
 
 # %%
-adapters = [load_adapter(this_run.adapter_dir(name), name) for name in names]
-gram = sum(part.inner for part in map_modules(inner_products, adapters))
-between = pd.DataFrame(cosine(gram), list(names), list(names))
-norms = pd.Series(gram.diagonal() ** 0.5, list(names))
-rows = []
-for order in orders:
-    name = {key[1:]: name for name, key in names.items() if key[0] == order}
-    rows += [
-        (
-            cell_of[order],
-            *(a, b),
-            *(
-                float(between.loc[name[which, a], name[which, b]])
-                for which in ("trained", "annealed")
-            ),
-        )
-        for a, b in combinations(METHODS, 2)
-    ]
-    same_rows = [float(between.loc[name["trained", m], name["annealed", m]]) for m in METHODS]
-    rows += [
-        (cell_of[order], m, m, 1.0, value) for m, value in zip(METHODS, same_rows, strict=True)
-    ]
-changed = pd.DataFrame(rows, columns=["cell", "first", "second", "trained", "annealed"])
+changed = read_cells(this_run, chosen, "annealed_cosine")
 this_run.write_table("controls/annealed_cosine.csv", changed)
 itself = changed[changed["first"] == changed["second"]]
 pairwise = changed[changed["first"] != changed["second"]]
@@ -232,7 +151,9 @@ show_table(
 )
 
 # %% mystnb={"figure": {"name": "fig-annealed-length", "caption": "Does annealing shorten the deltas? Frobenius norms of the run's six, trained and annealed. SFT goes from {number}`annealed.norm.sft:.3g` to {number}`annealed.norm.sft_annealed:.3g`, DPO from {number}`annealed.norm.dpo:.3g` to {number}`annealed.norm.dpo_annealed:.3g`. A method has a cosine of at least {number}`annealed.same.least:.3f` with itself annealed, in every repetition."}, "image": {"alt": "Twelve bars: the norms of six methods and of the same six annealed."}} tags=["hide-input"]
-lengths(norms[[name for name, (order, _, _) in names.items() if not order]])
+own = itself[itself["cell"] == "run"].set_index("first")
+norms = pd.concat([own["norm_trained"], own["norm_annealed"].add_suffix("-annealed")])
+lengths(norms)
 # %% [markdown]
 # ## What was expected
 #
@@ -299,18 +220,13 @@ by_pair = pairwise.groupby(["first", "second"])["trained"]
 moved = (mean_of_pair["annealed"] - mean_of_pair["trained"]).abs()
 mean_change = change[list(METHODS)].mean()
 most = mean_change.abs().idxmax()
-own = {which: norms[[n for n, k in names.items() if k[:2] == ("", which)]] for which in both}
 this_run.record(
     "annealed",
     {
-        "cells": len(orders),
+        "cells": len(chosen),
         "spread": {which: over_orders(values) for which, values in spread.items()},
         "most": {"method": label(most), "change": float(mean_change[most])},
-        "norm": {
-            name.replace("-", "_"): float(value)
-            for values in own.values()
-            for name, value in values.items()
-        },
+        "norm": {name.replace("-", "_"): float(value) for name, value in norms.items()},
         "same": {
             **itself.groupby("first")["annealed"].mean().astype(float).to_dict(),
             "least": float(itself["annealed"].min()),

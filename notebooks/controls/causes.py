@@ -37,84 +37,40 @@
 # | base $+\,R_{\text{random}}$ | would a meaningless part do the same? |
 # | SFT $+\,R$, SFT $+\,R_{\text{order}}$, SFT $+\,R_{\text{random}}$ | the same on top of SFT |
 #
-# $R_{\text{order}}$ is scaled to the length of $R$. $R_{\text{random}}$ has the length of $R$ in every module, reads the same inputs (the adapter's own $A$), and has a random $B$; it is not made orthogonal to $S$. All of it for {number}`causes.cells` repetitions, the run and other orders of the rows. In each, SFT is that of its order, and "another order" is SFT of another repetition (for the run, [SFT reshuffled](reshuffled)): the repetitions share models, so they are not independent.
+# $R_{\text{order}}$ is scaled to the length of $R$. $R_{\text{random}}$ has the length of $R$ in every module, reads the same inputs (the adapter's own $A$), and has a random $B$; it is not made orthogonal to $S$. All of it for {number}`causes.cells` repetitions, the run and other orders of the rows. In each, SFT is that of its order, and "another order" is SFT of the order before (for the run, [SFT reshuffled](reshuffled)): neighbouring repetitions share a model, so they are not independent.
 
 # %% tags=["parameters"]
 profile: str = "tiny"  # which profile: smoke, tiny, qwen3-0.6b, qwen3-4b, llama-3.2-3b
 run: str = ""  # folder under results/; empty: the profile's name
-repeated: int = 3  # repetitions, the run's own six among them
-seed: int = 0  # of the random parts
 
-# %% tags=["hide-input", "remove-stderr"]
+# %% tags=["hide-input"]
 import pandas as pd
-import torch
 
-from finetune_geometry.deltas.adapters import BASE, load_adapter
-from finetune_geometry.evaluation.answers import check_adapters
+from finetune_geometry.evaluation.choice import FLOOR
 from finetune_geometry.figures.palette import label, set_style
 from finetune_geometry.figures.spread_plots import treatments
-from finetune_geometry.geometry.line_scores import spread_rows
-from finetune_geometry.geometry.rays import FLOOR, measure_points
-from finetune_geometry.geometry.split_off import random_rest, rest_norms, shares_along
-from finetune_geometry.problems.sources import load_problems
+from finetune_geometry.repetitions.cells import read_cells
 from finetune_geometry.report.expected import show_expected
 from finetune_geometry.report.notebook_tables import show_table
-from finetune_geometry.rollouts.pool import load_rollouts
 from finetune_geometry.runs.records import Run
 from finetune_geometry.settings.objectives import METHODS
 from finetune_geometry.settings.parameters import check_parameters
-from finetune_geometry.settings.variations import cells
+from finetune_geometry.settings.repetitions import MEASUREMENTS
 
 check_parameters(globals())
 set_style()
 this_run = Run.open(profile, run)
-settings = this_run.profile.geometry
-torch.set_num_threads(this_run.profile.training.threads)
-chosen = [cell for cell in cells(this_run.profile) if cell.kind in ("run", "order")][:repeated]
+chosen = MEASUREMENTS["causes"].cells(this_run.profile)
 others = [method for method in METHODS if method != "sft"]
-# SFT in another order: for the run its reshuffled one, else SFT of the next repetition, in a ring.
-ring = [cell.adapters["sft"] for cell in chosen]
-orders = [chosen[0].adapters["sft-order"], *ring[2:], ring[0]][: len(chosen)]
 
 # %% [markdown]
 # ## The models
+#
+# Each repetition is trained, taken apart and measured by a job of its own ({py:func}`finetune_geometry.repetitions.causes.measure_causes`), and this page lays their tables side by side.
 
-# %% tags=["hide-output"]
-heldout = spread_rows(load_rollouts(this_run, "heldout"), settings.lmc_rows)
-validation = load_problems(this_run.profile, "validation")
-found, lengths = [], []
-for number, cell in enumerate(chosen):
-    adapters = {**cell.adapters, "sft-order": orders[number]}
-    check_adapters(this_run, list(adapters.values()))
-    loaded = {
-        role: load_adapter(this_run.adapter_dir(name), role) for role, name in adapters.items()
-    }
-    sft, order = loaded["sft"], loaded["sft-order"]
-    share = shares_along(list(loaded.values()), "sft")
-    of_order = sum(norm**2 for norm in rest_norms(order, sft, share["sft-order"]).values()) ** 0.5
-    points = {"sft": (("sft", 1.0),)}
-    for place, method in enumerate(others):
-        norms = rest_norms(loaded[method], sft, share[method])
-        length = sum(norm**2 for norm in norms.values()) ** 0.5
-        drawn = random_rest(loaded[method], norms, seed + len(others) * number + place)
-        loaded[drawn.name] = drawn
-        scale, c = length / of_order, share[method]
-        rest = {"off": {method: 1.0, "sft": -c}, "random": {drawn.name: 1.0},
-                "order": {"sft-order": scale, "sft": -scale * share["sft-order"]}}  # fmt: skip
-        models = {"whole": {method: 1.0}, "along": {"sft": c}, **rest}
-        models |= {
-            f"sft and {name}": part | {"sft": part.get("sft", 0.0) + 1.0}
-            for name, part in rest.items()
-        }
-        points |= {
-            f"{method}: {name}": tuple(sorted(point.items())) for name, point in models.items()
-        }
-        whole = sum(delta.norm() ** 2 for delta in loaded[method].values()) ** 0.5
-        lengths.append((cell.name, method, c, length, length / whole))
-    table = measure_points(this_run, loaded, points, heldout, validation, f"causes_{cell.name}")
-    found.append(table.assign(cell=cell.name))
-table = pd.concat(found, ignore_index=True)
-table[["method", "part"]] = table["model"].str.partition(": ")[[0, 2]]
+# %%
+table = read_cells(this_run, chosen, "causes")
+shares = read_cells(this_run, chosen, "causes_parts")
 table["accuracy"] = table["right"] / table["problems"].where(table["problems"] > 0)
 this_run.write_table("controls/causes.csv", table)
 
@@ -122,7 +78,7 @@ this_run.write_table("controls/causes.csv", table)
 # ## On the base alone
 
 # %% tags=["hide-input"]
-start = table[table["model"] == BASE].set_index("cell")["loss"]
+start = table[table["method"] == "base"].set_index("cell")["loss"]
 alone = table[table["part"].isin(["whole", "along", "off", "order", "random"])]
 alone = alone.assign(value=alone["loss"] - alone["cell"].map(start))
 parts = {
@@ -141,7 +97,7 @@ treatments(
 # ## On top of SFT
 
 # %% tags=["hide-input"]
-with_sft = table[table["model"] == "sft"].set_index("cell")["loss"]
+with_sft = table[table["method"] == "sft"].set_index("cell")["loss"]
 added = table[table["part"].isin(["sft and off", "sft and order", "sft and random"])]
 added = added.assign(value=added["loss"] - added["cell"].map(with_sft))
 words = {f"sft and {part}": parts[part] for part in ("off", "order", "random")}
@@ -241,8 +197,7 @@ def means(rows: pd.DataFrame, prefix: str = "") -> dict[str, dict[str, float]]:
     }
 
 
-alone_right = table[table["model"].isin([BASE, "sft"])].groupby("model")["accuracy"].mean()
-shares = pd.DataFrame(lengths, columns=["cell", "method", "c", "length", "fraction"])
+alone_right = table[table["part"] == ""].groupby("method")["accuracy"].mean()
 this_run.record(
     "causes",
     {
@@ -253,7 +208,7 @@ this_run.record(
         "length": shares.groupby("method")["length"].mean().astype(float).to_dict(),
         "fraction": shares.groupby("method")["fraction"].mean().astype(float).to_dict(),
         "right": alone_right.astype(float).to_dict(),
-        "validation": len(validation),
+        "validation": this_run.profile.problems.validation,
         "floor": FLOOR,
     },
 )

@@ -36,62 +36,35 @@
 # %% tags=["parameters"]
 profile: str = "tiny"  # which profile: smoke, tiny, qwen3-0.6b, qwen3-4b, llama-3.2-3b
 run: str = ""  # folder under results/; empty: the profile's name
-factors: list | None = None  # of each delta; None: the profile's
-answered: int = 100000  # test problems answered at most, at the factor that was chosen
-repeated: int = 3  # repetitions, the run's own six among them
 
-# %% tags=["hide-input", "remove-stderr"]
-from itertools import combinations
-
+# %% tags=["hide-input"]
 import pandas as pd
-import torch
 
 from finetune_geometry.deltas.adapters import BASE
-from finetune_geometry.evaluation.answers import check_adapters, evaluate_models
-from finetune_geometry.evaluation.paired_tests import accuracy_table, mcnemar_table
+from finetune_geometry.evaluation.choice import FLOOR, best_factors
 from finetune_geometry.figures.palette import label, set_style
 from finetune_geometry.figures.ray_plots import before_and_after, rays
-from finetune_geometry.geometry.line_scores import spread_rows
-from finetune_geometry.geometry.rays import FLOOR, along_rays, answers_at, best_factors
-from finetune_geometry.problems.sources import load_problems
+from finetune_geometry.repetitions.cells import read_cells
 from finetune_geometry.report.expected import show_expected
 from finetune_geometry.report.notebook_tables import show_table
-from finetune_geometry.rollouts.pool import load_rollouts
 from finetune_geometry.runs.records import Run
 from finetune_geometry.settings.objectives import METHODS
 from finetune_geometry.settings.parameters import check_parameters
-from finetune_geometry.settings.variations import cells
+from finetune_geometry.settings.repetitions import MEASUREMENTS
 
 check_parameters(globals())
 set_style()
-this_run = Run.open(profile, run, {"geometry.ray_factors": factors})
-settings, evaluation = this_run.profile.geometry, this_run.profile.evaluation
-torch.set_num_threads(this_run.profile.training.threads)
-chosen = [cell for cell in cells(this_run.profile) if cell.kind in ("run", "order")][:repeated]
+this_run = Run.open(profile, run)
+chosen = MEASUREMENTS["ray"].cells(this_run.profile)
 five = [method for method in METHODS if method != "dpo"]
 
 # %% [markdown]
 # ## The rays
 #
-# At each $\lambda$ two measurements in each repetition: the loss on {number}`ray.rows` of the teacher's rollouts to held-out prompts, right and wrong ones, and greedy answers to {number}`ray.validation` validation problems. Nothing is merged: each module adds $\lambda$ times its low-rank product to its output.
+# At each $\lambda$ two measurements in each repetition: the loss on {number}`ray.rows` of the teacher's rollouts to held-out prompts, right and wrong ones, and greedy answers to {number}`ray.validation` validation problems. Nothing is merged: each module adds $\lambda$ times its low-rank product to its output. Each repetition is trained and measured by a job of its own ({py:func}`finetune_geometry.repetitions.rays.measure_ray`), and this page lays their tables side by side.
 
-# %% tags=["hide-output"]
-heldout = spread_rows(load_rollouts(this_run, "heldout"), settings.lmc_rows)
-validation = load_problems(this_run.profile, "validation")
-found = []
-for cell in chosen:
-    names = {cell.adapters[method]: method for method in METHODS}
-    check_adapters(this_run, list(names))
-    table = along_rays(
-        this_run,
-        list(names),
-        sorted(settings.ray_factors),
-        heldout,
-        validation,
-        f"rays_{cell.name}",
-    )
-    found.append(table.assign(model=table["model"].replace(names), cell=cell.name))
-table = pd.concat(found, ignore_index=True)
+# %%
+table = read_cells(this_run, chosen, "ray")
 this_run.write_table("controls/ray.csv", table)
 best = pd.DataFrame({name: best_factors(part) for name, part in table.groupby("cell", sort=False)})
 
@@ -103,42 +76,9 @@ rays(table)
 #
 # ## The methods, each where it is best
 
-# %% tags=["hide-output"]
-test = load_problems(this_run.profile, "test")
-ids = [problem.id for problem in test[:answered]]
-sampling = {"margin": evaluation.equivalence_margin, "confidence": evaluation.confidence}
-between = list(combinations(five, 2))
-accuracies, tests = [], []
-for cell in chosen:
-    names = {cell.adapters[method]: method for method in METHODS}
-    there = evaluate_models(this_run, list(names), beside=[BASE])
-    there = there[there["problem"].isin(ids)].replace({"model": names})
-    # Where the trained model is the best of its ray, its answers are there; at 0 they are the base's.
-    factor = best[cell.name]
-    moved = {name: factor[role] for name, role in names.items() if factor[role] not in (0.0, 1.0)}
-    parts = [answers_at(this_run, moved, test[:answered])] if moved else []
-    for name, role in names.items():
-        if name not in moved:
-            source = role if factor[role] else BASE
-            parts.append(there[there["model"] == source].assign(model=role))
-    tuned = pd.concat([there[there["model"] == BASE], *parts]).replace({"model": names})
-    for which, answers in {"trained": there, "best": tuned}.items():
-        rows = accuracy_table(answers, evaluation.confidence)
-        accuracies.append(rows.assign(cell=cell.name, which=which))
-        pairs = mcnemar_table(answers, pairs=between, **sampling)
-        tests.append(pairs.assign(cell=cell.name, family=which))
-        beside = mcnemar_table(answers, pairs=[("dpo", BASE)], **sampling)
-        tests.append(beside.assign(cell=cell.name, family=f"{which}, base"))
-    both = pd.concat([there, tuned.assign(model=tuned["model"] + "@")])
-    own = mcnemar_table(both, pairs=[(f"{name}@", name) for name in METHODS], **sampling)
-    tests.append(own.replace(r"@$", "", regex=True).assign(cell=cell.name, family="own"))
-
-# %%
-accuracy, tests = pd.concat(accuracies), pd.concat(tests)
-accuracy["factor"] = [
-    0.0 if row.model == BASE else best.loc[row.model, row.cell] if row.which == "best" else 1.0
-    for row in accuracy.itertuples()
-]
+# %% tags=["hide-input"]
+accuracy = read_cells(this_run, chosen, "ray_accuracy")
+tests = read_cells(this_run, chosen, "ray_mcnemar")
 this_run.write_table("controls/ray_accuracy.csv", accuracy)
 this_run.write_table("controls/ray_mcnemar.csv", tests)
 right = accuracy.pivot_table(
@@ -149,7 +89,7 @@ spread = pd.DataFrame(
     {which: rows[five].max(axis=1) - rows[five].min(axis=1) for which, rows in both.items()}
 )
 from_base = pd.DataFrame({which: rows["dpo"] - rows[BASE] for which, rows in both.items()})
-among_five = tests[tests["a"].isin(five) & tests["b"].isin(five)]
+among_five = tests[tests["family"].isin(["trained", "best"])]
 unlike = among_five.assign(different=among_five["p_holm"] < 0.05).pivot_table(
     index="cell", columns="family", values="different", aggfunc="sum"
 )
@@ -264,8 +204,8 @@ this_run.record(
     {
         "floor": FLOOR,
         "cells": len(chosen),
-        "rows": len(heldout),
-        "validation": len(validation),
+        "rows": this_run.profile.geometry.lmc_rows,
+        "validation": this_run.profile.problems.validation,
         "by": "validation accuracy" if asked_validation else "held-out loss",
         "best": best.mean(axis=1).astype(float).to_dict(),
         "largest": float(best.loc[five].max().mean()),
@@ -291,6 +231,6 @@ this_run.record(
         .astype(float)
         .to_dict(),
         "at_base": {"dpo": int((best.loc["dpo"] == 0).sum())},
-        "grid": float(pd.Series([0.0, *settings.ray_factors]).mean()),
+        "grid": float(pd.Series([0.0, *this_run.profile.geometry.ray_factors]).mean()),
     },
 )

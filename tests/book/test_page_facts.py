@@ -32,7 +32,7 @@ def notebook(*tags: str) -> dict[str, Any]:
 JOB = {
     "reads": {"ingredients/rollouts": ["rollouts/card.json"], "methods/sft": ["adapters/sft/"]},
     "files": ["book/claims.yaml"],
-    "trainings": ["order"],
+    "repeats": True,
     "loads_model": True,
 }
 
@@ -68,7 +68,7 @@ def test_the_box_says_how_to_run_what_it_reads_and_what_it_takes() -> None:
     assert r"| of each delta, a\|b |" in text  # a bar would end the cell
     assert "`adapters/sft/` of [](../methods/sft)" in text
     assert "`book/claims.yaml` of the checkout" in text
-    assert "further trainings (`order`)" in text
+    assert "what was measured of repetitions of the trainings" in text
     assert "**Took** 7 s. It loads a model." in text
     alone = {**JOB, "reads": {}, "files": [], "trainings": [], "loads_model": False}
     text = page_facts.box("your_adapters", notebook("parameters"), alone, "7 s.", "")

@@ -18,6 +18,7 @@ from conftest import ROOT, Reading
 from jobs import JOBS, Job
 from settings_unchanged import (
     as_in_the_reference,
+    cells_to_make,
     digest,
     digests,
     executed,
@@ -29,6 +30,7 @@ from test_workflow import Project
 
 from finetune_geometry.evaluation import answers
 from finetune_geometry.settings.profiles import load_profile
+from finetune_geometry.settings.repetitions import MEASUREMENTS
 
 SHIPPED = [job for job in JOBS if job.shipped]
 
@@ -79,9 +81,9 @@ def test_retrained_models_never_show_the_reference(
     digest.cache_clear()  # others ask for the models of the checkout
 
 
-def test_further_trainings_are_made_only_when_asked_for() -> None:
-    further = {job.stem for job in JOBS if job.trainings}
-    assert {"ray", "spread"} <= further
+def test_repetitions_are_made_only_when_asked_for() -> None:
+    further = {job.stem for job in JOBS if job.repeats}
+    assert {"ray", "causes"} <= further
     for settings in ({}, {"training.steps": 90}):
         profile = load_profile("tiny", settings)
         assert not further & executed([], profile, JOBS)
@@ -94,7 +96,34 @@ def test_a_chapter_of_other_settings_never_reads_the_reference_s_tables() -> Non
     """`annealed` reads a table of `ray`."""
     assert "ray" not in executed(["annealed"], load_profile("tiny"), JOBS)
     assert {"ray", "annealed"} <= executed(["annealed"], load_profile("smoke"), JOBS)
-    assert "spread" not in executed(["annealed"], load_profile("smoke"), JOBS)
+    assert "causes" not in executed(["annealed"], load_profile("smoke"), JOBS)
+
+
+def test_a_repetition_that_is_asked_for_renews_every_chapter_that_reads_it() -> None:
+    tiny = load_profile("tiny")
+    reading = {job.stem for job in JOBS if job.repeats}
+    assert executed(["order1"], tiny, JOBS) == executed([], tiny, JOBS) | reading
+    assert executed(["student1"], tiny, JOBS) == executed([], tiny, JOBS)
+
+
+def test_what_was_measured_of_a_repetition_shows_until_it_is_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a chapter that is asked for the run makes all its own; of one repetition that one."""
+    ray = next(job for job in JOBS if job.stem == "ray")
+    tiny = load_profile("tiny")
+    monkeypatch.setattr("settings_unchanged.REFERENCE", tmp_path)
+    (tmp_path / "settings.json").write_text(json.dumps(settings_of(tiny)))
+    every = [cell.name for cell in MEASUREMENTS["ray"].cells(tiny)]
+    assert [cell.name for cell in cells_to_make(ray, ["order1"], tiny)] == every  # none ships
+    for name in every:
+        for output in MEASUREMENTS["ray"].outputs(name):
+            (tmp_path / output).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / output).write_text("{}")
+    for asked, made in {"order1": ["order1"], "causes": [], "ray": every}.items():
+        assert [cell.name for cell in cells_to_make(ray, [asked], tiny)] == made
+    other = load_profile("tiny", {"training.steps": 90})
+    assert [cell.name for cell in cells_to_make(ray, ["order1"], other)] == every
 
 
 def test_lineage_goes_all_the_way_back() -> None:

@@ -372,16 +372,13 @@ def test_every_file_that_is_read_is_written_by_one_notebook() -> None:
 def test_only_dpo_depends_on_dpos_values() -> None:
     before, after = load_profile("tiny"), load_profile("tiny", {"methods.dpo.learning_rate": 1.0})
     changed = [job.name for job in JOBS if job.parameters(before) != job.parameters(after)]
-    # Two controls train DPO, too; the verdict states the whole profile.
-    assert changed == [
-        *("methods/dpo", "controls/matched_rate", "controls/annealed"),
-        "evaluation/verdict",
-    ]
+    # A control trains DPO, too; the verdict states the whole profile.
+    assert changed == ["methods/dpo", "controls/matched_rate", "evaluation/verdict"]
     other = load_profile("tiny", {"training.learning_rate": 1.0})
     changed = [job.name for job in JOBS if job.parameters(before) != job.parameters(other)]
     trained = {f"methods/{method}" for method in METHODS}
     trained |= {"ingredients/learning_rate", "controls/reshuffled"}
-    trained |= {"controls/annealed", *(f"controls/{control}" for control in CONTROLS)}
+    trained |= {f"controls/{control}" for control in CONTROLS}
     assert set(changed) == trained | {"evaluation/verdict"}
 
 
@@ -389,7 +386,7 @@ def test_modules_are_found_through_one_another() -> None:
     names = {path.stem for path in modules_of(ROOT / "src/finetune_geometry/runs/records.py")}
     lowest = {path.stem for path in (ROOT / "src/finetune_geometry/settings").glob("*.py")}
     # What notebooks and the workflow ask, not a run.
-    lowest -= {"parameters", "variation", "variations", "dials"}
+    lowest -= {"parameters", "variation", "variations", "dials", "repetitions"}
     assert names == lowest | {"__init__", "files", "folders", "reads"}
 
 

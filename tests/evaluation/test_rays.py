@@ -6,8 +6,9 @@ import pytest
 import torch
 from test_answers import PROBLEMS, run_of, save_adapter
 
+from finetune_geometry.evaluation.choice import best_factors
 from finetune_geometry.geometry import line_scores, rays
-from finetune_geometry.geometry.rays import along_rays, answers_at, best_factors, measure_points
+from finetune_geometry.geometry.rays import along_rays, answers_at, measure_points
 
 HELDOUT = pd.DataFrame(
     {"prompt": ["a", "b"], "prompt_ids": [[1], [4]], "completion_ids": [[2, 3], [5]]}

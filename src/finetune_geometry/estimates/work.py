@@ -18,6 +18,7 @@ from finetune_geometry.estimates.lengths import (
 )
 from finetune_geometry.settings.objectives import METHODS, OBJECTIVES
 from finetune_geometry.settings.profiles import Profile, load_profile
+from finetune_geometry.settings.repetitions import MEASUREMENTS
 from finetune_geometry.settings.variations import ANSWERING, kind_of, variations
 
 AIME_PROBLEMS = 30
@@ -25,9 +26,7 @@ AIME_PROBLEMS = 30
 #: `geometry.hidden_states` have the same numbers.
 LINE_TOKENS, STATE_TOKENS = 32, 64
 TREATED = 43  # models of the chapter on causes
-REPEATED = 3  # repetitions of the chapters that measure points
-#: Further trainings that a chapter reads, by kind, or by kind and number.
-READ = {"order1", "order2", "annealed"}
+REPEATING = ("ray", "annealed", "causes")  # chapters on repetitions that are in the book
 SWEEP = 2  # further learning rates that the chapter on the learning rate trains at
 
 
@@ -137,13 +136,11 @@ def _further(
     profile: Profile, text: Lengths, test: Written, validation: Written
 ) -> dict[str, tuple[Item, ...]]:
     """The chapters that repeat the trainings, and these trainings themselves."""
-    every = [
-        one
-        for one in variations(profile).values()
-        if {kind_of(one), one.name.partition("-")[2]} & READ
-    ]
+    chapters = [MEASUREMENTS[name] for name in REPEATING]
+    read = {name for m in chapters for cell in m.cells(profile) for name in m.adapters(cell)}
+    every = [one for one in variations(profile).values() if one.name in read]
     answering = sum(kind_of(one) in ANSWERING for one in every)
-    cells = min(REPEATED, profile.spread.orders + 1)
+    cells = len(MEASUREMENTS["ray"].cells(profile))
     adapters = len(METHODS) * cells
     point = dataclasses.replace(validation, adapted=True)
     on_rays = len(profile.geometry.ray_factors) * adapters

@@ -15,6 +15,7 @@ import pandas as pd
 
 from finetune_geometry.deltas.adapters import BASE, Adapter, Point, load_adapter
 from finetune_geometry.evaluation.answers import predict
+from finetune_geometry.evaluation.choice import FLOOR
 from finetune_geometry.geometry.connectivity import Sums
 from finetune_geometry.geometry.line_scores import make_tasks, score_points
 from finetune_geometry.models.adapter_mixture import Mixture
@@ -24,8 +25,6 @@ from finetune_geometry.runs.keys import answers_key, models_key
 from finetune_geometry.runs.parts import Parts
 from finetune_geometry.runs.records import Run
 from finetune_geometry.settings.hub import pinned
-
-FLOOR = 0.05  # a base with a smaller share of right answers leaves a choice to the loss
 
 
 def measure_points(
@@ -119,25 +118,13 @@ def along_rays(
     return table
 
 
-def best_factors(table: pd.DataFrame) -> pd.Series:
-    """Of each adapter of `along_rays` the factor with most right answers, the base's 0 included.
+def answers_at(
+    run: Run, factors: Mapping[str, float], problems: list[Problem], kept: str = "rays_answers"
+) -> pd.DataFrame:
+    """Greedy answers of each adapter at its factor; columns as of `answers.predict`.
 
-    Of equally good ones the nearest to 1. Where no problem was answered the loss decides.
+    kept: folder of parts, by which a killed measurement goes on; one for each measurement.
     """
-    base = table[table["model"] == BASE].iloc[0]
-    by_answers = table.loc[table["model"] != BASE, "problems"].max() > 0
-    chosen = {}
-    for name, rows in table[table["model"] != BASE].groupby("model", sort=False):
-        rows = pd.concat([rows, base.to_frame().T])
-        cost = -rows["right"] if by_answers else rows["loss"]
-        near = (rows["factor"] - 1).abs()
-        order = np.lexsort((near.astype(float), cost.astype(float)))
-        chosen[name] = float(rows["factor"].iloc[order[0]])
-    return pd.Series(chosen, name="factor")
-
-
-def answers_at(run: Run, factors: Mapping[str, float], problems: list[Problem]) -> pd.DataFrame:
-    """Greedy answers of each adapter at its factor; columns as of `answers.predict`."""
     model, tokenizer = load_model(run.profile)
     base = pinned(run.profile.model.base, run.profile.model.base_revision)
     tables = []
@@ -145,7 +132,7 @@ def answers_at(run: Run, factors: Mapping[str, float], problems: list[Problem]) 
         for name, factor in factors.items():
             mixture.set({name: factor} if factor else {})
             key = answers_key(run.profile, [base, str(run.adapter_dir(name))], problems)
-            parts = Parts(run, "rays_answers", [key, factor])
+            parts = Parts(run, kept, [key, factor])
             tables.append(predict(model, tokenizer, problems, name, run.profile, parts))
     parts.clear()
     return pd.concat(tables, ignore_index=True)

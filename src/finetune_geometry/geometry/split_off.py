@@ -33,7 +33,9 @@ def rest_norms(adapter: Adapter, reference: Adapter, share: float) -> dict[str, 
     return {module: (delta - share * reference[module]).norm() for module, delta in adapter.items()}
 
 
-def random_rest(adapter: Adapter, norms: Mapping[str, float], seed: int, name: str = "") -> Adapter:
+def random_rest(
+    adapter: Adapter, norms: Mapping[str, float], seed: int | Sequence[int], name: str = ""
+) -> Adapter:
     """An adapter with this one's A, a random Gaussian B, and the given norm in every module."""
     rng = np.random.default_rng(seed)
     deltas = {}

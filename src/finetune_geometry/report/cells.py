@@ -1,98 +1,33 @@
-"""The ledger's numbers over repetitions: other orders of the rows, other A, other bases.
+"""Repetitions held side by side: what makes a number vary, and which verdicts hang on the draw.
 
-A cell (`settings/variations.py`) is a set of the six methods trained alike. Each is measured and
-judged as if it were a run of its own, as far as weights and answers go: lines between models and
-hidden states are measured for the run's own six only.
+The tables come from `repetitions/ledger.py`, one cell at a time.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 import pandas as pd
 from scipy.stats import t as student_t
 
-from finetune_geometry.deltas.adapters import load_adapter
-from finetune_geometry.evaluation.claims import Ledger, look_up
-from finetune_geometry.evaluation.judging import judge_claims
-from finetune_geometry.evaluation.paired_tests import accuracy_table, mcnemar_table
-from finetune_geometry.geometry.collection_tables import collection_tables
-from finetune_geometry.runs.records import Run
-from finetune_geometry.settings.objectives import METHODS
-from finetune_geometry.settings.variation import Cell
-
-HEADLINE_COLUMNS = ["cell", "kind", "quantity", "a", "b", "value"]
-Tables = Mapping[str, pd.DataFrame]
+from finetune_geometry.evaluation.claims import Ledger
+from finetune_geometry.evaluation.judging import Number, judge_claims
 
 
-def cell_tables(run: Run, cell: Cell) -> dict[str, pd.DataFrame]:
-    """The tables of the ledger that weights and answers give, for one cell.
+def judged_cells(ledger: Ledger, measures: pd.DataFrame) -> pd.DataFrame:
+    """The ledger of every cell by the present rules; columns cell, then those of `judge_claims`.
 
-    Answers are those that `evaluation/predictions/` holds of its six adapters.
+    measures: rows of `measures_of`, of all cells. What is not among them was not measured.
     """
-    settings, evaluation = run.profile.geometry, run.profile.evaluation
-    adapters = [load_adapter(run.adapter_dir(name), role) for role, name in cell.adapters.items()]
-    found = collection_tables(
-        adapters,
-        list(cell.adapters),
-        k=settings.k,
-        confidence=evaluation.confidence,
-        seed=settings.seed,
-    )
-    answers = pd.concat(
-        [
-            run.read_table(f"evaluation/predictions/{cell.adapters[method]}.parquet").assign(
-                model=method
-            )
-            for method in METHODS
-        ]
-    )
-    return {
-        **found.ledger,
-        "accuracy": accuracy_table(answers, evaluation.confidence),
-        "mcnemar": mcnemar_table(answers, evaluation.equivalence_margin, evaluation.confidence),
-    }
-
-
-def headlines(cell: Cell, tables: Tables) -> pd.DataFrame:
-    """The numbers whose spread is asked for; columns HEADLINE_COLUMNS.
-
-    `quantity`: "cosine" of two adapters (all modules), "angle" (degrees: the smallest of the top-k
-    left subspaces, median over modules), "norm" and "rank" (entropy rank, mean over modules) of one
-    delta, "accuracy" of one model, and the "spread" of the five accuracies without DPO.
-    """
-    rows: list[tuple[Any, ...]] = []
-    cosine = tables["cosine"].query("level == 'global'")
-    for row in cosine.query("quantity == 'cosine'").to_dict("records"):
-        rows.append(("cosine", row["a"], row["b"], row["value"]))
-    for row in cosine.query("quantity == 'norm'").to_dict("records"):
-        rows.append(("norm", row["a"], "", row["value"]))
-    angles = tables["angles"]
-    ranks = angles.query("quantity == 'entropy_rank' and level == 'mean'")
-    for row in ranks.to_dict("records"):
-        rows.append(("rank", row["a"], "", row["value"]))
-    left = angles.query("quantity == 'angle_smallest' and level == 'median' and side == 'left'")
-    for row in left[left["k"] == left["k"].max()].to_dict("records"):
-        rows.append(("angle", row["a"], row["b"], row["value"]))
-    accuracy = tables["accuracy"].set_index("model")["accuracy"]
-    rows += [("accuracy", method, "", float(accuracy[method])) for method in METHODS]
-    five = accuracy[[method for method in METHODS if method != "dpo"]]
-    rows.append(("spread", "five", "", float(five.max() - five.min())))
-    return pd.DataFrame(
-        [(cell.name, cell.kind, *row) for row in rows], columns=HEADLINE_COLUMNS
-    ).dropna(subset=["value"])
-
-
-def judged_cells(
-    ledger: Ledger, tables: Mapping[str, Tables], settings: Mapping[str, Any]
-) -> pd.DataFrame:
-    """The ledger of every cell by the present rules; columns cell, then those of `judge_claims`."""
     found = []
-    for name, of_cell in tables.items():
+    for name, part in measures.groupby("cell", sort=False):
+        known = {
+            (row["claim"], row["measure"]): Number(row["value"], row["low"], row["high"])
+            for row in part.to_dict("records")
+        }
         numbers = {
-            claim: {k: look_up(m, of_cell, settings) for k, m in made.measures.items()}
+            claim: {key: known.get((claim, key)) for key in made.measures}
             for claim, made in ledger.claims.items()
         }
         table, _, _ = judge_claims(ledger.claims, numbers)

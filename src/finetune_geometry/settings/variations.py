@@ -88,12 +88,13 @@ def students(profile: Profile) -> dict[int, int]:
 def cells(profile: Profile) -> list[Cell]:
     """The repetitions, the run's own six first."""
     own = Cell("run", "run", {**{method: method for method in METHODS}, "sft-order": "sft-order"})
-    orders = [f"order{number}" for number in range(1, profile.spread.orders + 1)]
     found = [own]
-    for place, name in enumerate(orders):
-        # With one A for all, each order has a yardstick in the next.
-        beside = "sft" if place == len(orders) - 1 else f"sft-{orders[place + 1]}"
-        found.append(Cell(name, "order", {**_six(name), "sft-order": beside}))
+    for number in range(1, profile.spread.orders + 1):
+        # With one A for all, SFT in the order before is each order's yardstick.
+        before = f"sft-order{number - 1}" if number > 1 else "sft"
+        found.append(
+            Cell(f"order{number}", "order", {**_six(f"order{number}"), "sft-order": before})
+        )
     for number in range(1, profile.spread.draws + 1):
         found.append(Cell(f"draw{number}", "draw", _with_yardstick(f"draw{number}")))
     for number in students(profile):

@@ -1,0 +1,35 @@
+"""The tables of repetitions: `cells/<cell>/<table>.csv` in a run's folder."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+import pandas as pd
+
+from finetune_geometry.runs.records import Run
+from finetune_geometry.settings.errors import UserError
+from finetune_geometry.settings.variation import Cell
+
+
+def write_cell(run: Run, cell: Cell, tables: Mapping[str, pd.DataFrame]) -> None:
+    """Keep what was measured of a cell; its name becomes the first column of every table."""
+    for name, table in tables.items():
+        rows = table.drop(columns="cell", errors="ignore")
+        rows.insert(0, "cell", cell.name)
+        run.write_table(f"cells/{cell.name}/{name}.csv", rows)
+
+
+def read_cells(run: Run, cells: Iterable[Cell], name: str) -> pd.DataFrame:
+    """One table of several cells, one below the other.
+
+    Raises UserError, naming what to type, where a cell was not measured.
+    """
+    found = []
+    for cell in cells:
+        path = f"cells/{cell.name}/{name}.csv"
+        if not (run.dir / path).is_file():
+            raise UserError(
+                f"missing {path}: {run.dir}: run `make controls ONLY={cell.name}` for this run"
+            )
+        found.append(run.read_table(path))
+    return pd.concat(found, ignore_index=True)

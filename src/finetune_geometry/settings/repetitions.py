@@ -1,0 +1,92 @@
+"""What is measured of a repetition of the six trainings, and of which repetitions.
+
+A repetition, or cell (`variations.cells`), is the six methods trained alike. A chapter on
+repetitions reads a few small tables of each, and those tables can be kept where the adapters, which
+take hours to train, cannot. So a measurement of one cell is the unit in which such a chapter is
+made: by itself, on any day, on any machine.
+
+Light: the workflow reads this list each time it plans.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from finetune_geometry.settings.objectives import METHODS
+from finetune_geometry.settings.profiles import Profile
+from finetune_geometry.settings.variation import Cell, repeated_orders
+from finetune_geometry.settings.variations import cells
+
+#: What decides the six adapters of a cell.
+_TRAINED = (
+    *("model", "prompt", "problems", "rollouts", "lora", "training", "methods"),
+    "spread.student_problems",
+)
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """What one chapter asks of every cell that it reads.
+
+    Attributes:
+        name: also the last part of the name of the chapter.
+        tables: names of the tables, which lie in `cells/<cell>/` of a run.
+        settings: sections and values of the profile that the tables depend on.
+        every: of all cells; else of the run and of the first few orders of the rows.
+        annealed: also needs the cell's six with the schedule run to its end.
+    """
+
+    name: str
+    tables: tuple[str, ...]
+    settings: tuple[str, ...]
+    every: bool = False
+    annealed: bool = False
+
+    def cells(self, profile: Profile) -> list[Cell]:
+        """The cells that it is made of, the run's own first."""
+        found = cells(profile)
+        if self.every:
+            return found
+        few = len(repeated_orders(profile))
+        return [cell for cell in found if cell.kind in ("run", "order")][:few]
+
+    def adapters(self, cell: Cell) -> list[str]:
+        """Names of the adapters that it reads of a cell."""
+        own = list(cell.adapters.values())
+        return [*own, *(annealed_name(cell, m) for m in METHODS)] if self.annealed else own
+
+    def outputs(self, cell: str) -> list[str]:
+        """The files that it leaves of a cell, by its name: tables, and what made them."""
+        tables = [f"cells/{cell}/{table}.csv" for table in self.tables]
+        return [*tables, f"cells/{cell}/{self.name}.json"]
+
+
+def annealed_name(cell: Cell, method: str) -> str:
+    """The adapter of a method of this cell with the schedule run to its end."""
+    return f"{method}-annealed{cell.name.removeprefix('order') if cell.kind == 'order' else ''}"
+
+
+_RAY = ("geometry.lmc_rows", "geometry.ray_factors", "evaluation")
+MEASUREMENTS = {
+    one.name: one
+    for one in (
+        Measurement("ray", ("ray", "ray_accuracy", "ray_mcnemar"), (*_TRAINED, *_RAY)),
+        Measurement(
+            "annealed",
+            ("annealed_ray", "annealed_accuracy", "annealed_mcnemar", "annealed_cosine"),
+            (*_TRAINED, *_RAY),
+            annealed=True,
+        ),
+        Measurement(
+            "spread",
+            ("headlines", "measures"),
+            (*_TRAINED, "evaluation", "geometry.k", "geometry.seed"),
+            every=True,
+        ),
+        Measurement(
+            "causes",
+            ("causes", "causes_parts"),
+            (*_TRAINED, "evaluation", "geometry.lmc_rows", "geometry.seed"),
+        ),
+    )
+}
