@@ -1,7 +1,8 @@
-"""What of this machine decides how its numbers round."""
+"""What decides how numbers round, and what tells that they did: the machine, the weights."""
 
 from __future__ import annotations
 
+import hashlib
 import platform
 import re
 from pathlib import Path
@@ -17,3 +18,8 @@ def processor() -> str:
     sets = {"avx2": "AVX2", "avx512f": "AVX-512", "amx_bf16": "AMX"}
     found = [words for flag, words in sets.items() if re.search(rf"\b{flag}\b", facts)]
     return f"{name.group(1) if name else platform.machine()}; {', '.join(found)}"
+
+
+def digest(adapter: Path) -> str:
+    """SHA-256 of the weights of the adapter in this folder."""
+    return hashlib.sha256((adapter / "adapter_model.safetensors").read_bytes()).hexdigest()

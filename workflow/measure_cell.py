@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 import pandas as pd
 import torch
-from machine import processor
+from machine import digest, processor
 
 from finetune_geometry.repetitions.causes import measure_causes
 from finetune_geometry.repetitions.cells import write_cell
@@ -43,7 +43,14 @@ def main(profile: str, run: str, chapter: str, *names: str) -> None:
         if {*tables} != {*measurement.tables}:
             raise RuntimeError(f"{chapter} gave {sorted(tables)}")
         write_cell(this_run, known[name], tables)
-        card = {"processor": processor(), "seconds": round(time.perf_counter() - begun, 1)}
+        card = {
+            "processor": processor(),
+            "seconds": round(time.perf_counter() - begun, 1),
+            "adapters": {
+                role: digest(this_run.adapter_dir(adapter))
+                for role, adapter in known[name].adapters.items()
+            },
+        }
         this_run.write_json(f"cells/{name}/{chapter}.json", card)
 
 

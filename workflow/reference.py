@@ -11,15 +11,15 @@ settings, how long each step took, the versions of the main packages, and the SH
 adapters.
 
 With --only, a few chapters alone are renewed, from a run whose own adapters are the reference's to
-the byte: all of them together take longer than one may want to wait. Chapters that repeat the
-trainings may come from a run on another processor, which rounds otherwise: their pages say so.
+the byte: all of them together take longer than one may want to wait. Chapters on repetitions may
+come from a run on another processor, which rounds otherwise: their pages say so. What was measured
+of each repetition is added to book/reference/cells/, and other runs take it from there.
 """
 
 from __future__ import annotations
 
 import argparse
 import base64
-import hashlib
 import json
 import re
 import shutil
@@ -30,13 +30,13 @@ from typing import Any
 
 import pandas as pd
 from jobs import JOBS, ROOT, Job
-from machine import processor
+from machine import digest
 from page_facts import VERSIONS
 from settings_unchanged import settings_of
 from shipped import MARK, REFERENCE, shown_from_reference, with_note
 
 from finetune_geometry.report.explorables import EXPLORABLES, explorable, write_explorables
-from finetune_geometry.runs.files import atomic_directory, atomic_write
+from finetune_geometry.runs.files import atomic_directory, atomic_write, read_csv
 from finetune_geometry.runs.folders import results_root
 from finetune_geometry.settings.errors import UserError
 from finetune_geometry.settings.objectives import METHODS
@@ -161,40 +161,52 @@ def adapters_of(folder: Path) -> dict[str, str]:
     """SHA-256 of the weights of the adapters that all chapters read, of those that the run has."""
     found = {}
     for name in (*METHODS, "sft-order"):
-        weights = folder / "adapters" / name / "adapter_model.safetensors"
-        if weights.is_file():
-            found[name] = hashlib.sha256(weights.read_bytes()).hexdigest()
+        if (folder / "adapters" / name / "adapter_model.safetensors").is_file():
+            found[name] = digest(folder / "adapters" / name)
     return found
 
 
-def rounding_note(folder: Path) -> str:
-    """What a page says whose six adapters are those of the same seeds on another processor."""
-    own, others = (
-        json.loads((place / "numbers.json").read_text(encoding="utf-8"))
-        for place in (folder, REFERENCE)
+def rounding_note(folder: Path, chapter: str) -> str:
+    """What a page on repetitions says if the run's own six are not those of the other pages.
+
+    "" if they are: adapters from the same seeds, on a processor that rounds alike.
+    """
+    own = json.loads((folder / "cells" / "run" / f"{chapter}.json").read_text(encoding="utf-8"))
+    if own["adapters"] == json.loads((REFERENCE / ADAPTERS).read_text(encoding="utf-8")):
+        return ""
+    found = (json.loads(p.read_text()) for p in (folder / "cells").glob(f"*/{chapter}.json"))
+    processors = " and ".join(sorted({card["processor"] for card in found}))
+    said = (
+        f"The trainings of this page were made on another processor ({processors}) than those of "
+        "the other chapters. It rounds otherwise, and a training amplifies that"
     )
-    return (
-        f"The trainings of this page were made on another processor ({processor()}) than those of "
-        "the other chapters. It rounds otherwise, and a training amplifies that: the same seeds "
-        f"give SFT and DFT a cosine of {own['cosine.sft_dft']:.3f} here and of "
-        f"{others['cosine.sft_dft']:.3f} there, DFT an accuracy of {own['accuracy.dft']:.1%} and "
-        f"of {others['accuracy.dft']:.1%}. Compare the numbers of this page with one another."
-    )
+    if (folder / "cells" / "run" / "headlines.csv").is_file():
+        others = json.loads((REFERENCE / "numbers.json").read_text(encoding="utf-8"))
+        table = read_csv(folder / "cells" / "run" / "headlines.csv").set_index(["quantity", "a"])
+        cosine = table.loc["cosine", "sft"].set_index("b").loc["dft", "value"]
+        accuracy = table.loc[("accuracy", "dft"), "value"].item()
+        said += (
+            f": the same seeds give SFT and DFT a cosine of {cosine:.3f} here and of "
+            f"{others['cosine.sft_dft']:.3f} there, DFT an accuracy of {accuracy:.1%} and of "
+            f"{others['accuracy.dft']:.1%}"
+        )
+    return f"{said}. Compare the numbers of this page with one another."
 
 
 def renew(folder: Path, chosen: Sequence[Job]) -> None:
     """Put these chapters of a run into the reference, and leave the rest of it alone."""
     known = json.loads((REFERENCE / ADAPTERS).read_text(encoding="utf-8"))
-    note = ""
-    if other := [name for name, digest in adapters_of(folder).items() if known.get(name) != digest]:
-        if bound := [job.stem for job in chosen if not job.repeats]:
-            raise UserError(
-                f"the adapter {other[0]} is not the reference's, and {bound[0]} is not about "
-                f"repetitions: {folder}: make the whole reference anew, or take a machine with a "
-                "processor like that one's"
-            )
-        note = rounding_note(folder)
-    copy_notebooks(folder, chosen, note)
+    bound = [job.stem for job in chosen if not job.repeats]
+    other = [name for name, found in adapters_of(folder).items() if known.get(name) != found]
+    if bound and other:
+        raise UserError(
+            f"the adapter {other[0]} is not the reference's, and {bound[0]} is not about "
+            f"repetitions: {folder}: make the whole reference anew, or take a machine with a "
+            "processor like that one's"
+        )
+    copy_cells(folder, REFERENCE)
+    for job in chosen:
+        copy_notebooks(folder, [job], rounding_note(folder, job.stem) if job.repeats else "")
     made = json.loads((folder / "numbers.json").read_text(encoding="utf-8"))
     numbers = json.loads((REFERENCE / "numbers.json").read_text(encoding="utf-8"))
     sections = tuple(f"{job.stem}." for job in chosen)

@@ -11,10 +11,13 @@ import pytest
 import reference
 from jobs import JOBS, Job
 from page_facts import VERSIONS
+from shipped import MARK
 
+from finetune_geometry.runs.files import write_csv
 from finetune_geometry.settings.errors import UserError
 from finetune_geometry.settings.objectives import METHODS
 from finetune_geometry.settings.profiles import load_profile
+from finetune_geometry.settings.repetitions import MEASUREMENTS
 
 JOB = next(job for job in JOBS if job.stem == "matched_rate")
 
@@ -91,20 +94,47 @@ def test_of_a_chapter_that_every_run_makes_anew_no_table_is_kept_but_the_ledger(
     assert not (made / "reference" / "evaluation").exists()
 
 
-def test_chapters_with_trainings_of_their_own_say_that_another_processor_made_them(
-    made: Path,
-) -> None:
-    (made / "run" / "adapters" / "dft" / "adapter_model.safetensors").write_text("rounded")
+def repeated(made: Path, *shown: str) -> Job:
+    """The run has the chapter on causes, and its table of two cells, `shown` from the reference."""
     job: Job = next(job for job in JOBS if job.stem == "causes")
-    for name in job.outputs[1:]:
+    measurement = MEASUREMENTS["causes"]
+    cells = [name for cell in ("run", "order1") for name in measurement.outputs(cell)]
+    for name in [*job.outputs[1:], *cells]:
         (made / "run" / name).parent.mkdir(parents=True, exist_ok=True)
         (made / "run" / name).write_text("run\n")
+    for cell in ("run", "order1"):
+        card = {"processor": "P; AVX2", "adapters": reference.adapters_of(made / "run")}
+        card |= {MARK: True} if cell in shown else {}
+        (made / "run" / "cells" / cell / "causes.json").write_text(json.dumps(card))
+    return job
+
+
+def test_chapters_on_repetitions_say_that_another_processor_made_them(made: Path) -> None:
+    (made / "run" / "adapters" / "dft" / "adapter_model.safetensors").write_text("rounded")
+    job = repeated(made)
     reference.renew(made / "run", [job])
     stem, note = reference.COPIED
     assert stem == "causes"
+    assert "another processor (P; AVX2)" in note
+    assert (made / "reference" / job.outputs[-1]).read_text() == "run\n"
+    columns = ["quantity", "a", "b", "value"]
+    rows = [("cosine", "sft", "dft", 0.2), ("accuracy", "dft", "", 0.5)]
+    write_csv(made / "run" / "cells" / "run" / "headlines.csv", pd.DataFrame(rows, columns=columns))
+    reference.renew(made / "run", [job])
+    note = reference.COPIED[-1]
     assert "a cosine of 0.200 here and of 0.100 there" in note
     assert "50.0% and of 25.0%" in note
-    assert (made / "reference" / job.outputs[-1]).read_text() == "run\n"
+
+
+def test_repetitions_that_a_run_made_itself_are_added_to_those_that_ship(made: Path) -> None:
+    kept = made / "reference" / "cells" / "order1" / "causes.csv"
+    kept.parent.mkdir(parents=True)
+    kept.write_text("shipped\n")
+    reference.renew(made / "run", [repeated(made, "order1")])
+    assert reference.COPIED == ["causes", ""]  # its own six are the reference's
+    assert kept.read_text() == "shipped\n"
+    assert (made / "reference" / "cells" / "run" / "causes.csv").read_text() == "run\n"
+    assert not (kept.parent / "causes.json").exists()
 
 
 @pytest.mark.parametrize("recorded", [True, False])
