@@ -182,9 +182,9 @@ def rounding_note(folder: Path, chapter: str) -> str:
     )
     if (folder / "cells" / "run" / "headlines.csv").is_file():
         others = json.loads((REFERENCE / "numbers.json").read_text(encoding="utf-8"))
-        table = read_csv(folder / "cells" / "run" / "headlines.csv").set_index(["quantity", "a"])
-        cosine = table.loc["cosine", "sft"].set_index("b").loc["dft", "value"]
-        accuracy = table.loc[("accuracy", "dft"), "value"].item()
+        table = read_csv(folder / "cells" / "run" / "headlines.csv")
+        value = table.set_index(["quantity", "a", "b"])["value"]
+        cosine, accuracy = value["cosine", "sft", "dft"], value["accuracy", "dft", ""]
         said += (
             f": the same seeds give SFT and DFT a cosine of {cosine:.3f} here and of "
             f"{others['cosine.sft_dft']:.3f} there, DFT an accuracy of {accuracy:.1%} and of "
