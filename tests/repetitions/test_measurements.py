@@ -1,0 +1,141 @@
+"""What is measured of a repetition, on a toy model with random adapters, and how it is kept."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import measure_cell
+import numpy as np
+import pandas as pd
+import pytest
+from synthetic import module_name, write_adapter
+from toy import toy_pool, toy_run
+
+from finetune_geometry.deltas.adapters import BASE, load_adapter
+from finetune_geometry.repetitions.causes import OTHERS, measure_causes
+from finetune_geometry.repetitions.cells import read_cells, write_cell
+from finetune_geometry.repetitions.rays import FIVE, measure_annealed, measure_ray
+from finetune_geometry.runs.records import Run
+from finetune_geometry.settings.errors import UserError
+from finetune_geometry.settings.objectives import METHODS
+from finetune_geometry.settings.repetitions import MEASUREMENTS, annealed_name
+from finetune_geometry.settings.variations import cells
+
+WIDTHS = {"q_proj": (32, 32), "k_proj": (32, 16)}  # of the toy model: inputs, outputs
+
+
+def random_adapter(run: Run, name: str, scale: float, seed: int) -> None:
+    """Rank 4 on two projections of both layers."""
+    rng = np.random.default_rng(seed)
+    factors = {
+        module_name(layer, kind): (
+            scale * rng.standard_normal((outputs, 4)),
+            rng.standard_normal((4, inputs)) / 6,
+        )
+        for layer in range(2)
+        for kind, (inputs, outputs) in WIDTHS.items()
+    }
+    write_adapter(run.adapter_dir(name), factors, target_modules=list(WIDTHS))
+
+
+@pytest.fixture(scope="module")
+def run(toy_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """The run's own six and its yardstick, and the six annealed; a base that answers nothing."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FINETUNE_GEOMETRY_RESULTS", str(tmp_path_factory.mktemp("cells")))
+        made = toy_run(
+            toy_model,
+            pool=toy_pool(heldout=3),
+            problems__validation=4,
+            problems__test=6,
+            evaluation__max_new_tokens=8,
+            geometry__lmc_rows=4,
+            geometry__ray_factors=(0.5, 1.0),
+        )
+    names = [*METHODS, "sft-order", *(f"{method}-annealed" for method in METHODS)]
+    for seed, name in enumerate(names):
+        random_adapter(made, name, 0.02, seed)
+    return made
+
+
+def own(run: Run):
+    return cells(run.profile)[0]
+
+
+def test_a_ray_has_every_factor_of_every_method_and_the_base_once(run: Run) -> None:
+    tables = measure_ray(run, own(run))
+    assert {*tables} == {*MEASUREMENTS["ray"].tables}
+    ray = tables["ray"]
+    assert list(ray["model"]) == [BASE, *(method for method in METHODS for _ in (0.5, 1.0))]
+    assert ray["loss"].is_unique  # another model at every point
+    assert (ray.loc[ray["model"] != BASE, "problems"] == 0).all()  # the base knows nothing
+    accuracy = tables["ray_accuracy"]
+    best = accuracy[accuracy["which"] == "best"].set_index("model")["factor"]
+    for method, rows in ray[ray["model"] != BASE].groupby("model"):
+        losses = {0.0: ray["loss"].iloc[0], **dict(zip(rows["factor"], rows["loss"], strict=True))}
+        assert best[method] == min(losses, key=losses.get)
+    trained = accuracy[accuracy["which"] == "trained"].set_index("model")["factor"]
+    assert trained[BASE] == 0
+    assert (trained[list(METHODS)] == 1).all()
+    tests = tables["ray_mcnemar"].groupby("family").size()
+    assert tests.to_dict() == {
+        **{"trained": 10, "best": 10, "own": 6},
+        **{"trained, base": 1, "best, base": 1},
+    }
+    assert "dpo" not in FIVE
+
+
+def test_annealed_ones_stand_beside_the_trained_of_their_cell(run: Run) -> None:
+    tables = measure_annealed(run, own(run))
+    assert {*tables} == {*MEASUREMENTS["annealed"].tables}
+    turned = tables["annealed_cosine"].set_index(["first", "second"])
+    one, two = (load_adapter(run.adapter_dir(name), name) for name in ("dft", "dft-annealed"))
+    dense = [
+        np.concatenate([(d.scale * d.B @ d.A).ravel() for d in adapter.values()])
+        for adapter in (one, two)
+    ]
+    norms = [np.linalg.norm(whole) for whole in dense]
+    expected = dense[0] @ dense[1] / np.prod(norms)
+    row = turned.loc["dft", "dft"]
+    assert row["annealed"] == pytest.approx(expected, abs=1e-9)
+    assert [row["norm_trained"], row["norm_annealed"]] == pytest.approx(norms)
+    assert len(turned) == 15 + 6
+    assert {*tables["annealed_accuracy"]["which"]} == {"trained", "annealed"}
+    assert annealed_name(cells(run.profile)[2], "rft") == "rft-annealed2"
+
+
+def test_parts_of_a_delta_add_up_and_random_ones_are_the_same_again(run: Run) -> None:
+    first, second = (measure_causes(run, own(run)) for _ in range(2))
+    assert {*first} == {*MEASUREMENTS["causes"].tables}
+    for name, table in first.items():
+        pd.testing.assert_frame_equal(table, second[name])
+    table = first["causes"].set_index(["method", "part"])["loss"]
+    assert len(table) == 2 + len(OTHERS) * 8
+    lengths = first["causes_parts"].set_index("method")
+    sft = load_adapter(run.adapter_dir("sft"), "sft")
+    whole = {
+        name: sum(delta.norm() ** 2 for delta in load_adapter(run.adapter_dir(name), name).values())
+        for name in OTHERS
+    }
+    norm = sum(delta.norm() ** 2 for delta in sft.values())
+    for method in OTHERS:
+        row = lengths.loc[method]
+        assert row["c"] ** 2 * norm + row["length"] ** 2 == pytest.approx(whole[method])
+        assert row["fraction"] == pytest.approx(row["length"] / whole[method] ** 0.5)
+        assert table[method, "random"] != table[method, "off"]
+    assert first["causes"]["loss"].is_unique
+
+
+def test_the_tables_of_cells_are_read_together_or_not_at_all(run: Run) -> None:
+    first, second = cells(run.profile)[:2]
+    for number, cell in enumerate((first, second)):
+        table = pd.DataFrame({"cell": ["?"], "value": [number], "b": [""]})
+        write_cell(run, cell, {"toy": table})
+    found = read_cells(run, (first, second), "toy")
+    assert found.to_dict("list") == {"cell": ["run", "order1"], "value": [0, 1], "b": ["", ""]}
+    with pytest.raises(UserError, match=r"missing cells/order1/ray.csv.*make controls ONLY=order1"):
+        read_cells(run, (second,), "ray")
+
+
+def test_every_measurement_has_its_maker() -> None:
+    assert {*measure_cell.MEASURES} == {*MEASUREMENTS}
