@@ -19,7 +19,7 @@ from trainings import ADAPTER_FILES, ROLLOUTS, covers
 
 from finetune_geometry.settings.objectives import METHODS
 from finetune_geometry.settings.profiles import Profile
-from finetune_geometry.settings.repetitions import MEASUREMENTS
+from finetune_geometry.settings.repetitions import CHAPTERS, MEASUREMENTS
 
 PACKAGE = ROOT / "src" / "finetune_geometry"
 
@@ -140,8 +140,6 @@ CONTROLS = {
     "matched_rate": ("cosine",),
 }
 
-#: Chapters on repetitions that are in the book: of `spread` not all cells are measured yet.
-MADE = ("ray", "annealed", "causes")
 
 JOBS = [
     Job(
@@ -291,7 +289,7 @@ JOBS = [
             ),
             ("causes", ("causes",), ("problems.validation",), ()),
         )
-        if stem in MADE
+        if stem in CHAPTERS
     ),
     Job(
         "evaluation/released_weights",

@@ -18,7 +18,6 @@ from finetune_geometry.estimates.estimate import Estimate, estimate
 from finetune_geometry.estimates.lengths import lengths_of
 from finetune_geometry.estimates.work import (
     LINE_TOKENS,
-    REPEATING,
     STATE_TOKENS,
     Read,
     Trained,
@@ -85,7 +84,6 @@ def test_stages_are_the_jobs_of_the_workflow() -> None:
         "controls/trainings"
     }
     assert {job.name for job in JOBS if job.repeats} == {*FURTHER} - {"controls/trainings"}
-    assert [job.stem for job in JOBS if job.repeats] == [*REPEATING]
 
 
 def test_every_stage_of_the_paper_s_profile_on_one_h100() -> None:

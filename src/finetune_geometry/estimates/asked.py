@@ -1,12 +1,14 @@
 """What `make book` does not execute: chapters that a run shows until it is asked to make them."""
 
+from finetune_geometry.settings.repetitions import CHAPTERS
+
 SHIPPED = (
     *("ingredients/base_model", "ingredients/learning_rate"),
     *("controls/second_seed", "controls/matched_rate"),
 )
 #: Executed only when asked for, whatever the profile: they and their trainings take many times as
 #: long as the rest of the book.
-FURTHER = ("controls/trainings", "controls/ray", "controls/annealed", "controls/causes")
+FURTHER = ("controls/trainings", *(f"controls/{name}" for name in CHAPTERS))
 
 
 def why_asked(name: str, reference: bool) -> str:

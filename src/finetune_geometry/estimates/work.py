@@ -18,7 +18,7 @@ from finetune_geometry.estimates.lengths import (
 )
 from finetune_geometry.settings.objectives import METHODS, OBJECTIVES
 from finetune_geometry.settings.profiles import Profile, load_profile
-from finetune_geometry.settings.repetitions import MEASUREMENTS
+from finetune_geometry.settings.repetitions import CHAPTERS, MEASUREMENTS
 from finetune_geometry.settings.variations import ANSWERING, kind_of, variations
 
 AIME_PROBLEMS = 30
@@ -26,7 +26,6 @@ AIME_PROBLEMS = 30
 #: `geometry.hidden_states` have the same numbers.
 LINE_TOKENS, STATE_TOKENS = 32, 64
 TREATED = 43  # models of the chapter on causes
-REPEATING = ("ray", "annealed", "causes")  # chapters on repetitions that are in the book
 SWEEP = 2  # further learning rates that the chapter on the learning rate trains at
 
 
@@ -136,22 +135,23 @@ def _further(
     profile: Profile, text: Lengths, test: Written, validation: Written
 ) -> dict[str, tuple[Item, ...]]:
     """The chapters that repeat the trainings, and these trainings themselves."""
-    chapters = [MEASUREMENTS[name] for name in REPEATING]
+    chapters = [MEASUREMENTS[name] for name in CHAPTERS]
     read = {name for m in chapters for cell in m.cells(profile) for name in m.adapters(cell)}
     every = [one for one in variations(profile).values() if one.name in read]
-    answering = sum(kind_of(one) in ANSWERING for one in every)
+    answers = (test,) * sum(kind_of(one) in ANSWERING for one in every)
     cells = len(MEASUREMENTS["ray"].cells(profile))
     adapters = len(METHODS) * cells
     point = dataclasses.replace(validation, adapted=True)
     on_rays = len(profile.geometry.ray_factors) * adapters
+    found: dict[str, tuple[Item, ...]] = {
+        "ray": (*(point,) * on_rays, *(test,) * adapters),
+        "annealed": (point,) * on_rays,
+        "causes": (point,) * (TREATED * cells),
+        "spread": (Host(5.0),),
+    }
     return {
-        "controls/trainings": (
-            *(trained(profile, one.method, text) for one in every),
-            *(test,) * answering,
-        ),
-        "controls/ray": (*(point,) * on_rays, *(test,) * adapters),
-        "controls/annealed": (point,) * on_rays,
-        "controls/causes": (point,) * (TREATED * cells),
+        "controls/trainings": (*(trained(profile, v.method, text) for v in every), *answers),
+        **{f"controls/{name}": found[name] for name in CHAPTERS},
     }
 
 
