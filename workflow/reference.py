@@ -252,15 +252,27 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--profile", default="tiny")
     parser.add_argument("--run", default="")
-    parser.add_argument("--only", default="all", help='chapters, such as "ray spread"')
+    parser.add_argument(
+        "--only", default="all", help='chapters or repetitions, such as "ray order1"'
+    )
     parser.add_argument("--numbers-only", action="store_true", help="leave the notebooks alone")
     options = parser.parse_args()
     profile = load_profile(options.profile)
     folder = results_root() / (options.run or profile.name)
     only = options.only.split()
-    if unknown := set(only) - {"all", *(job.stem for job in JOBS)}:
+    # A repetition stands for all chapters that read it.
+    reading = {
+        job.stem: {cell.name for cell in MEASUREMENTS[job.stem].cells(profile)}
+        for job in JOBS
+        if job.repeats
+    }
+    if unknown := {*only} - {"all", *(job.stem for job in JOBS)}.union(*reading.values()):
         raise UserError(f"no chapter {sorted(unknown)[0]!r}: --only: a notebook's last part")
-    chosen = [job for job in JOBS if "all" in only or job.stem in only]
+    chosen = [
+        job
+        for job in JOBS
+        if "all" in only or ({job.stem} | reading.get(job.stem, set())) & {*only}
+    ]
     for name in ["timing.csv", "numbers.json", *(name for job in chosen for name in job.outputs)]:
         if not (folder / name).is_file():
             raise UserError(f"missing {name}: {folder}: run `make book` first")

@@ -78,7 +78,7 @@ def lock(folder: Path) -> IO[str]:
 def ask_for(words: str, folder: Path, profile: Profile) -> None:
     """Note in the run's folder what shipped it executes or repeats, in addition to before."""
     shipped = [job.stem for job in JOBS if job.shipped]
-    repeated = [MEASUREMENTS[job.stem].cells(profile) for job in JOBS if job.repeats]
+    repeated = [measurement.cells(profile) for measurement in MEASUREMENTS.values()]
     known = [*shipped, *dict.fromkeys(cell.name for found in repeated for cell in found)]
     wanted = shipped if words.split() == ["all"] else words.split()
     for name in wanted:

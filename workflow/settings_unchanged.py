@@ -16,7 +16,7 @@ from jobs import Job, covers
 from shipped import REFERENCE, ROOT
 
 from finetune_geometry.settings.profiles import Profile
-from finetune_geometry.settings.repetitions import MEASUREMENTS
+from finetune_geometry.settings.repetitions import MEASUREMENTS, Measurement
 from finetune_geometry.settings.variation import Cell
 
 
@@ -67,18 +67,17 @@ def deciding(job: Job) -> tuple[str, ...]:
     return (*job.settings, *(MEASUREMENTS[job.stem].settings if job.repeats else ()))
 
 
-def cells_to_make(job: Job, asked: Collection[str], profile: Profile) -> list[Cell]:
+def cells_to_make(measurement: Measurement, asked: Collection[str], profile: Profile) -> list[Cell]:
     """The repetitions that a run measures for an executed chapter; of others the reference's show.
 
     A chapter that is asked for by name is made of the run's own; where a repetition is asked for by
     name, that one is.
     """
-    measurement = MEASUREMENTS[job.stem]
     same = settings_as_in_the_reference(measurement.settings, profile)
     return [
         cell
         for cell in measurement.cells(profile)
-        if {job.stem, cell.name} & {*asked}
+        if {measurement.name, cell.name} & {*asked}
         or not same
         or not all((REFERENCE / output).is_file() for output in measurement.outputs(cell.name))
     ]

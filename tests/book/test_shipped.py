@@ -113,14 +113,13 @@ def test_what_was_measured_of_a_repetition_shows_until_it_is_asked_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of a chapter that is asked for the run makes all its own; of one repetition that one."""
-    ray = next(job for job in JOBS if job.stem == "ray")
-    tiny = load_profile("tiny")
+    ray, tiny = MEASUREMENTS["ray"], load_profile("tiny")
     monkeypatch.setattr("settings_unchanged.REFERENCE", tmp_path)
     (tmp_path / "settings.json").write_text(json.dumps(settings_of(tiny)))
-    every = [cell.name for cell in MEASUREMENTS["ray"].cells(tiny)]
+    every = [cell.name for cell in ray.cells(tiny)]
     assert [cell.name for cell in cells_to_make(ray, ["order1"], tiny)] == every  # none ships
     for name in every:
-        for output in MEASUREMENTS["ray"].outputs(name):
+        for output in ray.outputs(name):
             (tmp_path / output).parent.mkdir(parents=True, exist_ok=True)
             (tmp_path / output).write_text("{}")
     for asked, made in {"order1": ["order1"], "causes": [], "ray": every}.items():
