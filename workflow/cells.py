@@ -9,11 +9,13 @@ Light, like jobs.py.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+import hashlib
+import json
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from shipped import ROOT
-from trainings import ADAPTER_FILES, ROLLOUTS, training_outputs
+from trainings import ADAPTER_FILES, ROLLOUTS, covers, training_outputs
 
 from finetune_geometry.settings.profiles import Profile
 from finetune_geometry.settings.repetitions import Measurement
@@ -21,22 +23,47 @@ from finetune_geometry.settings.variation import Cell
 from finetune_geometry.settings.variations import cells, variations
 
 SCRIPT = ROOT / "workflow" / "measure_cell.py"
+REPETITIONS = ROOT / "src" / "finetune_geometry" / "repetitions"
+
+
+def maker_of(measurement: Measurement) -> Path:
+    """The module that makes it."""
+    return REPETITIONS / f"{measurement.maker.partition('.')[0]}.py"
+
+
+def made_with(
+    measurement: Measurement, profile: Profile, models: Mapping[str, str]
+) -> dict[str, object]:
+    """What decides the tables of a cell: its card says it, and another run compares.
+
+    models: digests of the profile's models. Values that decide nothing here are left out.
+    """
+    values = {
+        key: value
+        for key, value in profile.flat().items()
+        if any(covers(part, key) for part in measurement.settings)
+    }
+    digests = {
+        file: hashlib.sha256((ROOT / file).read_bytes()).hexdigest() for file in measurement.files
+    }
+    plain: dict[str, object] = json.loads(json.dumps({**values, **models, **digests}))
+    return plain
 
 
 def cell_inputs(
     measurement: Measurement, chosen: Sequence[Cell], profile: Profile, modules: Sequence[Path]
 ) -> list[str]:
-    """The script, its `modules`, the ledger, the rollouts, adapters and answers of these cells."""
+    """The script, the `modules` it uses, tracked files; rollouts, adapters and answers."""
     known = variations(profile)
-    found = [*map(str, (SCRIPT, *modules, ROOT / "book" / "claims.yaml")), *ROLLOUTS]
+    files = [SCRIPT, *modules, *(ROOT / file for file in measurement.files)]
+    # The base answers once, with the run's own six.
+    found = [*map(str, files), *ROLLOUTS, "evaluation/predictions.parquet"]
     for cell in chosen:
         for adapter in measurement.adapters(cell):
             if adapter in known:
                 found += training_outputs(known[adapter])
             else:
                 found += [f"adapters/{adapter}/{file}" for file in ADAPTER_FILES]
-        if cell.kind == "run":
-            found.append("evaluation/predictions.parquet")
     return list(dict.fromkeys(found))
 
 

@@ -29,10 +29,11 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from cells import made_with
 from jobs import JOBS, ROOT, Job
 from machine import digest
 from page_facts import VERSIONS
-from settings_unchanged import settings_of
+from settings_unchanged import cell_ships, digests, settings_of
 from shipped import MARK, REFERENCE, shown_from_reference, with_note
 
 from finetune_geometry.report.explorables import EXPLORABLES, explorable, write_explorables
@@ -124,10 +125,10 @@ def copy_numbers(folder: Path, profile: Profile) -> None:
         for name in names:
             (new / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(folder / name, new / name)
-        for kept in ("claims", "cells"):  # ledgers of other runs, which this one does not make
-            if (REFERENCE / kept).is_dir():
-                shutil.copytree(REFERENCE / kept, new / kept)
-        copy_cells(folder, new)
+        if (REFERENCE / "claims").is_dir():  # ledgers of other runs, which this one does not make
+            shutil.copytree(REFERENCE / "claims", new / "claims")
+        copy_shipped_cells(new, profile)
+        copy_cells(folder, new, profile)
         write_explorables(folder, new / "explorables")
         (new / "answers").mkdir()
         for model in ("base", "teacher"):  # those that ship
@@ -142,18 +143,35 @@ def copy_numbers(folder: Path, profile: Profile) -> None:
             (new / name).write_text(text + "\n", encoding="utf-8")
 
 
-def copy_cells(folder: Path, reference: Path) -> list[str]:
-    """Copy what the run itself measured of repetitions; "cell/chapter" of each."""
+def copy_shipped_cells(new: Path, profile: Profile) -> None:
+    """Keep of the repetitions that ship those that were made with the profile's settings."""
+    for measurement in MEASUREMENTS.values():
+        own = made_with(measurement, profile, digests(profile))
+        for cell in measurement.cells(profile):
+            if cell_ships(measurement, cell.name, own, REFERENCE):
+                for file in measurement.outputs(cell.name):
+                    (new / file).parent.mkdir(parents=True, exist_ok=True)
+                    shutil.copy(REFERENCE / file, new / file)
+
+
+def copy_cells(folder: Path, reference: Path, profile: Profile) -> list[str]:
+    """Copy what a run measured of repetitions with these settings; "cell/chapter" of each.
+
+    Not what it shows from the reference itself, nor what was measured with other settings before.
+    """
     found = []
     for measurement in MEASUREMENTS.values():
-        for card in sorted((folder / "cells").glob(f"*/{measurement.name}.json")):
-            if json.loads(card.read_text(encoding="utf-8")).get(MARK):
+        own = made_with(measurement, profile, digests(profile))
+        for cell in measurement.cells(profile):
+            outputs = measurement.outputs(cell.name)
+            if not cell_ships(measurement, cell.name, own, folder):
                 continue
-            name = card.parent.name
-            (reference / "cells" / name).mkdir(parents=True, exist_ok=True)
-            for file in measurement.outputs(name):
+            if json.loads((folder / outputs[-1]).read_text(encoding="utf-8")).get(MARK):
+                continue
+            for file in outputs:
+                (reference / file).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy(folder / file, reference / file)
-            found.append(f"{name}/{measurement.name}")
+            found.append(f"{cell.name}/{measurement.name}")
     return found
 
 
@@ -166,35 +184,39 @@ def adapters_of(folder: Path) -> dict[str, str]:
     return found
 
 
-def rounding_note(folder: Path, chapter: str) -> str:
+def rounding_note(folder: Path, chapter: str, profile: Profile) -> str:
     """What a page on repetitions says if the run's own six are not those of the other pages.
 
-    "" if they are: adapters from the same seeds, on a processor that rounds alike.
+    "" if they are, and so are all repetitions of one kind of processor.
     """
-    own = json.loads((folder / "cells" / "run" / f"{chapter}.json").read_text(encoding="utf-8"))
-    if own["adapters"] == json.loads((REFERENCE / ADAPTERS).read_text(encoding="utf-8")):
+    known = json.loads((REFERENCE / ADAPTERS).read_text(encoding="utf-8"))
+    cards = [
+        json.loads((folder / "cells" / cell.name / f"{chapter}.json").read_text(encoding="utf-8"))
+        for cell in MEASUREMENTS[chapter].cells(profile)
+    ]
+    processors = sorted({card["processor"] for card in cards})
+    if cards[0]["adapters"] == known and len(processors) == 1:
         return ""
-    found = (json.loads(p.read_text()) for p in (folder / "cells").glob(f"*/{chapter}.json"))
-    processors = " and ".join(sorted({card["processor"] for card in found}))
+    others = json.loads((REFERENCE / "numbers.json").read_text(encoding="utf-8"))
     said = (
-        f"The trainings of this page were made on another processor ({processors}) than those of "
-        "the other chapters. It rounds otherwise, and a training amplifies that"
+        "The trainings of this page were not all made on the processor of the other chapters "
+        f"(here: {'; and '.join(processors)}). Another one rounds otherwise, and a training "
+        "amplifies that"
     )
-    if (folder / "cells" / "run" / "headlines.csv").is_file():
-        others = json.loads((REFERENCE / "numbers.json").read_text(encoding="utf-8"))
-        table = read_csv(folder / "cells" / "run" / "headlines.csv")
-        value = table.set_index(["quantity", "a", "b"])["value"]
-        cosine, accuracy = value["cosine", "sft", "dft"], value["accuracy", "dft", ""]
+    headlines = folder / "cells" / "run" / "headlines.csv"
+    if cards[0]["adapters"] != known and headlines.is_file():
+        value = read_csv(headlines).set_index(["quantity", "a", "b"])["value"]
         said += (
-            f": the same seeds give SFT and DFT a cosine of {cosine:.3f} here and of "
-            f"{others['cosine.sft_dft']:.3f} there, DFT an accuracy of {accuracy:.1%} and of "
+            ": the same seeds give SFT and DFT a cosine of "
+            f"{value['cosine', 'sft', 'dft']:.3f} here and of {others['cosine.sft_dft']:.3f} "
+            f"there, DFT an accuracy of {value['accuracy', 'dft', '']:.1%} and of "
             f"{others['accuracy.dft']:.1%}"
         )
     return f"{said}. Compare the numbers of this page with one another."
 
 
-def renew(folder: Path, chosen: Sequence[Job]) -> None:
-    """Put these chapters of a run into the reference, and leave the rest of it alone."""
+def renew(folder: Path, chosen: Sequence[Job], profile: Profile) -> None:
+    """Put these chapters of a run into the reference, and what it measured of repetitions."""
     known = json.loads((REFERENCE / ADAPTERS).read_text(encoding="utf-8"))
     bound = [job.stem for job in chosen if not job.repeats]
     other = [name for name, found in adapters_of(folder).items() if known.get(name) != found]
@@ -204,9 +226,10 @@ def renew(folder: Path, chosen: Sequence[Job]) -> None:
             f"repetitions: {folder}: make the whole reference anew, or take a machine with a "
             "processor like that one's"
         )
-    copy_cells(folder, REFERENCE)
+    copy_cells(folder, REFERENCE, profile)
     for job in chosen:
-        copy_notebooks(folder, [job], rounding_note(folder, job.stem) if job.repeats else "")
+        note = rounding_note(folder, job.stem, profile) if job.repeats else ""
+        copy_notebooks(folder, [job], note)
     made = json.loads((folder / "numbers.json").read_text(encoding="utf-8"))
     numbers = json.loads((REFERENCE / "numbers.json").read_text(encoding="utf-8"))
     sections = tuple(f"{job.stem}." for job in chosen)
@@ -260,11 +283,10 @@ def main() -> None:
     profile = load_profile(options.profile)
     folder = results_root() / (options.run or profile.name)
     only = options.only.split()
-    # A repetition stands for all chapters that read it.
+    # A repetition stands for all chapters that read it; some wait for a chapter to come.
     reading = {
-        job.stem: {cell.name for cell in MEASUREMENTS[job.stem].cells(profile)}
-        for job in JOBS
-        if job.repeats
+        name: {cell.name for cell in measurement.cells(profile)}
+        for name, measurement in MEASUREMENTS.items()
     }
     if unknown := {*only} - {"all", *(job.stem for job in JOBS)}.union(*reading.values()):
         raise UserError(f"no chapter {sorted(unknown)[0]!r}: --only: a notebook's last part")
@@ -284,7 +306,7 @@ def main() -> None:
             "run `make controls` first"
         )
     if "all" not in only:
-        renew(folder, chosen)
+        renew(folder, chosen, profile)
         print(f"{len(chosen)} chapters of {folder.name} are the reference's: {REFERENCE}")
         return
     if not options.numbers_only:

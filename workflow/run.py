@@ -198,9 +198,9 @@ def main() -> int:
     command = [
         *(sys.executable, "-m", "snakemake", "--snakefile", str(HERE / "Snakefile")),
         *("--profile", str(HERE / "common"), "--workflow-profile", str(where.folder)),
+        *("--config", f"profile={chosen}", f"set={options.set}"),  # takes all up to an option
         *("--directory", str(folder), "--logger", "oneline"),
         *where.arguments,
-        *("--config", f"profile={chosen}", f"set={options.set}"),
         *(["--until", options.until] if options.until else []),
         *options.snakemake,
     ]

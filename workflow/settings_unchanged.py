@@ -8,10 +8,11 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
-from cells import cells_asked_for
+from cells import cells_asked_for, made_with
 from jobs import Job, covers
 from shipped import REFERENCE, ROOT
 
@@ -73,14 +74,24 @@ def cells_to_make(measurement: Measurement, asked: Collection[str], profile: Pro
     A chapter that is asked for by name is made of the run's own; where a repetition is asked for by
     name, that one is.
     """
-    same = settings_as_in_the_reference(measurement.settings, profile)
+    own = made_with(measurement, profile, digests(profile))
     return [
         cell
         for cell in measurement.cells(profile)
         if {measurement.name, cell.name} & {*asked}
-        or not same
-        or not all((REFERENCE / output).is_file() for output in measurement.outputs(cell.name))
+        or not cell_ships(measurement, cell.name, own, REFERENCE)
     ]
+
+
+def cell_ships(
+    measurement: Measurement, cell: str, own: Mapping[str, object], folder: Path
+) -> bool:
+    """Whether the folder holds what was measured of a repetition, made with these settings."""
+    files = [folder / output for output in measurement.outputs(cell)]
+    if not all(path.is_file() for path in files):
+        return False
+    card = json.loads(files[-1].read_text(encoding="utf-8"))
+    return bool(card.get("made_with") == own)
 
 
 def settings_as_in_the_reference(parts: Collection[str], profile: Profile) -> bool:
@@ -103,7 +114,7 @@ def settings_as_in_the_reference(parts: Collection[str], profile: Profile) -> bo
 def executed(asked: Collection[str], profile: Profile, jobs: Sequence[Job]) -> set[str]:
     """Stems of the notebooks that a run executes; the others it shows from the reference run.
 
-    asked: stems that the run was asked for. A chapter on repetitions is executed only then,
+    asked: stems, and names of repetitions. A chapter on repetitions is executed only then,
     whatever the settings; and one that reads such a chapter never reads another run's tables: what
     it reads is executed with it. Chapters are executed where a repetition of theirs is asked for.
     """

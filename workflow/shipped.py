@@ -24,7 +24,7 @@ ROOT = Path(__file__).resolve().parent.parent
 REFERENCE = ROOT / "book" / "reference"
 MARK = "from_reference"
 EXPLORABLES = ("arrows", "depth", "line", "ray", "token")  # interactive figures
-EXECUTE = "execute.txt"  # in the run's folder: the chapters that this run was asked to execute
+EXECUTE = "execute.txt"  # in the run's folder: what this run was asked to make itself
 
 
 def results() -> Path:
@@ -58,7 +58,7 @@ def shown_from_reference(run: Path) -> list[str]:
 
 
 def asked_for(run: Path) -> set[str]:
-    """Stems of the shipped chapters that this run executes, because it was asked to."""
+    """Stems of the shipped chapters, and repetitions, that this run was asked to make itself."""
     path = run / EXECUTE
     return set(path.read_text(encoding="utf-8").split()) if path.is_file() else set()
 

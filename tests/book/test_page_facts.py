@@ -70,7 +70,7 @@ def test_the_box_says_how_to_run_what_it_reads_and_what_it_takes() -> None:
     assert "`book/claims.yaml` of the checkout" in text
     assert "what was measured of repetitions of the trainings" in text
     assert "**Took** 7 s. It loads a model." in text
-    alone = {**JOB, "reads": {}, "files": [], "trainings": [], "loads_model": False}
+    alone = {**JOB, "reads": {}, "files": [], "repeats": False, "loads_model": False}
     text = page_facts.box("your_adapters", notebook("parameters"), alone, "7 s.", "")
     assert "**Reads** nothing of other pages." in text
     assert "needs no GPU" in text

@@ -71,7 +71,7 @@ def asked(monkeypatch, tmp_path):
 
 def test_every_factor_of_every_adapter_is_measured_once(asked):
     run, met, _ = asked
-    table = along_rays(run, ["sft", "dpo"], [0.0, 0.5, 1.5], HELDOUT, PROBLEMS)
+    table = along_rays(run, ["sft", "dpo"], [0.0, 0.5, 1.5], HELDOUT, PROBLEMS, "rays")
     assert list(zip(table["model"], table["factor"], strict=True)) == [
         ("base", 0.0), ("sft", 0.5), ("sft", 1.5), ("dpo", 0.5), ("dpo", 1.5),
     ]  # fmt: skip
@@ -98,7 +98,7 @@ def test_sums_of_adapters_are_told_by_their_names(asked):
 
 def test_a_killed_measurement_goes_on(asked, monkeypatch):
     run, met, _ = asked
-    whole = along_rays(run, ["sft", "dpo"], [0.5, 1.0], HELDOUT, PROBLEMS)
+    whole = along_rays(run, ["sft", "dpo"], [0.5, 1.0], HELDOUT, PROBLEMS, "whole")
     met.clear()
     score = line_scores.score
 
@@ -109,10 +109,10 @@ def test_a_killed_measurement_goes_on(asked, monkeypatch):
 
     monkeypatch.setattr(line_scores, "score", killed)
     with pytest.raises(KeyboardInterrupt):
-        along_rays(run, ["sft", "dpo"], [0.5, 1.0], HELDOUT, PROBLEMS)
+        along_rays(run, ["sft", "dpo"], [0.5, 1.0], HELDOUT, PROBLEMS, "rays")
     met.clear()
     monkeypatch.setattr(line_scores, "score", score)
-    again = along_rays(run, ["sft", "dpo"], [0.5, 1.0], HELDOUT, PROBLEMS)
+    again = along_rays(run, ["sft", "dpo"], [0.5, 1.0], HELDOUT, PROBLEMS, "rays")
     pd.testing.assert_frame_equal(again, whole)
     assert len(met) == 6  # DPO's loss, and the answers of all four
 
@@ -120,7 +120,7 @@ def test_a_killed_measurement_goes_on(asked, monkeypatch):
 def test_a_base_at_the_floor_leaves_the_choice_to_the_loss(asked):
     run, met, share = asked
     share["right"] = 0.0
-    table = along_rays(run, ["sft"], [0.5, 1.0], HELDOUT, PROBLEMS)
+    table = along_rays(run, ["sft"], [0.5, 1.0], HELDOUT, PROBLEMS, "rays")
     assert [metric for metric, _ in met] == ["accuracy", *["sft_cross_entropy"] * 3]
     assert table["problems"].tolist() == [4, 0, 0]
     assert best_factors(table).to_dict() == {"sft": 0.0}  # the loss rises from the base on

@@ -8,17 +8,21 @@ import measure_cell
 import numpy as np
 import pandas as pd
 import pytest
+from cells import made_with, maker_of
+from settings_unchanged import cell_ships, digests
 from synthetic import module_name, write_adapter
 from toy import toy_pool, toy_run
 
 from finetune_geometry.deltas.adapters import BASE, load_adapter
 from finetune_geometry.repetitions.causes import OTHERS, measure_causes
-from finetune_geometry.repetitions.cells import read_cells, write_cell
+from finetune_geometry.repetitions.cells import made_where, read_cells, write_cell
 from finetune_geometry.repetitions.rays import FIVE, measure_annealed, measure_ray
 from finetune_geometry.runs.records import Run
 from finetune_geometry.settings.errors import UserError
 from finetune_geometry.settings.objectives import METHODS
-from finetune_geometry.settings.repetitions import MEASUREMENTS, annealed_name
+from finetune_geometry.settings.profiles import load_profile
+from finetune_geometry.settings.repetitions import FEW, MEASUREMENTS, annealed_name
+from finetune_geometry.settings.variation import repeated_orders
 from finetune_geometry.settings.variations import cells
 
 WIDTHS = {"q_proj": (32, 32), "k_proj": (32, 16)}  # of the toy model: inputs, outputs
@@ -138,4 +142,25 @@ def test_the_tables_of_cells_are_read_together_or_not_at_all(run: Run) -> None:
 
 
 def test_every_measurement_has_its_maker() -> None:
-    assert {*measure_cell.MEASURES} == {*MEASUREMENTS}
+    for measurement in MEASUREMENTS.values():
+        module, _, function = measurement.maker.partition(".")
+        assert f"\ndef {function}(run: Run, cell: Cell)" in maker_of(measurement).read_text()
+        assert maker_of(measurement).stem == module
+    assert len(repeated_orders(load_profile("tiny"))) >= FEW  # what else repeats the trainings
+
+
+def test_a_card_says_what_decided_its_tables(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By it another run knows whether it may show them; parts are kept until it is written."""
+    monkeypatch.setenv("FINETUNE_GEOMETRY_RESULTS", str(run.dir.parent))
+    monkeypatch.setattr(Run, "open", lambda *_: run)
+    measure_cell.main("tiny", "toy", "causes", "run")
+    card = run.read_json("cells/run/causes.json")
+    assert card["made_with"]["lora.r"] == 4
+    assert not any(key.startswith(("geometry.cka", "released")) for key in card["made_with"])
+    assert not (run.dir / "parts").exists()
+    own = made_with(MEASUREMENTS["causes"], run.profile, digests(run.profile))
+    assert cell_ships(MEASUREMENTS["causes"], "run", own, run.dir)
+    changed = own | {"methods.dpo.beta": 0.3}
+    assert not cell_ships(MEASUREMENTS["causes"], "run", changed, run.dir)
+    table = made_where(run, [cells(run.profile)[0]], "causes")
+    assert table["made in"].tolist() == ["this run"]

@@ -41,7 +41,8 @@ def measure_points(
     points: what each model is called -> (adapter, weight) pairs.
     heldout: rollouts that the loss is measured on; columns prompt, prompt_ids, completion_ids.
     problems: answered greedily, unless the base has less than FLOOR of them right.
-    kept: folder of parts, by which a killed measurement goes on; one for each measurement.
+    kept: folder of parts (`runs/parts.py`), by which a killed measurement goes on; one for each
+        measurement. Whoever writes the result elsewhere clears it.
 
     The base first. Columns: model, loss (nats a token), right, problems (0 if none was answered).
     """
@@ -76,7 +77,6 @@ def measure_points(
             right = _total(scores[point].accuracy)[0] if asked else 0.0
             answered = len(problems) if asked else 0
         found.append((name, nats / tokens, int(right), answered))
-    parts.clear()
     return pd.DataFrame(found, columns=["model", "loss", "right", "problems"])
 
 
@@ -101,7 +101,7 @@ def along_rays(
     factors: Sequence[float],
     heldout: pd.DataFrame,
     problems: list[Problem],
-    kept: str = "rays",
+    kept: str,
 ) -> pd.DataFrame:
     """`measure_points` at every factor of every adapter, and at the base as factor 0.
 
@@ -119,11 +119,11 @@ def along_rays(
 
 
 def answers_at(
-    run: Run, factors: Mapping[str, float], problems: list[Problem], kept: str = "rays_answers"
+    run: Run, factors: Mapping[str, float], problems: list[Problem], kept: str
 ) -> pd.DataFrame:
     """Greedy answers of each adapter at its factor; columns as of `answers.predict`.
 
-    kept: folder of parts, by which a killed measurement goes on; one for each measurement.
+    kept: as of `measure_points`.
     """
     model, tokenizer = load_model(run.profile)
     base = pinned(run.profile.model.base, run.profile.model.base_revision)
@@ -134,7 +134,6 @@ def answers_at(
             key = answers_key(run.profile, [base, str(run.adapter_dir(name))], problems)
             parts = Parts(run, kept, [key, factor])
             tables.append(predict(model, tokenizer, problems, name, run.profile, parts))
-    parts.clear()
     return pd.concat(tables, ignore_index=True)
 
 

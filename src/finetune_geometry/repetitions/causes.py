@@ -12,6 +12,7 @@ from finetune_geometry.geometry.line_scores import spread_rows
 from finetune_geometry.geometry.rays import measure_points
 from finetune_geometry.geometry.split_off import random_rest, rest_norms, shares_along
 from finetune_geometry.problems.sources import load_problems
+from finetune_geometry.repetitions.cells import parts_of
 from finetune_geometry.rollouts.pool import load_rollouts
 from finetune_geometry.runs.records import Run
 from finetune_geometry.settings.objectives import METHODS
@@ -66,7 +67,7 @@ def measure_causes(run: Run, cell: Cell) -> dict[str, pd.DataFrame]:
         points,
         spread_rows(load_rollouts(run, "heldout"), settings.lmc_rows),
         load_problems(run.profile, "validation"),
-        f"causes_{cell.name}",
+        parts_of("causes", cell),
     )
     table[["method", "part"]] = table["model"].str.partition(": ")[[0, 2]]
     return {

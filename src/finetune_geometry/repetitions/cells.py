@@ -11,6 +11,11 @@ from finetune_geometry.settings.errors import UserError
 from finetune_geometry.settings.variation import Cell
 
 
+def parts_of(chapter: str, cell: Cell) -> str:
+    """The folder of parts (`runs/parts.py`) of one measurement, kept until its card is written."""
+    return f"cells/{cell.name}/{chapter}"
+
+
 def write_cell(run: Run, cell: Cell, tables: Mapping[str, pd.DataFrame]) -> None:
     """Keep what was measured of a cell; its name becomes the first column of every table."""
     for name, table in tables.items():
@@ -33,3 +38,17 @@ def read_cells(run: Run, cells: Iterable[Cell], name: str) -> pd.DataFrame:
             )
         found.append(run.read_table(path))
     return pd.concat(found, ignore_index=True)
+
+
+def made_where(run: Run, cells: Iterable[Cell], chapter: str) -> pd.DataFrame:
+    """Where each cell was measured: columns cell, kind, made in, processor, minutes.
+
+    "made in" is this run or the reference run, whose tables a run shows of cells that it was not
+    asked to make.
+    """
+    rows = []
+    for cell in cells:
+        card = run.read_json(f"cells/{cell.name}/{chapter}.json")
+        where = "the reference run" if card.get("from_reference") else "this run"
+        rows.append((cell.name, cell.kind, where, card["processor"], card["seconds"] / 60))
+    return pd.DataFrame(rows, columns=["cell", "kind", "made in", "processor", "minutes"])

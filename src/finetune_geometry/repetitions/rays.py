@@ -16,6 +16,7 @@ from finetune_geometry.geometry.line_scores import spread_rows
 from finetune_geometry.geometry.rays import along_rays, answers_at
 from finetune_geometry.geometry.similarity import cosine, inner_products
 from finetune_geometry.problems.sources import load_problems
+from finetune_geometry.repetitions.cells import parts_of
 from finetune_geometry.rollouts.pool import load_rollouts
 from finetune_geometry.runs.records import Run
 from finetune_geometry.settings.objectives import METHODS
@@ -40,7 +41,7 @@ def measure_ray(run: Run, cell: Cell) -> dict[str, pd.DataFrame]:
     """
     names = {cell.adapters[method]: method for method in METHODS}
     check_adapters(run, list(names))
-    table = _rays(run, names, f"rays_{cell.name}")
+    table = _rays(run, names, parts_of("ray", cell))
     factor = best_factors(table)
     problems = load_problems(run.profile, "test")
     trained = evaluate_models(run, list(names), beside=[BASE]).replace({"model": names})
@@ -48,8 +49,8 @@ def measure_ray(run: Run, cell: Cell) -> dict[str, pd.DataFrame]:
     moved = {name: factor[role] for name, role in names.items() if factor[role] not in (0.0, 1.0)}
     parts = [trained[trained["model"] == BASE]]
     if moved:
-        kept = f"rays_answers_{cell.name}"
-        parts.append(answers_at(run, moved, problems, kept).replace({"model": names}))
+        answers = answers_at(run, moved, problems, parts_of("ray", cell))
+        parts.append(answers.replace({"model": names}))
     for name, role in names.items():
         if name not in moved:
             source = role if factor[role] else BASE
@@ -86,7 +87,7 @@ def measure_annealed(run: Run, cell: Cell) -> dict[str, pd.DataFrame]:
         },
     )
     return {
-        "annealed_ray": _rays(run, names["annealed"], f"annealed_{cell.name}"),
+        "annealed_ray": _rays(run, names["annealed"], parts_of("annealed", cell)),
         "annealed_accuracy": accuracy,
         "annealed_mcnemar": tests,
         "annealed_cosine": _turned(run, *(list(of_which) for of_which in names.values())),

@@ -30,15 +30,19 @@ class Measurement:
 
     Attributes:
         name: also the last part of the name of the chapter.
+        maker: module and function of `repetitions/` that measure a cell, "rays.measure_ray".
         tables: names of the tables, which lie in `cells/<cell>/` of a run.
         settings: sections and values of the profile that the tables depend on.
+        files: tracked files that they depend on, relative to the checkout.
         every: of all cells; else of the run and of the first few orders of the rows.
         annealed: also needs the cell's six with the schedule run to its end.
     """
 
     name: str
+    maker: str
     tables: tuple[str, ...]
     settings: tuple[str, ...]
+    files: tuple[str, ...] = ()
     every: bool = False
     annealed: bool = False
 
@@ -74,21 +78,26 @@ _RAY = ("geometry.lmc_rows", "geometry.ray_factors", "evaluation")
 MEASUREMENTS = {
     one.name: one
     for one in (
-        Measurement("ray", ("ray", "ray_accuracy", "ray_mcnemar"), (*_TRAINED, *_RAY)),
         Measurement(
-            "annealed",
+            *("ray", "rays.measure_ray"),
+            ("ray", "ray_accuracy", "ray_mcnemar"),
+            (*_TRAINED, *_RAY),
+        ),
+        Measurement(
+            *("annealed", "rays.measure_annealed"),
             ("annealed_ray", "annealed_accuracy", "annealed_mcnemar", "annealed_cosine"),
             (*_TRAINED, *_RAY),
             annealed=True,
         ),
         Measurement(
-            "spread",
+            *("spread", "ledger.measure_spread"),
             ("headlines", "measures"),
             (*_TRAINED, "evaluation", "geometry.k", "geometry.seed"),
+            files=("book/claims.yaml",),
             every=True,
         ),
         Measurement(
-            "causes",
+            *("causes", "causes.measure_causes"),
             ("causes", "causes_parts"),
             (*_TRAINED, "evaluation", "geometry.lmc_rows", "geometry.seed"),
         ),
