@@ -29,11 +29,10 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from cells import made_with
 from jobs import JOBS, ROOT, Job
 from machine import digest
 from page_facts import VERSIONS
-from settings_unchanged import cell_ships, digests, settings_of
+from settings_unchanged import cell_ships, settings_of
 from shipped import MARK, REFERENCE, shown_from_reference, with_note
 
 from finetune_geometry.report.explorables import EXPLORABLES, explorable, write_explorables
@@ -146,9 +145,8 @@ def copy_numbers(folder: Path, profile: Profile) -> None:
 def copy_shipped_cells(new: Path, profile: Profile) -> None:
     """Keep of the repetitions that ship those that were made with the profile's settings."""
     for measurement in MEASUREMENTS.values():
-        own = made_with(measurement, profile, digests(profile))
         for cell in measurement.cells(profile):
-            if cell_ships(measurement, cell.name, own, REFERENCE):
+            if cell_ships(measurement, cell.name, profile, REFERENCE):
                 for file in measurement.outputs(cell.name):
                     (new / file).parent.mkdir(parents=True, exist_ok=True)
                     shutil.copy(REFERENCE / file, new / file)
@@ -161,10 +159,9 @@ def copy_cells(folder: Path, reference: Path, profile: Profile) -> list[str]:
     """
     found = []
     for measurement in MEASUREMENTS.values():
-        own = made_with(measurement, profile, digests(profile))
         for cell in measurement.cells(profile):
             outputs = measurement.outputs(cell.name)
-            if not cell_ships(measurement, cell.name, own, folder):
+            if not cell_ships(measurement, cell.name, profile, folder):
                 continue
             if json.loads((folder / outputs[-1]).read_text(encoding="utf-8")).get(MARK):
                 continue

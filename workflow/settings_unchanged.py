@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -74,23 +74,21 @@ def cells_to_make(measurement: Measurement, asked: Collection[str], profile: Pro
     A chapter that is asked for by name is made of the run's own; where a repetition is asked for by
     name, that one is.
     """
-    own = made_with(measurement, profile, digests(profile))
     return [
         cell
         for cell in measurement.cells(profile)
         if {measurement.name, cell.name} & {*asked}
-        or not cell_ships(measurement, cell.name, own, REFERENCE)
+        or not cell_ships(measurement, cell.name, profile, REFERENCE)
     ]
 
 
-def cell_ships(
-    measurement: Measurement, cell: str, own: Mapping[str, object], folder: Path
-) -> bool:
+def cell_ships(measurement: Measurement, cell: str, profile: Profile, folder: Path) -> bool:
     """Whether the folder holds what was measured of a repetition, made with these settings."""
     files = [folder / output for output in measurement.outputs(cell)]
     if not all(path.is_file() for path in files):
         return False
     card = json.loads(files[-1].read_text(encoding="utf-8"))
+    own = made_with(measurement, profile, digests(profile))
     return bool(card.get("made_with") == own)
 
 

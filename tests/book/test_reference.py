@@ -9,8 +9,10 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import reference
+from cells import made_with
 from jobs import JOBS, Job
 from page_facts import VERSIONS
+from settings_unchanged import digests
 from shipped import MARK
 
 from finetune_geometry.runs.files import write_csv
@@ -20,6 +22,7 @@ from finetune_geometry.settings.profiles import load_profile
 from finetune_geometry.settings.repetitions import MEASUREMENTS
 
 JOB = next(job for job in JOBS if job.stem == "matched_rate")
+TINY = load_profile("tiny")
 
 
 @pytest.fixture
@@ -56,7 +59,7 @@ def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_a_chapter_is_renewed_and_the_rest_is_left_alone(made: Path) -> None:
-    reference.renew(made / "run", [JOB])
+    reference.renew(made / "run", [JOB], TINY)
     numbers = json.loads((made / "reference" / "numbers.json").read_text())
     assert numbers == {
         "cosine.sft_rft": 1.0, "matched_rate.norm.sft": 2.0, "matched_rates": 1.0,
@@ -75,7 +78,7 @@ def test_a_run_with_other_adapters_renews_nothing(made: Path) -> None:
         "another processor"
     )
     with pytest.raises(UserError, match="the adapter dft is not the reference's"):
-        reference.renew(made / "run", [JOB])
+        reference.renew(made / "run", [JOB], TINY)
     for path in before.rglob("*"):
         if path.is_file():
             assert (made / "reference" / path.relative_to(before)).read_bytes() == path.read_bytes()
@@ -88,7 +91,7 @@ def test_of_a_chapter_that_every_run_makes_anew_no_table_is_kept_but_the_ledger(
     for name in job.outputs[1:]:
         (made / "run" / name).parent.mkdir(parents=True, exist_ok=True)
         (made / "run" / name).write_text("run\n")
-    reference.renew(made / "run", [job])
+    reference.renew(made / "run", [job], TINY)
     assert reference.COPIED == ["verdict", ""]
     assert (made / "reference" / "claims.csv").read_text() == "run\n"
     assert not (made / "reference" / "evaluation").exists()
@@ -96,14 +99,16 @@ def test_of_a_chapter_that_every_run_makes_anew_no_table_is_kept_but_the_ledger(
 
 def repeated(made: Path, *shown: str) -> Job:
     """The run has the chapter on causes, and its table of two cells, `shown` from the reference."""
-    job: Job = next(job for job in JOBS if job.stem == "causes")
     measurement = MEASUREMENTS["causes"]
+    writes = ("controls/causes.csv",)
+    job = Job("controls/causes", (), writes, settings=(), repeats=True, shipped=True)
     cells = [name for cell in ("run", "order1") for name in measurement.outputs(cell)]
     for name in [*job.outputs[1:], *cells]:
         (made / "run" / name).parent.mkdir(parents=True, exist_ok=True)
         (made / "run" / name).write_text("run\n")
     for cell in ("run", "order1"):
         card = {"processor": "P; AVX2", "adapters": reference.adapters_of(made / "run")}
+        card |= {"made_with": made_with(measurement, TINY, digests(TINY))}
         card |= {MARK: True} if cell in shown else {}
         (made / "run" / "cells" / cell / "causes.json").write_text(json.dumps(card))
     return job
@@ -112,15 +117,15 @@ def repeated(made: Path, *shown: str) -> Job:
 def test_chapters_on_repetitions_say_that_another_processor_made_them(made: Path) -> None:
     (made / "run" / "adapters" / "dft" / "adapter_model.safetensors").write_text("rounded")
     job = repeated(made)
-    reference.renew(made / "run", [job])
+    reference.renew(made / "run", [job], TINY)
     stem, note = reference.COPIED
     assert stem == "causes"
-    assert "another processor (P; AVX2)" in note
+    assert "(here: P; AVX2)" in note
     assert (made / "reference" / job.outputs[-1]).read_text() == "run\n"
     columns = ["quantity", "a", "b", "value"]
     rows = [("cosine", "sft", "dft", 0.2), ("accuracy", "dft", "", 0.5)]
     write_csv(made / "run" / "cells" / "run" / "headlines.csv", pd.DataFrame(rows, columns=columns))
-    reference.renew(made / "run", [job])
+    reference.renew(made / "run", [job], TINY)
     note = reference.COPIED[-1]
     assert "a cosine of 0.200 here and of 0.100 there" in note
     assert "50.0% and of 25.0%" in note
@@ -130,7 +135,7 @@ def test_repetitions_that_a_run_made_itself_are_added_to_those_that_ship(made: P
     kept = made / "reference" / "cells" / "order1" / "causes.csv"
     kept.parent.mkdir(parents=True)
     kept.write_text("shipped\n")
-    reference.renew(made / "run", [repeated(made, "order1")])
+    reference.renew(made / "run", [repeated(made, "order1")], TINY)
     assert reference.COPIED == ["causes", ""]  # its own six are the reference's
     assert kept.read_text() == "shipped\n"
     assert (made / "reference" / "cells" / "run" / "causes.csv").read_text() == "run\n"

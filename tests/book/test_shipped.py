@@ -14,6 +14,7 @@ import pytest
 import shipped
 import yaml
 from build_book import notebooks
+from cells import made_with
 from conftest import ROOT, Reading
 from jobs import JOBS, Job
 from settings_unchanged import (
@@ -81,32 +82,55 @@ def test_retrained_models_never_show_the_reference(
     digest.cache_clear()  # others ask for the models of the checkout
 
 
-def test_repetitions_are_made_only_when_asked_for() -> None:
-    further = {job.stem for job in JOBS if job.repeats}
-    assert {"ray", "causes"} <= further
+# Chapters on repetitions, which no run makes unless it is asked to.
+
+
+def repeating(stem: str, *reads: str) -> Job:
+    writes = (f"controls/{stem}.csv",)
+    return Job(f"controls/{stem}", reads, writes, settings=(), repeats=True, shipped=True)
+
+
+RAY = repeating("ray")
+ANNEALED = repeating("annealed", "controls/ray.csv")
+REPEATING = [*JOBS, RAY, ANNEALED, repeating("spread")]
+
+
+@pytest.fixture
+def shipping(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The reference with three chapters on repetitions."""
+    made = shutil.copytree(REFERENCE, tmp_path / "reference")
+    for job in REPEATING:
+        if job.repeats:
+            (made / job.outputs[1]).write_text("{}")
+    monkeypatch.setattr("settings_unchanged.REFERENCE", made)
+    return made
+
+
+def test_repetitions_are_made_only_when_asked_for(shipping: Path) -> None:
+    further = {"ray", "annealed", "spread"}
     for settings in ({}, {"training.steps": 90}):
         profile = load_profile("tiny", settings)
-        assert not further & executed([], profile, JOBS)
-    every = {job.stem for job in JOBS}
-    assert every - executed([], load_profile("smoke"), JOBS) == further
-    assert executed(every, load_profile("tiny"), JOBS) == every
+        assert not further & executed([], profile, REPEATING)
+    every = {job.stem for job in REPEATING}
+    assert every - executed([], load_profile("smoke"), REPEATING) == further
+    assert executed(every, load_profile("tiny"), REPEATING) == every
 
 
-def test_a_chapter_of_other_settings_never_reads_the_reference_s_tables() -> None:
+def test_a_chapter_of_other_settings_never_reads_the_reference_s_tables(shipping: Path) -> None:
     """`annealed` reads a table of `ray`."""
-    ray = next(job for job in JOBS if job.stem == "ray")
-    annealed = Job("annealed", reads=(ray.writes[0],), writes=("a.csv",), settings=(), shipped=True)
-    jobs = [*JOBS, annealed]
-    assert "ray" not in executed(["annealed"], load_profile("tiny"), JOBS)
-    assert {"ray", "annealed"} <= executed(["annealed"], load_profile("smoke"), jobs)
-    assert "causes" not in executed(["annealed"], load_profile("smoke"), jobs)
+    assert "ray" not in executed(["annealed"], load_profile("tiny"), REPEATING)
+    asked = executed(["annealed"], load_profile("smoke"), REPEATING)
+    assert {"ray", "annealed"} <= asked
+    assert "spread" not in asked
 
 
-def test_a_repetition_that_is_asked_for_renews_every_chapter_that_reads_it() -> None:
+def test_a_repetition_that_is_asked_for_renews_every_chapter_that_reads_it(
+    shipping: Path,
+) -> None:
     tiny = load_profile("tiny")
-    reading = {job.stem for job in JOBS if job.repeats}
-    assert executed(["order1"], tiny, JOBS) == executed([], tiny, JOBS) | reading
-    assert executed(["student1"], tiny, JOBS) == executed([], tiny, JOBS)
+    none = executed([], tiny, REPEATING)
+    assert executed(["order1"], tiny, REPEATING) == none | {"ray", "annealed", "spread"}
+    assert executed(["student1"], tiny, REPEATING) == none | {"spread"}
 
 
 def test_what_was_measured_of_a_repetition_shows_until_it_is_asked_for(
@@ -115,17 +139,21 @@ def test_what_was_measured_of_a_repetition_shows_until_it_is_asked_for(
     """Of a chapter that is asked for the run makes all its own; of one repetition that one."""
     ray, tiny = MEASUREMENTS["ray"], load_profile("tiny")
     monkeypatch.setattr("settings_unchanged.REFERENCE", tmp_path)
-    (tmp_path / "settings.json").write_text(json.dumps(settings_of(tiny)))
     every = [cell.name for cell in ray.cells(tiny)]
     assert [cell.name for cell in cells_to_make(ray, ["order1"], tiny)] == every  # none ships
     for name in every:
-        for output in ray.outputs(name):
-            (tmp_path / output).parent.mkdir(parents=True, exist_ok=True)
-            (tmp_path / output).write_text("{}")
+        *tables, card = (tmp_path / output for output in ray.outputs(name))
+        card.parent.mkdir(parents=True)
+        card.write_text(json.dumps({"made_with": made_with(ray, tiny, digests(tiny))}))
+        for table in tables:
+            table.touch()
     for asked, made in {"order1": ["order1"], "causes": [], "ray": every}.items():
         assert [cell.name for cell in cells_to_make(ray, [asked], tiny)] == made
     other = load_profile("tiny", {"training.steps": 90})
-    assert [cell.name for cell in cells_to_make(ray, ["order1"], other)] == every
+    assert [cell.name for cell in cells_to_make(ray, [], other)] == every
+    # What decides nothing about it: the draws of the chance levels.
+    same = load_profile("tiny", {"geometry.null_draws": 7})
+    assert cells_to_make(ray, [], same) == []
 
 
 def test_lineage_goes_all_the_way_back() -> None:

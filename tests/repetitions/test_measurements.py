@@ -8,8 +8,8 @@ import measure_cell
 import numpy as np
 import pandas as pd
 import pytest
-from cells import made_with, maker_of
-from settings_unchanged import cell_ships, digests
+from cells import maker_of
+from settings_unchanged import cell_ships
 from synthetic import module_name, write_adapter
 from toy import toy_pool, toy_run
 
@@ -157,10 +157,9 @@ def test_a_card_says_what_decided_its_tables(run: Run, monkeypatch: pytest.Monke
     card = run.read_json("cells/run/causes.json")
     assert card["made_with"]["lora.r"] == 4
     assert not any(key.startswith(("geometry.cka", "released")) for key in card["made_with"])
-    assert not (run.dir / "parts").exists()
-    own = made_with(MEASUREMENTS["causes"], run.profile, digests(run.profile))
-    assert cell_ships(MEASUREMENTS["causes"], "run", own, run.dir)
-    changed = own | {"methods.dpo.beta": 0.3}
-    assert not cell_ships(MEASUREMENTS["causes"], "run", changed, run.dir)
+    assert not (run.dir / "parts" / "cells" / "run" / "causes").exists()
+    assert cell_ships(MEASUREMENTS["causes"], "run", run.profile, run.dir)
+    other = load_profile("tiny", {"methods.dpo.beta": 0.3})
+    assert not cell_ships(MEASUREMENTS["causes"], "run", other, run.dir)
     table = made_where(run, [cells(run.profile)[0]], "causes")
     assert table["made in"].tolist() == ["this run"]

@@ -8,7 +8,7 @@ SHIPPED = (
 )
 #: Executed only when asked for, whatever the profile: they and their trainings take many times as
 #: long as the rest of the book.
-FURTHER = ("controls/trainings", *(f"controls/{name}" for name in CHAPTERS))
+FURTHER = tuple(f"controls/{name}" for name in (("trainings", *CHAPTERS) if CHAPTERS else ()))
 
 
 def why_asked(name: str, reference: bool) -> str:

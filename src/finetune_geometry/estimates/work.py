@@ -149,10 +149,11 @@ def _further(
         "causes": (point,) * (TREATED * cells),
         "spread": (Host(5.0),),
     }
-    return {
+    made: dict[str, tuple[Item, ...]] = {
         "controls/trainings": (*(trained(profile, v.method, text) for v in every), *answers),
         **{f"controls/{name}": found[name] for name in CHAPTERS},
     }
+    return made if CHAPTERS else {}
 
 
 @functools.lru_cache(maxsize=4)
