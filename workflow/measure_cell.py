@@ -15,7 +15,6 @@ from machine import digest, processor
 from settings_unchanged import digests
 
 from finetune_geometry.repetitions.cells import parts_of, write_cell
-from finetune_geometry.runs import reads
 from finetune_geometry.runs.parts import Parts
 from finetune_geometry.runs.records import Run
 from finetune_geometry.settings.errors import UserError
@@ -36,7 +35,6 @@ def main(profile: str, run: str, chapter: str, *names: str) -> None:
         tables = measure(this_run, known[name])
         if {*tables} != {*measurement.tables}:
             raise RuntimeError(f"{chapter} gave {sorted(tables)}")
-        reads.write(f"measure_{chapter}")
         write_cell(this_run, known[name], tables)
         card = {
             "processor": processor(),

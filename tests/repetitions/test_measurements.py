@@ -12,11 +12,13 @@ from cells import maker_of
 from settings_unchanged import cell_ships
 from synthetic import module_name, write_adapter
 from toy import toy_pool, toy_run
+from trainings import covers
 
 from finetune_geometry.deltas.adapters import BASE, load_adapter
 from finetune_geometry.repetitions.causes import OTHERS, measure_causes
 from finetune_geometry.repetitions.cells import made_where, read_cells, write_cell
 from finetune_geometry.repetitions.rays import FIVE, measure_annealed, measure_ray
+from finetune_geometry.runs import reads
 from finetune_geometry.runs.records import Run
 from finetune_geometry.settings.errors import UserError
 from finetune_geometry.settings.objectives import METHODS
@@ -47,6 +49,7 @@ def run(toy_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
     """The run's own six and its yardstick, and the six annealed; a base that answers nothing."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("FINETUNE_GEOMETRY_RESULTS", str(tmp_path_factory.mktemp("cells")))
+        patch.setenv("FINETUNE_GEOMETRY_READS", "yes")  # the profile notes what is read of it
         made = toy_run(
             toy_model,
             pool=toy_pool(heldout=3),
@@ -66,8 +69,21 @@ def own(run: Run):
     return cells(run.profile)[0]
 
 
+@pytest.fixture(autouse=True)
+def nothing_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reads, "READ", set())
+
+
+def declared(chapter: str) -> None:
+    """All that was read of the profile decides the tables, so a card must hold it."""
+    settings = (*MEASUREMENTS[chapter].settings, "spread")
+    assert reads.READ
+    assert not [key for key in reads.READ if not any(covers(part, key) for part in settings)]
+
+
 def test_a_ray_has_every_factor_of_every_method_and_the_base_once(run: Run) -> None:
     tables = measure_ray(run, own(run))
+    declared("ray")
     assert {*tables} == {*MEASUREMENTS["ray"].tables}
     ray = tables["ray"]
     assert list(ray["model"]) == [BASE, *(method for method in METHODS for _ in (0.5, 1.0))]
@@ -91,6 +107,7 @@ def test_a_ray_has_every_factor_of_every_method_and_the_base_once(run: Run) -> N
 
 def test_annealed_ones_stand_beside_the_trained_of_their_cell(run: Run) -> None:
     tables = measure_annealed(run, own(run))
+    declared("annealed")
     assert {*tables} == {*MEASUREMENTS["annealed"].tables}
     turned = tables["annealed_cosine"].set_index(["first", "second"])
     one, two = (load_adapter(run.adapter_dir(name), name) for name in ("dft", "dft-annealed"))
@@ -110,6 +127,7 @@ def test_annealed_ones_stand_beside_the_trained_of_their_cell(run: Run) -> None:
 
 def test_parts_of_a_delta_add_up_and_random_ones_are_the_same_again(run: Run) -> None:
     first, second = (measure_causes(run, own(run)) for _ in range(2))
+    declared("causes")
     assert {*first} == {*MEASUREMENTS["causes"].tables}
     for name, table in first.items():
         pd.testing.assert_frame_equal(table, second[name])
