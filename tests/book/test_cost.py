@@ -30,5 +30,5 @@ def test_every_line_says_that_it_is_estimated() -> None:
     assert {*METHODS, "rollouts", "accuracy", "mode_connectivity", "cka"} <= set(rows)
     *stages, target, share = rows.values()
     assert {row["how"] for row in stages} == {"estimated"}
-    assert target["time"] == "12.0 h"
+    assert target["time"] == "12.0\N{NO-BREAK SPACE}h"
     assert 10 < float(share["time"].removesuffix("%")) < 60
