@@ -135,7 +135,7 @@ def test_the_status_page_is_made_from_the_run_s_files(assembled: tuple[Path, Pat
         ["[](../notebooks/methods/sft)", "this run", "1971-01-01", "12", "11", "300"],
         ["[](../notebooks/controls/second_seed)", "reference run", "1970-01-01",
          "21", "20", "500"],
-        ["1 jobs of further trainings", "this run", "", "40", "", ""],
+        ["1 jobs for repetitions", "this run", "", "40", "", ""],
         ["**sum**", "", "", "73", "", ""],
     ]  # fmt: skip
     assert table_of(source / "book" / "versions.csv")[1][0] == "not recorded"
