@@ -9,13 +9,13 @@ Light, like jobs.py.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
+from origins import sha256_of
 from shipped import ROOT
-from trainings import ADAPTER_FILES, ROLLOUTS, covers, training_outputs
+from trainings import ADAPTER_FILES, ROLLOUTS, covered, training_outputs
 
 from finetune_geometry.settings.profiles import Profile
 from finetune_geometry.settings.repetitions import Measurement
@@ -38,15 +38,9 @@ def made_with(
 
     models: digests of the profile's models. Values that decide nothing here are left out.
     """
-    values = {
-        key: value
-        for key, value in profile.flat().items()
-        if any(covers(part, key) for part in measurement.settings)
-    }
-    digests = {
-        file: hashlib.sha256((ROOT / file).read_bytes()).hexdigest() for file in measurement.files
-    }
-    plain: dict[str, object] = json.loads(json.dumps({**values, **models, **digests}))
+    values = covered(measurement.settings, profile)
+    files = {file: sha256_of(ROOT / file) for file in measurement.files}
+    plain: dict[str, object] = json.loads(json.dumps({**values, **models, **files}))
     return plain
 
 

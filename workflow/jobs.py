@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from shipped import ROOT
-from trainings import ADAPTER_FILES, ROLLOUTS, covers
+from trainings import ADAPTER_FILES, ROLLOUTS, covered
 
 from finetune_geometry.settings.objectives import METHODS
 from finetune_geometry.settings.profiles import Profile
@@ -78,12 +78,7 @@ class Job:
 
 def settings_text(sections: Sequence[str], profile: Profile) -> str:
     """These sections or values of the profile, as text."""
-    chosen = {
-        key: value
-        for key, value in profile.flat().items()
-        if any(covers(section, key) for section in sections)
-    }
-    return json.dumps(chosen, sort_keys=True)
+    return json.dumps(covered(sections, profile), sort_keys=True)
 
 
 def modules_of(source: Path) -> list[Path]:

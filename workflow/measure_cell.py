@@ -11,8 +11,9 @@ import time
 
 import torch
 from cells import made_with
-from machine import digest, processor
+from origins import processor, sha256_of
 from settings_unchanged import digests
+from trainings import ADAPTER_FILES
 
 from finetune_geometry.repetitions.cells import parts_of, write_cell
 from finetune_geometry.runs.parts import Parts
@@ -40,7 +41,7 @@ def main(profile: str, run: str, chapter: str, *names: str) -> None:
             "processor": processor(),
             "seconds": round(time.perf_counter() - begun, 1),
             "adapters": {
-                role: digest(this_run.adapter_dir(adapter))
+                role: sha256_of(this_run.adapter_dir(adapter) / ADAPTER_FILES[0])
                 for role, adapter in known[name].adapters.items()
             },
             "made_with": made_with(measurement, this_run.profile, digests(this_run.profile)),

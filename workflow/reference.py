@@ -30,10 +30,11 @@ from typing import Any
 
 import pandas as pd
 from jobs import JOBS, ROOT, Job
-from machine import digest
+from origins import sha256_of
 from page_facts import VERSIONS
 from settings_unchanged import cell_ships, settings_of
 from shipped import MARK, REFERENCE, shown_from_reference, with_note
+from trainings import ADAPTER_FILES
 
 from finetune_geometry.report.explorables import EXPLORABLES, explorable, write_explorables
 from finetune_geometry.runs.files import atomic_directory, atomic_write, read_csv
@@ -126,8 +127,8 @@ def copy_numbers(folder: Path, profile: Profile) -> None:
             shutil.copy(folder / name, new / name)
         if (REFERENCE / "claims").is_dir():  # ledgers of other runs, which this one does not make
             shutil.copytree(REFERENCE / "claims", new / "claims")
-        copy_shipped_cells(new, profile)
-        copy_cells(folder, new, profile)
+        for kept in (REFERENCE, folder):
+            copy_cells(kept, new, profile)
         write_explorables(folder, new / "explorables")
         (new / "answers").mkdir()
         for model in ("base", "teacher"):  # those that ship
@@ -142,20 +143,11 @@ def copy_numbers(folder: Path, profile: Profile) -> None:
             (new / name).write_text(text + "\n", encoding="utf-8")
 
 
-def copy_shipped_cells(new: Path, profile: Profile) -> None:
-    """Keep of the repetitions that ship those that were made with the profile's settings."""
-    for measurement in MEASUREMENTS.values():
-        for cell in measurement.cells(profile):
-            if cell_ships(measurement, cell.name, profile, REFERENCE):
-                for file in measurement.outputs(cell.name):
-                    (new / file).parent.mkdir(parents=True, exist_ok=True)
-                    shutil.copy(REFERENCE / file, new / file)
-
-
 def copy_cells(folder: Path, reference: Path, profile: Profile) -> list[str]:
-    """Copy what a run measured of repetitions with these settings; "cell/chapter" of each.
+    """Copy what was measured of repetitions with these settings; "cell/chapter" of each.
 
-    Not what it shows from the reference itself, nor what was measured with other settings before.
+    folder: of a run, or the reference. Not what a run shows from the reference itself, nor what was
+    measured with other settings before.
     """
     found = []
     for measurement in MEASUREMENTS.values():
@@ -176,8 +168,9 @@ def adapters_of(folder: Path) -> dict[str, str]:
     """SHA-256 of the weights of the adapters that all chapters read, of those that the run has."""
     found = {}
     for name in (*METHODS, "sft-order"):
-        if (folder / "adapters" / name / "adapter_model.safetensors").is_file():
-            found[name] = digest(folder / "adapters" / name)
+        weights = folder / "adapters" / name / ADAPTER_FILES[0]
+        if weights.is_file():
+            found[name] = sha256_of(weights)
     return found
 
 
@@ -194,7 +187,6 @@ def rounding_note(folder: Path, chapter: str, profile: Profile) -> str:
     processors = sorted({card["processor"] for card in cards})
     if cards[0]["adapters"] == known and len(processors) == 1:
         return ""
-    others = json.loads((REFERENCE / "numbers.json").read_text(encoding="utf-8"))
     said = (
         "The trainings of this page were not all made on the processor of the other chapters "
         f"(here: {'; and '.join(processors)}). Another one rounds otherwise, and a training "
@@ -202,6 +194,7 @@ def rounding_note(folder: Path, chapter: str, profile: Profile) -> str:
     )
     headlines = folder / "cells" / "run" / "headlines.csv"
     if cards[0]["adapters"] != known and headlines.is_file():
+        others = json.loads((REFERENCE / "numbers.json").read_text(encoding="utf-8"))
         value = read_csv(headlines).set_index(["quantity", "a", "b"])["value"]
         said += (
             ": the same seeds give SFT and DFT a cosine of "
@@ -212,8 +205,11 @@ def rounding_note(folder: Path, chapter: str, profile: Profile) -> str:
     return f"{said}. Compare the numbers of this page with one another."
 
 
-def renew(folder: Path, chosen: Sequence[Job], profile: Profile) -> None:
-    """Put these chapters of a run into the reference, and what it measured of repetitions."""
+def renew(folder: Path, chosen: Sequence[Job], profile: Profile) -> list[str]:
+    """Put these chapters of a run into the reference, and what it measured of repetitions.
+
+    Returns "cell/chapter" of each of the latter.
+    """
     known = json.loads((REFERENCE / ADAPTERS).read_text(encoding="utf-8"))
     bound = [job.stem for job in chosen if not job.repeats]
     other = [name for name, found in adapters_of(folder).items() if known.get(name) != found]
@@ -223,7 +219,7 @@ def renew(folder: Path, chosen: Sequence[Job], profile: Profile) -> None:
             f"repetitions: {folder}: make the whole reference anew, or take a machine with a "
             "processor like that one's"
         )
-    copy_cells(folder, REFERENCE, profile)
+    measured = copy_cells(folder, REFERENCE, profile)
     for job in chosen:
         note = rounding_note(folder, job.stem, profile) if job.repeats else ""
         copy_notebooks(folder, [job], note)
@@ -250,6 +246,7 @@ def renew(folder: Path, chosen: Sequence[Job], profile: Profile) -> None:
     kept = old[~old["notebook"].isin(names)]
     new = own[own["notebook"].isin(names)]
     pd.concat([kept, new]).to_csv(REFERENCE / "timing.csv", index=False)
+    return measured
 
 
 def copy_picture(folder: Path) -> None:
@@ -303,8 +300,8 @@ def main() -> None:
             "run `make controls` first"
         )
     if "all" not in only:
-        renew(folder, chosen, profile)
-        print(f"{len(chosen)} chapters of {folder.name} are the reference's: {REFERENCE}")
+        parts = [*(job.stem for job in chosen), *renew(folder, chosen, profile)]
+        print(f"{', '.join(parts)} of {folder.name} are the reference's: {REFERENCE}")
         return
     if not options.numbers_only:
         copy_notebooks(folder)

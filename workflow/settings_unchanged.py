@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from cells import cells_asked_for, made_with
-from jobs import Job, covers
+from jobs import Job
 from shipped import REFERENCE, ROOT
+from trainings import covers
 
 from finetune_geometry.settings.profiles import Profile
 from finetune_geometry.settings.repetitions import MEASUREMENTS, Measurement

@@ -11,7 +11,6 @@ their weights say without them (--only geometry), which is a few kilobytes.
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import shutil
 import sys
@@ -20,6 +19,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from origins import sha256_of
 from safetensors.numpy import load_file, save_file
 from shipped import REFERENCE, ROOT
 
@@ -75,7 +75,7 @@ def ship_adapter(run: Run, name: str, folder: Path) -> None:
     card = json.loads((source / "card.json").read_text(encoding="utf-8"))
     # By it a second run is compared with this one to the byte, though fp16 alone is kept.
     # An adapter that had shipped before keeps what it was before it was halved.
-    whole = hashlib.sha256((source / "adapter_model.safetensors").read_bytes()).hexdigest()
+    whole = sha256_of(source / "adapter_model.safetensors")
     _write_json(folder / "card.json", {"fp32_sha256": whole, **card})
     text = f"""---
 base_model: {base.base}

@@ -9,6 +9,7 @@ import dataclasses
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from shipped import ROOT
 
@@ -55,12 +56,17 @@ def job_settings(variations: Sequence[Variation], profile: Profile) -> str:
     """The part of the profile that a job's trainings depend on, and their changes, as text."""
     sections = ["model", "prompt", "problems", "lora", "training", "evaluation"]
     sections += [f"methods.{variation.method}" for variation in variations]
-    chosen = {
+    chosen = covered(sections, profile)
+    return json.dumps([chosen, *map(dataclasses.asdict, variations)], sort_keys=True)
+
+
+def covered(sections: Sequence[str], profile: Profile) -> dict[str, Any]:
+    """The profile's values that these sections or values take in, by dotted name."""
+    return {
         key: value
         for key, value in profile.flat().items()
         if any(covers(section, key) for section in sections)
     }
-    return json.dumps([chosen, *map(dataclasses.asdict, variations)], sort_keys=True)
 
 
 def covers(setting: str, key: str) -> bool:

@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 from cells import maker_of
 from settings_unchanged import cell_ships
+from shipped import MARK
 from synthetic import module_name, write_adapter
 from toy import toy_pool, toy_run
 from trainings import covers
@@ -181,3 +182,6 @@ def test_a_card_says_what_decided_its_tables(run: Run, monkeypatch: pytest.Monke
     assert not cell_ships(MEASUREMENTS["causes"], "run", other, run.dir)
     table = made_where(run, [cells(run.profile)[0]], "causes")
     assert table["made in"].tolist() == ["this run"]
+    run.write_json("cells/run/causes.json", card | {MARK: True})
+    table = made_where(run, [cells(run.profile)[0]], "causes")
+    assert table["made in"].tolist() == ["the reference run"]

@@ -8,7 +8,7 @@ SHIPPED = (
 )
 #: Executed only when asked for, whatever the profile: they and their trainings take many times as
 #: long as the rest of the book.
-FURTHER = tuple(f"controls/{name}" for name in (("trainings", *CHAPTERS) if CHAPTERS else ()))
+FURTHER = tuple(f"controls/{name}" for name in ("trainings", *CHAPTERS)) if CHAPTERS else ()
 
 
 def why_asked(name: str, reference: bool) -> str:

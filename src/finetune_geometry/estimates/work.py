@@ -135,6 +135,8 @@ def _further(
     profile: Profile, text: Lengths, test: Written, validation: Written
 ) -> dict[str, tuple[Item, ...]]:
     """The chapters that repeat the trainings, and these trainings themselves."""
+    if not CHAPTERS:
+        return {}
     chapters = [MEASUREMENTS[name] for name in CHAPTERS]
     read = {name for m in chapters for cell in m.cells(profile) for name in m.adapters(cell)}
     every = [one for one in variations(profile).values() if one.name in read]
@@ -149,11 +151,10 @@ def _further(
         "causes": (point,) * (TREATED * cells),
         "spread": (Host(5.0),),
     }
-    made: dict[str, tuple[Item, ...]] = {
+    return {
         "controls/trainings": (*(trained(profile, v.method, text) for v in every), *answers),
         **{f"controls/{name}": found[name] for name in CHAPTERS},
     }
-    return made if CHAPTERS else {}
 
 
 @functools.lru_cache(maxsize=4)

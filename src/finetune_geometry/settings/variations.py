@@ -92,9 +92,8 @@ def cells(profile: Profile) -> list[Cell]:
     for number in range(1, profile.spread.orders + 1):
         # With one A for all, SFT in the order before is each order's yardstick.
         before = f"sft-order{number - 1}" if number > 1 else "sft"
-        found.append(
-            Cell(f"order{number}", "order", {**_six(f"order{number}"), "sft-order": before})
-        )
+        name = f"order{number}"
+        found.append(Cell(name, "order", {**_six(name), "sft-order": before}))
     for number in range(1, profile.spread.draws + 1):
         found.append(Cell(f"draw{number}", "draw", _with_yardstick(f"draw{number}")))
     for number in students(profile):

@@ -1,4 +1,4 @@
-"""What decides how numbers round, and what tells that they did: the machine, the weights."""
+"""What a result comes from, so that two of one name can be told apart: the processor, the files."""
 
 from __future__ import annotations
 
@@ -20,6 +20,6 @@ def processor() -> str:
     return f"{name.group(1) if name else platform.machine()}; {', '.join(found)}"
 
 
-def digest(adapter: Path) -> str:
-    """SHA-256 of the weights of the adapter in this folder."""
-    return hashlib.sha256((adapter / "adapter_model.safetensors").read_bytes()).hexdigest()
+def sha256_of(file: Path) -> str:
+    """SHA-256 of a file's bytes."""
+    return hashlib.sha256(file.read_bytes()).hexdigest()
