@@ -14,7 +14,8 @@ import jupytext
 import pytest
 from build_book import notebooks
 from conftest import ROOT, Workflow, execute, tracked_files
-from jobs import JOBS, SECTIONS, covers
+from jobs import JOBS, SECTIONS
+from trainings import covers
 
 from finetune_geometry.settings.objectives import METHODS
 
