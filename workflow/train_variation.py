@@ -10,7 +10,7 @@ from __future__ import annotations
 import sys
 
 from finetune_geometry.evaluation.answers import evaluate_models
-from finetune_geometry.methods.replay import replay, train_with_snapshots
+from finetune_geometry.methods.replay import replay
 from finetune_geometry.methods.training import trained
 from finetune_geometry.models.pretraining import raise_student
 from finetune_geometry.runs.records import Run
@@ -45,9 +45,7 @@ def make(profile: str, run: Run, chosen: Variation) -> None:
     changed = open_variation(profile, run, chosen)
     if chosen.replay:
         made = chosen.replay
-        replay(changed, chosen.method, made.start, made.step, made.names)
-    elif chosen.snapshots:
-        train_with_snapshots(changed, chosen.method, chosen.name, chosen.snapshots)
+        replay(changed, chosen.method, made.step, made.names)
     else:
         trained(changed, chosen.method, chosen.name)
     if kind_of(chosen) in ANSWERING:

@@ -45,10 +45,8 @@ def job_inputs(
     for variation in variations:
         if variation.student:
             found[f"students/{variation.student}/card.json"] = None
-        if variation.replay and variation.replay.start:
-            found |= dict.fromkeys(
-                f"adapters/{variation.replay.start}/{file}" for file in ADAPTER_FILES
-            )
+        if variation.replay and variation.replay.step:  # its training kept it on its way
+            found |= dict.fromkeys(f"adapters/{variation.method}/{file}" for file in ADAPTER_FILES)
     return [name for name in found if name not in made]
 
 

@@ -181,6 +181,14 @@ def test_a_line_is_walked_from_the_method_to_the_base(run: Path) -> None:
     assert made(run, "line")["metrics"][0]["blind"] == 6.0
 
 
+def test_every_ray_starts_at_its_own_base(run: Path) -> None:
+    data = made(run, "ray")
+    assert (data["cells"], data["problems"]) == (["run", "order1"], 10)
+    first, second = data["models"]["dft"]
+    assert (first["factor"], first["loss"]) == ([0.0, 0.5, 1.0], [2.0, 1.5, 2.0])
+    assert second["accuracy"] == [0.4, 0.6, 0.6]
+
+
 def test_the_token_has_the_run_s_constants(run: Path) -> None:
     assert made(run, "token") == {"lambda": 0.25, "bias": 0.1, "beta": 0.3, "group": 5}
 
@@ -190,6 +198,22 @@ def test_a_run_without_the_tables_says_which(tmp_path: Path, name: str) -> None:
     found = explorables.explorable(tmp_path, name)
     assert bool(found["missing"]) == (found["data"] is None) == (name != "token")
     assert bool(found["picture"]) == (name == "token")
+
+
+def test_what_a_run_shows_of_the_reference_comes_from_there(tmp_path: Path) -> None:
+    reference, run = tmp_path / "reference", tmp_path / "run"
+    (run / "numbers").mkdir(parents=True)
+    (run / "numbers" / "ray.json").write_text(json.dumps({MARK: True}))
+    reference.mkdir()
+    kept = {"data": [1], "missing": "", "from_reference": False, "looks": {}, "picture": "p"}
+    for name in ("ray", "line"):
+        (reference / f"{name}.json").write_text(json.dumps(kept))
+    explorables.write_explorables(run, run / "explorables", reference)
+    ray, line = (
+        json.loads((run / "explorables" / f"{name}.json").read_text()) for name in ("ray", "line")
+    )
+    assert ray == {**kept, "from_reference": True}
+    assert line["data"] is None  # not shown from there, and not made here
 
 
 def test_workflow_and_package_speak_of_the_same_figures() -> None:
@@ -322,9 +346,9 @@ def test_a_page_without_a_figure_loads_no_script_and_the_list_names_them_all(
 
 
 def test_a_figure_without_data_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    html = build(tmp_path, "```{explorable} line\n```", None, monkeypatch)
+    html = build(tmp_path, "```{explorable} ray\n```", None, monkeypatch)
     assert "has no data for this figure" in html
-    assert "explorable-data-line" not in html
+    assert "explorable-data-ray" not in html
     assert "<details>" not in html  # an answer would quote what is not there
 
 

@@ -1,4 +1,4 @@
-"""Adapters on the way, and frozen replays: where they must equal the training itself."""
+"""Frozen replays: where they must equal the training itself."""
 
 import dataclasses
 
@@ -8,7 +8,8 @@ from safetensors.torch import load_file
 from test_training import toy_run
 from transformers import TrainerCallback
 
-from finetune_geometry.methods.replay import rates_of, replay, train_with_snapshots
+from finetune_geometry.methods.replay import rates_of, replay
+from finetune_geometry.methods.saving import snapshot_dir
 from finetune_geometry.methods.training import begun, train, train_here
 from finetune_geometry.settings.errors import UserError
 
@@ -19,9 +20,9 @@ def weights(run, name):
     return load_file(run.adapter_dir(name) / "adapter_model.safetensors")
 
 
-def change(run, name):
+def change(weights):
     """The factors B, which start at zero."""
-    return {key: value for key, value in weights(run, name).items() if "lora_B" in key}
+    return {key: value for key, value in weights.items() if "lora_B" in key}
 
 
 @pytest.mark.parametrize("method", ["sft", "dpo"])
@@ -29,7 +30,7 @@ def test_one_step_of_a_replay_is_one_step_of_the_training(toy_model, method):
     """Before the weights have moved there is nothing to predict."""
     run = toy_run(toy_model, training__steps=1, training__schedule_steps=4, **EXACT)
     train(run, method)
-    replay(run, method, "", 0, {"adam": f"{method}-from0-adam"})
+    replay(run, method, 0, {"adam": f"{method}-from0-adam"})
     ours, theirs = weights(run, method), weights(run, f"{method}-from0-adam")
     assert ours.keys() == theirs.keys()
     for key in ours:
@@ -39,30 +40,29 @@ def test_one_step_of_a_replay_is_one_step_of_the_training(toy_model, method):
 def test_later_steps_part_from_the_first_gradient(toy_model):
     run = toy_run(toy_model, training__learning_rate=1e-2, **EXACT)
     train(run, "sft")
-    replay(run, "sft", "", 0, {"adam": "frozen"})
-    ours, frozen = change(run, "sft"), change(run, "frozen")
+    replay(run, "sft", 0, {"adam": "frozen"})
+    ours, frozen = change(weights(run, "sft")), change(weights(run, "frozen"))
     assert any(not torch.allclose(ours[key], frozen[key], rtol=1e-3) for key in ours)
 
 
 def test_from_the_last_snapshot_one_step_is_left(toy_model):
     """With fresh moments Adam's step is one of its rate in every coordinate that has a gradient."""
     changes = {"training__weight_decay": 0.0, "training__scheduler": "constant"}
-    run = toy_run(toy_model, **changes, **EXACT)
-    train_with_snapshots(run, "sft", "sft-path", {3: "sft-step3", 4: "sft-step4"})
-    for key, value in weights(run, "sft-path").items():
-        assert torch.equal(value, weights(run, "sft-step4")[key])
-    replay(run, "sft", "sft-step3", 3, {"adam": "sft-from3-adam"})
+    run = toy_run(toy_model, training__snapshots=[0.75], **changes, **EXACT)
+    train(run, "sft")
+    replay(run, "sft", 3, {"adam": "sft-from3-adam"})
     rate = run.profile.training.learning_rate
-    for key, before in change(run, "sft-step3").items():
-        moved = (change(run, "sft-from3-adam")[key] - before).abs()
+    kept = load_file(snapshot_dir(run, "sft", 3) / "adapter_model.safetensors")
+    for key, before in change(kept).items():
+        moved = (change(weights(run, "sft-from3-adam"))[key] - before).abs()
         assert moved.max() == pytest.approx(rate, rel=1e-2)
 
 
 def test_the_plain_sum_and_a_constant_rate_differ_by_the_rate(toy_model):
     run = toy_run(toy_model, training__scheduler="constant", **EXACT)
-    replay(run, "rft", "", 0, {"raw": "raw", "sgd": "sgd"})
+    replay(run, "rft", 0, {"raw": "raw", "sgd": "sgd"})
     rate = run.profile.training.learning_rate
-    raw, sgd = change(run, "raw"), change(run, "sgd")
+    raw, sgd = change(weights(run, "raw")), change(weights(run, "sgd"))
     for key in raw:
         torch.testing.assert_close(sgd[key], rate * raw[key], rtol=1e-4, atol=1e-9)
     assert all(
@@ -95,4 +95,4 @@ def test_the_rates_are_those_of_the_trainer(toy_model):
 
 def test_an_optimiser_that_is_none_is_refused(toy_model):
     with pytest.raises(UserError, match="no optimiser 'lion': replay: raw, sgd, adam"):
-        replay(toy_run(toy_model), "sft", "", 0, {"lion": "x"})
+        replay(toy_run(toy_model), "sft", 0, {"lion": "x"})

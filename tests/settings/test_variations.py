@@ -23,7 +23,7 @@ def test_each_kind_has_as_many_as_the_profile_asks_for():
     six, seven = len(METHODS), len(METHODS) + 1
     assert count["order"] == 4 * six
     assert count["draw"] == count["student"] == 3 * seven
-    assert count["sgd"] == count["path"] == six
+    assert count["sgd"] == six
     assert count["annealed"] == 3 * six
     assert count["first"] == 2 * six
     assert count["rate"] == count["contrast"] == count["fast"] == 3
@@ -81,11 +81,11 @@ def test_the_ladder_ends_at_the_rate_of_dpo():
     assert fast.training_of("dpo").learning_rate == TINY.training_of("sft").learning_rate
 
 
-def test_replays_start_where_a_path_keeps_its_adapter():
+def test_replays_start_where_a_training_keeps_its_adapter():
     found = variations(TINY)
-    kept = {name for variation in found.values() for name in variation.snapshots.values()}
-    starts = {v.replay.start for v in found.values() if v.replay}
-    assert starts - {""} <= kept
+    starts = {v.replay.step for v in found.values() if v.replay and v.method == "sft"}
+    assert starts - {0} <= {*TINY.training_of("sft").snapshot_steps}
+    assert max(starts) == TINY.training_of("sft").steps // 2
     assert found["sft-replay0"].adapters == ["sft-from0-raw", "sft-from0-sgd", "sft-from0-adam"]
     names = [name for variation in found.values() for name in variation.adapters]
     assert len(names) == len(set(names))

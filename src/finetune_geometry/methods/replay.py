@@ -1,4 +1,4 @@
-"""A training looked at from inside: adapters on the way, and gradients at weights that stand still.
+"""A training looked at from inside: gradients at weights that stand still.
 
 A frozen replay reads every batch that a training reads and takes its gradient, but never moves the
 weights. What an optimiser would have made of these gradients is the **frozen prediction** of the
@@ -9,7 +9,6 @@ moved so far that the later gradients differ.
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
 import shutil
 from collections.abc import Mapping, Sequence
@@ -23,7 +22,8 @@ from transformers import TrainerCallback, get_scheduler
 from finetune_geometry.methods.arguments import memory_of
 from finetune_geometry.methods.build import make_trainer
 from finetune_geometry.methods.rows import row_lengths, row_order
-from finetune_geometry.methods.training import begun, save_adapter, train_here
+from finetune_geometry.methods.saving import save_adapter, snapshot_dir
+from finetune_geometry.methods.training import begun
 from finetune_geometry.models.compat import compact_head
 from finetune_geometry.models.loading import load_model
 from finetune_geometry.runs.records import Run
@@ -32,20 +32,6 @@ from finetune_geometry.settings.sections import Training
 
 OPTIMISERS = ("raw", "sgd", "adam")
 """What a replay makes of the gradients: their plain sum, each with the rate of its step, AdamW."""
-
-
-class Snapshots(TrainerCallback):
-    """Writes the adapter as it stands after some steps of a training."""
-
-    def __init__(self, run: Run, method: str, steps: Mapping[int, str]) -> None:
-        self.run, self.method, self.steps = run, method, dict(steps)
-
-    def on_step_end(
-        self, args: Any, state: Any, control: Any, model: Any = None, **kwargs: Any
-    ) -> None:
-        if name := self.steps.get(state.global_step):
-            card = {"objective": self.method, "step": state.global_step}
-            save_adapter(self.run, name, model, card)
 
 
 class Shadow(TrainerCallback):
@@ -110,17 +96,9 @@ def rates_of(training: Training) -> list[float]:
     return found
 
 
-def train_with_snapshots(run: Run, method: str, name: str, steps: Mapping[int, str]) -> None:
-    """`training.train`, with an adapter kept after some of the steps: step -> its name."""
-    rows = begun(run, method, name)
-    train_here(run, method, name, rows, [Snapshots(run, method, steps)])
-    shutil.rmtree(run.path(f"checkpoints/{name}"))
-
-
 def replay(
     run: Run,
     method: str,
-    start: str,
     step: int,
     names: Mapping[str, str],
 ) -> None:
@@ -128,7 +106,7 @@ def replay(
 
     The gradients of all later batches are taken at these weights; the delta so far is kept.
 
-    start: name of the adapter with these weights; "" for the initial one (step 0).
+    step: one after which the method's own training kept its adapter (`training.snapshots`), or 0.
     names: optimiser, of OPTIMISERS -> name of the adapter that is written. Moments start at zero.
     """
     profile, training = run.profile, run.profile.training_of(method)
@@ -149,8 +127,9 @@ def replay(
     checkpoints = run.path(f"checkpoints/{folder}")
     with memory_of(still), compact_head(loaded[0]):
         trainer = make_trainer(profile, method, still, rows, order, loaded, checkpoints, [shadow])
-        if start:
-            weights = load_file(run.adapter_dir(start) / "adapter_model.safetensors")
+        if step:
+            kept = snapshot_dir(run, method, step)
+            weights = load_file(kept / "adapter_model.safetensors")
             set_peft_model_state_dict(trainer.model, weights)
         before = get_peft_model_state_dict(trainer.model)
         before = {key: value.clone() for key, value in before.items()}
@@ -162,6 +141,6 @@ def replay(
     for optimiser, name in names.items():
         for key, copy in shadow.copies[optimiser].items():
             own[key].data.copy_(copy.data)
-        card = {"objective": method, "start": start, "step": step, "optimiser": optimiser}
-        save_adapter(run, name, trainer.model, json.loads(json.dumps(card)))
+        card = {"objective": method, "step": step, "optimiser": optimiser}
+        save_adapter(run.adapter_dir(name), trainer.model, card)
     shutil.rmtree(checkpoints)

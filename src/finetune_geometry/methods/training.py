@@ -9,8 +9,6 @@ from typing import Any
 
 import pandas as pd
 import torch
-from peft import get_peft_model_state_dict
-from safetensors.torch import save_file
 from transformers import TrainerCallback
 
 from finetune_geometry.methods.arguments import memory_of, packs
@@ -26,11 +24,12 @@ from finetune_geometry.methods.rows import (
     selected,
     unpaired_rows,
 )
+from finetune_geometry.methods.saving import Snapshots, save_adapter
 from finetune_geometry.methods.trainers import SHAPE_STEP, Watch
 from finetune_geometry.models.compat import compact_head
 from finetune_geometry.models.loading import load_model
 from finetune_geometry.rollouts.pool import load_rollouts
-from finetune_geometry.runs.files import atomic_directory, explain_full_disk
+from finetune_geometry.runs.files import explain_full_disk
 from finetune_geometry.runs.keys import adapter_origin, rows_hash
 from finetune_geometry.runs.records import Run
 from finetune_geometry.settings.errors import UserError
@@ -42,7 +41,8 @@ def train(run: Run, method: str, name: str | None = None) -> dict[str, Any]:
 
     method: a key of METHODS; its settings are those of the run's profile.
     name: the adapter's folder under `adapters/` (default: the method).
-    A killed training goes on from its last checkpoint, with the same result.
+    A killed training goes on from its last checkpoint, with the same result. The adapter as it
+    stood after the steps of `training.snapshots` is kept in `snapshots/<name>/<step>/`.
     """
     if method not in METHODS:
         raise UserError(f"unknown method {method!r}: train: use one of {', '.join(METHODS)}")
@@ -92,14 +92,14 @@ def train_here(
     order = row_order(sizes.max(1), training)
     model, tokenizer = load_model(profile, "base")
     model.train()
-    checkpoints = run.path(f"checkpoints/{name}")
+    checkpoints, origin = run.path(f"checkpoints/{name}"), _origin(run, method, rows)
     packed = packs(profile, training, OBJECTIVES[method].paired)
     watch = Watch(training.steps, method)
     last = last_checkpoint(checkpoints, training.processes)
     with memory_of(training), compact_head(model):
         trainer = make_trainer(
             profile, method, training, rows, order, (model, tokenizer), checkpoints,
-            [watch, *callbacks],
+            [watch, Snapshots(run, method, name, origin), *callbacks],
         )  # fmt: skip
         initial_hash = lora_a_sha256(trainer.model)
         if last:
@@ -129,10 +129,10 @@ def train_here(
         "seconds": watch.seconds(),
         "peak_memory_mb": peak_memory_mb(),
         "resumed": last is not None,
-        **_origin(run, method, rows),
+        **origin,
         "versions": versions(),
     }
-    save_adapter(run, name, trainer.model, card)
+    save_adapter(run.adapter_dir(name), trainer.model, card)
 
 
 def trained(run: Run, method: str, name: str | None = None) -> dict[str, Any]:
@@ -156,16 +156,6 @@ def rows_of(run: Run, method: str) -> pd.DataFrame:
 def _origin(run: Run, method: str, rows: pd.DataFrame) -> dict[str, Any]:
     """What decides the adapter that these rows give, as its card holds it."""
     return adapter_origin(run.profile, method, rows_hash(rows))
-
-
-def save_adapter(run: Run, name: str, model: Any, card: dict[str, Any]) -> None:
-    """Write `adapters/<name>/` at once: PEFT's config, fp32 safetensors, and the card."""
-    with atomic_directory(run.adapter_dir(name)) as folder:
-        model.save_pretrained(folder)
-        weights = {key: value.float() for key, value in get_peft_model_state_dict(model).items()}
-        save_file(weights, folder / "adapter_model.safetensors", metadata={"format": "pt"})
-        (folder / "README.md").unlink(missing_ok=True)  # PEFT's empty model card
-        (folder / "card.json").write_text(json.dumps(card, indent=2) + "\n")
 
 
 def summarise(card: dict[str, Any]) -> pd.DataFrame:

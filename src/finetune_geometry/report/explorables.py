@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from finetune_geometry.report.explorable_losses import line, token
+from finetune_geometry.report.explorable_losses import line, ray, token
 from finetune_geometry.report.explorable_tables import Found, Missing, is_from_reference, looks
 from finetune_geometry.report.explorable_weights import arrows, depth
 from finetune_geometry.runs.files import atomic_write
@@ -29,6 +29,7 @@ EXPLORABLES: dict[str, tuple[Callable[[Path], Found], tuple[str, ...]]] = {
     "arrows": (arrows, ("cosine", "principal_angles", "spread")),
     "depth": (depth, ("principal_angles", "cosine")),
     "line": (line, ("mode_connectivity",)),
+    "ray": (ray, ("ray",)),
     "token": (token, ()),
 }
 DIGITS = 6  # significant ones: more than any figure shows

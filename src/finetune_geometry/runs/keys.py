@@ -23,14 +23,13 @@ from finetune_geometry.problems.problem import Problem
 from finetune_geometry.runs.folders import project_root
 from finetune_geometry.settings.hub import pinned
 from finetune_geometry.settings.profiles import Profile
+from finetune_geometry.settings.sections import WRITING
 
 #: Of a model's folder: weights; settings and tokenizer; chat templates; sentence pieces.
 DECIDING = {".safetensors", ".json", ".jinja", ".model"}
 DECIDING_TEXT = {"merges.txt", "vocab.txt"}  # older tokenizers
 NOT_DECIDING = {"card.json"}  # holds times, and changes with every training
-#: Of `training`: when something is written, not what.
-WRITING = {"logging_steps", "save_steps"}
-#: ... and what there was no other value of when the first cards were written: not held.
+#: Of `training`: what there was no other value of when the first cards were written: not held.
 _ONLY = {"optimizer": "adamw", "pool": "all", "mixed_share": None}
 
 

@@ -124,6 +124,10 @@ class Lora:
     seed: Whole = 42  # of the initialisation that all methods share
 
 
+#: Values of `training` that say when something is written, not what.
+WRITING = frozenset({"logging_steps", "save_steps", "snapshots"})
+
+
 @dataclass(frozen=True, config=KNOWN_KEYS)
 class Training:
     """What all objectives share: length, learning rate, order, checkpoints."""
@@ -145,6 +149,7 @@ class Training:
     mixed_share: NumberOrNone = None
     save_steps: Whole = 50
     logging_steps: Whole = 5
+    snapshots: Numbers = (0.1, 0.25, 0.5)  # shares of the steps after which the adapter is kept
     threads: Whole = 1
     # bf16 autocast; adapters and the optimiser stay in fp32. On a processor without AVX-512, where
     # such products are slow, all is fp32.
@@ -155,6 +160,12 @@ class Training:
     # Recompute activations; auto: where they would not fit into the GPU's memory.
     gradient_checkpointing: Choice = False
     processes: Whole = 1  # that share one training (DDP), each with a part of the batch
+
+    @property
+    def snapshot_steps(self) -> list[int]:
+        """The steps after which an adapter is kept, besides the last."""
+        found = {max(1, round(share * self.steps)) for share in self.snapshots}
+        return sorted(step for step in found if step < self.steps)
 
 
 @dataclass(frozen=True, config=KNOWN_KEYS)

@@ -16,13 +16,11 @@ class Replay:
     """Where a frozen replay starts and what it leaves.
 
     Attributes:
-        step: it takes the gradients at the weights after so many steps.
-        start: name of the adapter with these weights; "" at step 0.
+        step: it takes the gradients at the weights after so many steps of the method's training.
         names: optimiser -> name of the adapter with its prediction.
     """
 
     step: int
-    start: str
     names: Mapping[str, str]
 
 
@@ -36,7 +34,6 @@ class Variation:
         changes: settings by dotted name, as `Run.open` takes them. Where `student` is set the
             caller adds `model.base`.
         student: number of the further student that it starts from; 0: the profile's base.
-        snapshots: step -> name of the adapter that is kept there.
         replay: a frozen replay in place of a training (`methods/replay.py`).
     """
 
@@ -44,7 +41,6 @@ class Variation:
     method: str
     changes: Mapping[str, Any] = field(default_factory=dict)
     student: int = 0
-    snapshots: Mapping[int, str] = field(default_factory=dict)
     replay: Replay | None = None
 
     @property
@@ -52,7 +48,7 @@ class Variation:
         """The adapters that it leaves."""
         if self.replay:
             return list(self.replay.names.values())
-        return [self.name, *self.snapshots.values()]
+        return [self.name]
 
 
 @dataclass(frozen=True)

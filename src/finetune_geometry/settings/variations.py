@@ -8,7 +8,6 @@ the workflow, and lies in the run's folder beside the six methods'. Its name say
     rft-student1    the profile's seeds, on another student
     rft-annealed    the learning rate comes all the way down within the steps
     rft-sgd         by plain SGD
-    rft-path        the run's own once more, with an adapter kept on the way: rft-step10, rft-step25
     sft-rate, sft-mixed, rft-chosen, offline_grpo-contrast
                     between SFT and DPO, one thing changed at a time; dpo-fast, dpo-third, dpo-slow:
                     other rates; a number: the order of the cell of that number
@@ -23,8 +22,6 @@ Light: the workflow reads this list each time it plans.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from finetune_geometry.settings.dials import dials, ladder
 from finetune_geometry.settings.objectives import METHODS
 from finetune_geometry.settings.profiles import Profile
@@ -37,10 +34,8 @@ from finetune_geometry.settings.variation import (
     seed_of,
 )
 
-#: Shares of the steps after which a path keeps its adapter; replays start at some of them.
-SNAPSHOTS = (0.05, 0.1, 0.25, 0.5, 0.75, 1.0)
 FROZEN = ("raw", "sgd", "adam")  # what is made of gradients that are taken at the base
-REPLAYED = (0.05, 0.1, 0.25, 0.5)
+REPLAYED = 0.5  # replays start at the steps up to this share of which an adapter is kept
 #: Kinds that answer the test problems.
 ANSWERING = ("order", "draw", "student", "annealed", "sgd", "fast", "variant")
 STUDENT_SEED = 10  # of the first further student; the shipped one was raised with 1
@@ -55,7 +50,6 @@ def variations(profile: Profile) -> dict[str, Variation]:
         *_students(profile),
         *(_annealed(profile, m, order) for order in repeated_orders(profile) for m in METHODS),
         *(_sgd(profile, method) for method in METHODS),
-        *(_path(profile, method) for method in METHODS),
         *(replayed for method in METHODS for replayed in _replays(profile, method)),
         *(_first(m, order) for order in repeated_orders(profile) if order for m in METHODS),
         *ladder(profile),
@@ -160,28 +154,18 @@ def _sgd(profile: Profile, method: str) -> Variation:
     return Variation(f"{method}-sgd", method, changes)
 
 
-def steps_at(profile: Profile, method: str, shares: Sequence[float]) -> list[int]:
-    """The steps at these shares of a training, at least the first, each once."""
-    steps = profile.training_of(method).steps
-    return sorted({max(1, round(share * steps)) for share in shares})
-
-
-def _path(profile: Profile, method: str) -> Variation:
-    kept = {step: f"{method}-step{step}" for step in steps_at(profile, method, SNAPSHOTS)}
-    return Variation(f"{method}-path", method, snapshots=kept)
-
-
 def _replays(profile: Profile, method: str) -> list[Variation]:
     names = {kind: f"{method}-from0-{kind}" for kind in FROZEN}
-    found = [Variation(f"{method}-replay0", method, replay=Replay(0, "", names))]
-    for step in steps_at(profile, method, REPLAYED):
-        if step < profile.training_of(method).steps:
-            replay = Replay(step, f"{method}-step{step}", {"adam": f"{method}-from{step}-adam"})
+    found = [Variation(f"{method}-replay0", method, replay=Replay(0, names))]
+    training = profile.training_of(method)
+    for step in training.snapshot_steps:
+        if step <= REPLAYED * training.steps:
+            replay = Replay(step, {"adam": f"{method}-from{step}-adam"})
             found.append(Variation(f"{method}-replay{step}", method, replay=replay))
     return found
 
 
 def _first(method: str, order: str) -> Variation:
     names = {kind: f"{method}-order{order}-from0-{kind}" for kind in FROZEN}
-    replay = Replay(0, "", names)
+    replay = Replay(0, names)
     return Variation(f"{method}-first{order}", method, seed_of(method, order), replay=replay)
