@@ -78,6 +78,7 @@ def toy_run(
         "model.teacher": str(model),
         "lora.r": 4,
         "lora.alpha": 8,
+        "training.snapshots": [0.1, 0.5],
         "training.steps": 4,
         "training.schedule_steps": 6,
         "training.batch_size": 4,

@@ -19,6 +19,7 @@ from trainings import ADAPTER_FILES, ROLLOUTS, covered, training_outputs
 
 from finetune_geometry.settings.profiles import Profile
 from finetune_geometry.settings.repetitions import Measurement
+from finetune_geometry.settings.sections import WRITING
 from finetune_geometry.settings.variation import Cell
 from finetune_geometry.settings.variations import cells, variations
 
@@ -38,7 +39,9 @@ def made_with(
 
     models: digests of the profile's models. Values that decide nothing here are left out.
     """
-    values = covered(measurement.settings, profile)
+    written = {f"training.{name}" for name in WRITING} - {*measurement.settings}
+    found = covered(measurement.settings, profile)
+    values = {key: value for key, value in found.items() if key not in written}
     files = {file: sha256_of(ROOT / file) for file in measurement.files}
     plain: dict[str, object] = json.loads(json.dumps({**values, **models, **files}))
     return plain

@@ -273,6 +273,11 @@ JOBS = [
         )
         for stem, tables, settings, files in (
             (
+                *("path", ("path", "path_lengths")),
+                ("training", "methods.sft"),
+                (),
+            ),
+            (
                 *("ray", ("ray", "ray_accuracy", "ray_mcnemar")),
                 ("problems.validation", "geometry.lmc_rows", "geometry.ray_factors"),
                 (),

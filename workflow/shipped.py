@@ -23,7 +23,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 REFERENCE = ROOT / "book" / "reference"
 MARK = "from_reference"
-EXPLORABLES = ("arrows", "depth", "line", "ray", "token")  # interactive figures
+EXPLORABLES = ("arrows", "depth", "line", "film", "ray", "token")  # interactive figures
 EXECUTE = "execute.txt"  # in the run's folder: what this run was asked to make itself
 
 

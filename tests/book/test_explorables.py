@@ -61,7 +61,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
         factors = {m: (rng.standard_normal((16, 3)), a) for m, a in shared.items()}
         write_adapter(folder / "adapters" / name, factors)
 
-    for name in [*METHODS, "sft-order", *(f"{m}-step{s}" for m in METHODS for s in STEPS)]:
+    for name in [*METHODS, "sft-order"]:
         train(name)
     adapters = [load_adapter(folder / "adapters" / n, n) for n in [*METHODS, "sft-order"]]
     adapters.insert(0, zero_adapter(adapters[0]))
@@ -71,6 +71,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "geometry/principal_angles": principal_angle_table(adapters, ks=[1, 2]),
         "geometry/chance_angles": chance_table(shapes, [1, 2], r=3, draws=20, seed=0),
         "geometry/mode_connectivity": line_table(),
+        "controls/path": path_table(),
         "controls/ray": ray_table(),
     }
     for name, table in tables.items():
@@ -101,6 +102,16 @@ def ray_table() -> pd.DataFrame:
             rows += [(method, f, 1.0 + f + shift, 5 + shift, 10, cell) for f in (0.5, 1.0)]
     columns = ["model", "factor", "loss", "right", "problems", "cell"]
     return pd.DataFrame(rows, columns=columns)
+
+
+def path_table() -> pd.DataFrame:
+    rows = [
+        (cell, step, a, b, step / 100 - shift)
+        for shift, cell in enumerate(("run", "order2"))
+        for step in STEPS
+        for a, b in combinations([*METHODS, "sft-order"], 2)
+    ]
+    return pd.DataFrame(rows, columns=["cell", "step", "a", "b", "value"])
 
 
 def made(run: Path, name: str) -> dict[str, Any]:
@@ -187,6 +198,18 @@ def test_every_ray_starts_at_its_own_base(run: Path) -> None:
     first, second = data["models"]["dft"]
     assert (first["factor"], first["loss"]) == ([0.0, 0.5, 1.0], [2.0, 1.5, 2.0])
     assert second["accuracy"] == [0.4, 0.6, 0.6]
+
+
+def test_the_film_has_a_frame_for_every_step_of_each_repetition(run: Path) -> None:
+    data = made(run, "film")
+    assert data["names"] == [*METHODS, "sft-order"]
+    assert [cell["label"] for cell in data["cells"]] == ["this run", "order 2"]
+    for shift, cell in enumerate(data["cells"]):
+        assert [frame["step"] for frame in cell["steps"]] == list(STEPS)
+        for frame in cell["steps"]:
+            expected = np.full((7, 7), frame["step"] / 100 - shift)
+            np.fill_diagonal(expected, 1.0)
+            assert frame["cosines"] == expected.tolist()
 
 
 def test_the_token_has_the_run_s_constants(run: Path) -> None:

@@ -12,7 +12,7 @@ from finetune_geometry.figures.spread_plots import (
     rungs,
     treatments,
 )
-from finetune_geometry.figures.step_plots import along_steps
+from finetune_geometry.figures.step_plots import along_steps, lengths_along_steps
 
 pytestmark = pytest.mark.usefixtures("close_figures")
 
@@ -84,3 +84,23 @@ def test_pairs_by_kind_and_correlations_with_their_intervals():
     )
     axes = correlations(found, ["cosine"]).axes[0]
     assert [line.get_xdata().tolist() for line in marks(axes)] == [[-0.8], [], [-0.5]]
+
+
+def test_repetitions_are_faint_and_their_mean_has_the_name():
+    rows = [("run", 5, "rft", 0.9), ("run", 10, "rft", 0.7), ("order1", 5, "rft", 0.5)]
+    table = pd.DataFrame(rows, columns=["cell", "step", "name", "value"])
+    axes = along_steps(table, ylabel="cosine").axes[0]
+    named = [line for line in axes.lines if line.get_label() == "RFT"]
+    assert [line.get_ydata().tolist() for line in named] == [[0.7, 0.7]]
+    assert sorted(len(line.get_xdata()) for line in axes.lines) == [1, 2, 2]
+
+
+def test_a_path_lies_between_the_straight_one_and_the_walk():
+    models = pd.DataFrame({"step": [1, 2], "straight": [0.5, 1.0], "walk": [0.7, 1.0]})
+    table = pd.DataFrame(
+        {"step": [1, 2], "name": "sft", "to_end": [0.8, 1.0], "length": [0.6, 1.0]}
+    )
+    left, right = lengths_along_steps(table, models).axes
+    drawn = [[line.get_ydata().tolist() for line in axes.lines] for axes in (left, right)]
+    assert drawn[0] == [[1.0, 1.0], [0.7, 1.0], [0.8, 1.0]]
+    assert drawn[1] == [[0.5, 1.0], [0.7, 1.0], [0.6, 1.0]]

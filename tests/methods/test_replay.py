@@ -9,8 +9,8 @@ from test_training import toy_run
 from transformers import TrainerCallback
 
 from finetune_geometry.methods.replay import rates_of, replay
-from finetune_geometry.methods.saving import snapshot_dir
 from finetune_geometry.methods.training import begun, train, train_here
+from finetune_geometry.runs.snapshots import snapshot_dir
 from finetune_geometry.settings.errors import UserError
 
 EXACT = {"training__bf16": False, "training__warmup_ratio": 0.0}

@@ -15,6 +15,7 @@ import torch
 from datasets import Dataset
 from peft import LoraConfig, get_peft_model_state_dict
 from safetensors import SafetensorError
+from safetensors.torch import load_file
 from toy import adapter, same, toy_pool, toy_run
 from transformers import TrainerCallback
 from trl import GRPOConfig, GRPOTrainer, SFTConfig, SFTTrainer
@@ -26,6 +27,7 @@ from finetune_geometry.models.loading import load_model
 from finetune_geometry.rollouts.pool import load_rollouts
 from finetune_geometry.runs import keys
 from finetune_geometry.runs.keys import fast_bf16
+from finetune_geometry.runs.snapshots import snapshot_dir
 from finetune_geometry.settings.errors import UserError
 from finetune_geometry.settings.objectives import METHODS
 
@@ -470,6 +472,30 @@ def test_a_killed_process_leaves_what_the_next_one_goes_on_from(
     said = capsys.readouterr().out
     assert f"going on from checkpoint-{going_on_from}" in said or going_on_from is None
     assert same(adapter(run, method), adapter(whole, method))
+    steps = run.profile.training.snapshot_steps
+    assert steps == [1, 2]
+    for step in steps:
+        assert same(*(snapshot(one, method, step) for one in (run, whole)))
+        assert not same(snapshot(run, method, step), adapter(run, method))
+
+
+def snapshot(run, name, step):
+    return load_file(snapshot_dir(run, name, step) / "adapter_model.safetensors")
+
+
+def test_adapters_on_the_way_are_those_of_a_training_that_stops_there(toy_model):
+    """With the same schedule; and a training that begins anew leaves none of the one before."""
+    run = toy_run(toy_model, training__schedule_steps=6, training__snapshots=[0.25, 0.75, 1.0])
+    card = train(run, "dft", "first")
+    kept = {step: snapshot(run, "first", step) for step in (1, 3)}
+    short = toy_run(toy_model, "short", training__steps=3, training__schedule_steps=6)
+    train(short, "dft")
+    assert same(kept[3], adapter(short, "dft"))
+    found = json.loads((snapshot_dir(run, "first", 1) / "card.json").read_text())
+    assert card | found == card | {"step": 1}  # of the same origin
+    fewer = toy_run(toy_model, training__schedule_steps=6, training__snapshots=[0.5])
+    train(fewer, "dft", "first")
+    assert [path.name for path in snapshot_dir(run, "first", 0).parent.iterdir()] == ["2"]
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
 
 import measure_cell
@@ -18,9 +20,11 @@ from trainings import covers
 from finetune_geometry.deltas.adapters import BASE, load_adapter
 from finetune_geometry.repetitions.causes import OTHERS, measure_causes
 from finetune_geometry.repetitions.cells import made_where, read_cells, write_cell
+from finetune_geometry.repetitions.paths import measure_path, shares
 from finetune_geometry.repetitions.rays import FIVE, measure_annealed, measure_ray
 from finetune_geometry.runs import reads
 from finetune_geometry.runs.records import Run
+from finetune_geometry.runs.snapshots import snapshot_dir
 from finetune_geometry.settings.errors import UserError
 from finetune_geometry.settings.objectives import METHODS
 from finetune_geometry.settings.profiles import load_profile
@@ -31,7 +35,9 @@ from finetune_geometry.settings.variations import cells
 WIDTHS = {"q_proj": (32, 32), "k_proj": (32, 16)}  # of the toy model: inputs, outputs
 
 
-def random_adapter(run: Run, name: str, scale: float, seed: int) -> None:
+def random_adapter(
+    run: Run, name: str, scale: float, seed: int, folder: Path | None = None
+) -> None:
     """Rank 4 on two projections of both layers."""
     rng = np.random.default_rng(seed)
     factors = {
@@ -42,7 +48,7 @@ def random_adapter(run: Run, name: str, scale: float, seed: int) -> None:
         for layer in range(2)
         for kind, (inputs, outputs) in WIDTHS.items()
     }
-    write_adapter(run.adapter_dir(name), factors, target_modules=list(WIDTHS))
+    write_adapter(folder or run.adapter_dir(name), factors, target_modules=list(WIDTHS))
 
 
 @pytest.fixture(scope="module")
@@ -147,6 +153,57 @@ def test_parts_of_a_delta_add_up_and_random_ones_are_the_same_again(run: Run) ->
         assert row["fraction"] == pytest.approx(row["length"] / whole[method] ** 0.5)
         assert table[method, "random"] != table[method, "off"]
     assert first["causes"]["loss"].is_unique
+
+
+def keep_on_the_way(run: Run, name: str, step: int, seed: int, **changes: object) -> None:
+    """An adapter on the way, with the card of a training that both come from."""
+    origin = {"objective": name, "rows_sha256": "00"}
+    (run.adapter_dir(name) / "card.json").write_text(json.dumps({"steps": 4, **origin}))
+    folder = snapshot_dir(run, name, step)
+    random_adapter(run, name, 0.02, seed, folder)
+    (folder / "card.json").write_text(json.dumps({"step": step, **origin, **changes}))
+
+
+def test_a_path_has_every_pair_at_every_share(run: Run) -> None:
+    roles = [*METHODS, "sft-order"]
+    for seed, role in enumerate(roles):
+        for step in run.profile.training.snapshot_steps:
+            keep_on_the_way(run, role, step, 100 * step + seed)
+    tables = measure_path(run, own(run))
+    declared("path")
+    path, lengths = (tables[name] for name in MEASUREMENTS["path"].tables)
+    assert list(path.groupby("share", sort=False)["step"].agg(["size", "first"]).itertuples()) == [
+        (0.1, 21, 1), (0.5, 21, 2), (1.0, 21, 4),
+    ]  # fmt: skip
+    at = snapshot_dir(run, "dft", 2), run.adapter_dir("dft"), snapshot_dir(run, "rft", 2)
+    here, end, other = (
+        np.concatenate([(d.scale * d.B @ d.A).ravel() for d in load_adapter(folder).values()])
+        for folder in at
+    )
+    row = lengths.set_index(["share", "role"]).loc[0.5, "dft"]
+    norm = np.linalg.norm(here)
+    assert row["norm"] == pytest.approx(norm)
+    assert row["to_end"] == pytest.approx(here @ end / norm / np.linalg.norm(end))
+    value = path.set_index(["share", "a", "b"])["value"]
+    expected = here @ other / norm / np.linalg.norm(other)
+    assert value[0.5, "rft", "dft"] == pytest.approx(expected)
+    of_end = lengths[lengths["share"] == 1]
+    assert of_end["to_end"].tolist() == pytest.approx([1.0] * 7)
+    keep_on_the_way(run, "rft", 1, 0, rows_sha256="ff")
+    with pytest.raises(UserError, match=r"rft after 1 steps is another training's.*delete"):
+        measure_path(run, own(run))
+    shutil.rmtree(snapshot_dir(run, "rft", 1))
+    with pytest.raises(UserError, match="rft after 1 steps is missing"):
+        measure_path(run, own(run))
+
+
+def test_shares_of_a_path_end_where_the_shortest_training_ends() -> None:
+    profile = load_profile(
+        "tiny", {"methods.dpo.steps": 40, "training.snapshots": [0.004, 0.01, 0.995]}
+    )
+    found = shares(profile, ["sft", "dpo", "sft-order"])
+    first = {"sft": 1, "dpo": 1, "sft-order": 1}
+    assert found == {0.004: first, 1.0: {"sft": 100, "dpo": 40, "sft-order": 100}}
 
 
 def test_the_tables_of_cells_are_read_together_or_not_at_all(run: Run) -> None:

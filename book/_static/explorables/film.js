@@ -2,11 +2,14 @@
 "use strict";
 
 Explorables.register("film", (box) => {
-  const { names, steps } = box.data;
+  const { names, cells } = box.data;
+  const cell = cells.length > 1
+    ? box.select("Repetition", cells.map((c, i) => [String(i), c.label]), "0") : { get: () => "0" };
+  const times = cells[0].steps.map((s) => s.step);  // all repetitions are looked at alike
   const reference = box.select("Compare with", names.map((n) => [n, box.label(n)]), "sft");
-  const last = steps[steps.length - 1].step;
+  const last = times[times.length - 1];
   const slider = box.range("Step", {
-    min: steps[0].step, max: last, step: 1, value: last, show: String,
+    min: times[0], max: last, step: 1, value: last, show: String,
   });
   const calm = window.matchMedia("(prefers-reduced-motion: reduce)").matches;
   const SECONDS = 8;  // of the whole film
@@ -14,7 +17,7 @@ Explorables.register("film", (box) => {
   let before = 0;
   let now = 0;
   const play = box.button("Play", () => {
-    if (!playing && slider.get() >= last) slider.set(steps[0].step);
+    if (!playing && slider.get() >= last) slider.set(times[0]);
     now = slider.get();
     set(!playing);
     box.redraw();
@@ -31,7 +34,7 @@ Explorables.register("film", (box) => {
 
   function move(time) {
     if (!playing) return;
-    if (before) now += ((time - before) / 1000 / SECONDS) * (last - steps[0].step);
+    if (before) now += ((time - before) / 1000 / SECONDS) * (last - times[0]);
     before = time;
     slider.set(Math.min(last, Math.round(now)));
     if (now >= last) set(false);
@@ -42,9 +45,9 @@ Explorables.register("film", (box) => {
   /** Without motion: from one measured step to the next, once a second. */
   function jump() {
     if (!playing) return;
-    const next = steps.find((s) => s.step > slider.get());
-    if (next) slider.set(next.step);
-    if (!next || next.step >= last) set(false);
+    const next = times.find((t) => t > slider.get());
+    if (next) slider.set(next);
+    if (!next || next >= last) set(false);
     else setTimeout(jump, 1000);
     box.redraw();
   }
@@ -52,7 +55,7 @@ Explorables.register("film", (box) => {
   return () => {
     const against = names.indexOf(reference.get());
     const at = slider.get();
-    const times = steps.map((s) => s.step);
+    const { steps } = cells[Number(cell.get())];
     const series = names.map((name, i) => ({ name, values: steps.map((s) => s.cosines[against][i]) }))
       .filter((_, i) => i !== against);
     const plot = Explorables.axes(box, {

@@ -141,11 +141,11 @@ def _further(
     read = {name for m in chapters for cell in m.cells(profile) for name in m.adapters(cell)}
     every = [one for one in variations(profile).values() if one.name in read]
     answers = (test,) * sum(kind_of(one) in ANSWERING for one in every)
-    cells = len(MEASUREMENTS["ray"].cells(profile))
-    adapters = len(METHODS) * cells
+    adapters = len(METHODS) * (cells := len(MEASUREMENTS["ray"].cells(profile)))
     point = dataclasses.replace(validation, adapted=True)
     on_rays = len(profile.geometry.ray_factors) * adapters
     found: dict[str, tuple[Item, ...]] = {
+        "path": (Host(5.0),),
         "ray": (*(point,) * on_rays, *(test,) * adapters),
         "annealed": (point,) * on_rays,
         "causes": (point,) * (TREATED * cells),

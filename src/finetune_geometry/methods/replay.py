@@ -22,11 +22,12 @@ from transformers import TrainerCallback, get_scheduler
 from finetune_geometry.methods.arguments import memory_of
 from finetune_geometry.methods.build import make_trainer
 from finetune_geometry.methods.rows import row_lengths, row_order
-from finetune_geometry.methods.saving import save_adapter, snapshot_dir
+from finetune_geometry.methods.saving import save_adapter
 from finetune_geometry.methods.training import begun
 from finetune_geometry.models.compat import compact_head
 from finetune_geometry.models.loading import load_model
 from finetune_geometry.runs.records import Run
+from finetune_geometry.runs.snapshots import snapshot_dir
 from finetune_geometry.settings.errors import UserError
 from finetune_geometry.settings.sections import Training
 

@@ -14,6 +14,7 @@ from transformers import TrainerCallback
 
 from finetune_geometry.runs.files import atomic_directory
 from finetune_geometry.runs.records import Run
+from finetune_geometry.runs.snapshots import snapshot_dir
 
 
 def save_adapter(folder: Path, model: Any, card: Mapping[str, Any]) -> None:
@@ -24,11 +25,6 @@ def save_adapter(folder: Path, model: Any, card: Mapping[str, Any]) -> None:
         save_file(weights, new / "adapter_model.safetensors", metadata={"format": "pt"})
         (new / "README.md").unlink(missing_ok=True)  # PEFT's empty model card
         (new / "card.json").write_text(json.dumps(card, indent=2) + "\n")
-
-
-def snapshot_dir(run: Run, name: str, step: int) -> Path:
-    """The folder of the adapter `name` as it stood after `step` steps of its training."""
-    return run.dir / "snapshots" / name / str(step)
 
 
 class Snapshots(TrainerCallback):

@@ -8,14 +8,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from finetune_geometry.deltas.adapters import load_adapter
 from finetune_geometry.figures.palette import in_order
-from finetune_geometry.geometry.cores import map_modules
-from finetune_geometry.geometry.similarity import cosine, inner_products
 from finetune_geometry.report.explorable_pictures import line_picture, series_of
 from finetune_geometry.report.explorable_tables import (
     Found,
-    Missing,
     chance_of,
     is_from_reference,
     looks,
@@ -25,7 +21,6 @@ from finetune_geometry.report.explorable_tables import (
 )
 from finetune_geometry.runs.files import read_csv
 from finetune_geometry.runs.folders import project_root
-from finetune_geometry.settings.objectives import METHODS
 
 #: Kinds of repetitions, as in controls/spread.csv, in words.
 KINDS = {"order": "order", "draw": "draw of A and order", "student": "student"}
@@ -151,35 +146,28 @@ def depth(run: Path) -> Found:
 
 
 def film(run: Path) -> Found:
-    """Norms and cosines after as many steps, from the adapters that a training kept on its way.
-
-    They are called METHOD-stepN. Raises Missing where some method has none at a step.
-    """
-    folders = {path.name: path for path in (run / "adapters").glob("*-step*")}
-    steps = sorted({int(name.rpartition("-step")[2]) for name in folders})
-    if not steps or any(
-        f"{method}-step{step}" not in folders for step in steps for method in METHODS
-    ):
-        raise Missing("adapters/METHOD-stepN")
+    """Cosines of all pairs after as many steps, of every repetition."""
+    found = table(run, "controls/path.csv")
+    names = list(in_order(str(name) for name in {*found["a"], *found["b"]}))
     cells: list[dict[str, Any]] = []
-    for step in steps:
-        adapters = [load_adapter(folders[f"{m}-step{step}"], m) for m in METHODS]
-        inner = np.sum([part.inner for part in map_modules(inner_products, adapters)], axis=0)
-        norms = np.sqrt(np.diagonal(inner))
-        made = cosine(inner)
-        cells.append(
+    for cell, of_cell in found.groupby("cell", sort=False):
+        steps = [
             {
-                "step": step,
-                "norms": plain(norms),
-                "cosines": [plain(r) for r in made],
+                "step": int(rows["step"].iloc[0]),
+                "cosines": pair_matrix(rows, pd.Series(1.0, names))["cosines"],
             }
-        )
-    names = list(METHODS)
+            for _, rows in of_cell.groupby("step")
+        ]
+        kind = str(cell).rstrip("0123456789")
+        number = str(cell).removeprefix(kind)
+        label = f"{KINDS.get(kind, kind)} {number}" if number else "this run"
+        cells.append({"label": label, "steps": steps})
     seen = looks(names)
     sft = names.index("sft")
+    own = cells[0]["steps"]
     picture = line_picture(
         [
-            series_of(seen[n], steps, [cell["cosines"][sft][i] for cell in cells])
+            series_of(seen[n], [s["step"] for s in own], [s["cosines"][sft][i] for s in own])
             for i, n in enumerate(names)
             if n != "sft"
         ],
@@ -187,4 +175,4 @@ def film(run: Path) -> Found:
         xlabel="steps of the training",
         ylabel="cosine with SFT",
     )
-    return {"names": names, "steps": cells}, seen, picture
+    return {"names": names, "cells": cells}, seen, picture

@@ -3,7 +3,7 @@
 One file each, explorables/NAME.json in the run's folder DIR, made from its tables. In every file:
 
 - `data`: what the figure's script reads; null where the run has no such table.
-- `missing`: then, the table or the adapters that it would come from.
+- `missing`: then, the table that it would come from.
 - `from_reference`: whether the numbers are the reference run's, because the chapter is.
 - `looks`: adapter -> label, colour, marker (as of matplotlib), whether its marks are hollow.
 - `picture`: SVG text, what stands there where no script runs; empty where there are no data.
@@ -21,7 +21,7 @@ from typing import Any
 
 from finetune_geometry.report.explorable_losses import line, ray, token
 from finetune_geometry.report.explorable_tables import Found, Missing, is_from_reference, looks
-from finetune_geometry.report.explorable_weights import arrows, depth
+from finetune_geometry.report.explorable_weights import arrows, depth, film
 from finetune_geometry.runs.files import atomic_write
 
 #: Name -> what makes it, and the chapters whose tables it is made of, the one it stands in first.
@@ -29,6 +29,7 @@ EXPLORABLES: dict[str, tuple[Callable[[Path], Found], tuple[str, ...]]] = {
     "arrows": (arrows, ("cosine", "principal_angles", "spread")),
     "depth": (depth, ("principal_angles", "cosine")),
     "line": (line, ("mode_connectivity",)),
+    "film": (film, ("path",)),
     "ray": (ray, ("ray",)),
     "token": (token, ()),
 }

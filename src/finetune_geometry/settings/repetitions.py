@@ -32,7 +32,8 @@ class Measurement:
         name: also the last part of the name of the chapter.
         maker: module and function of `repetitions/` that measure a cell, "rays.measure_ray".
         tables: names of the tables, which lie in `cells/<cell>/` of a run.
-        settings: sections and values of the profile that the tables depend on.
+        settings: sections and values of the profile that the tables depend on; of those that only
+            say when something is written (`sections.WRITING`) the ones that are named.
         files: tracked files that they depend on, relative to the checkout.
         every: of all cells; else of the run and of the first few orders of the rows.
         annealed: also needs the cell's six with the schedule run to its end.
@@ -70,9 +71,9 @@ def annealed_name(cell: Cell, method: str) -> str:
 
 
 #: The chapters that are in the book; the cells of the others are not all measured yet.
-CHAPTERS: tuple[str, ...] = ("ray", "causes")
+CHAPTERS: tuple[str, ...] = ("path", "ray", "causes")
 #: Cells of a chapter that does not read every one: the run and orders of the rows.
-FEW = 2
+FEW = 3
 
 _RAY = ("geometry.lmc_rows", "geometry.ray_factors", "evaluation")
 MEASUREMENTS = {
@@ -88,6 +89,11 @@ MEASUREMENTS = {
             ("annealed_ray", "annealed_accuracy", "annealed_mcnemar", "annealed_cosine"),
             (*_TRAINED, *_RAY),
             annealed=True,
+        ),
+        Measurement(
+            *("path", "paths.measure_path"),
+            ("path", "path_lengths"),
+            (*_TRAINED, "training.snapshots"),
         ),
         Measurement(
             *("spread", "ledger.measure_spread"),

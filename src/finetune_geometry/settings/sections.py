@@ -164,8 +164,12 @@ class Training:
     @property
     def snapshot_steps(self) -> list[int]:
         """The steps after which an adapter is kept, besides the last."""
-        found = {max(1, round(share * self.steps)) for share in self.snapshots}
+        found = {self.step_at(share) for share in self.snapshots}
         return sorted(step for step in found if step < self.steps)
+
+    def step_at(self, share: float) -> int:
+        """The step at this share of the training, at least the first."""
+        return max(1, round(share * self.steps))
 
 
 @dataclass(frozen=True, config=KNOWN_KEYS)
