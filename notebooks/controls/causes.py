@@ -15,7 +15,7 @@
 # (control-causes)=
 # # Does it matter? Taking the orthogonal part away, and putting in another
 #
-# **The answer.** Added to the base, the part of Offline GRPO off SFT changes the held-out loss by {number}`causes.base.off.offline_grpo:+.3f` nats a token, as much off SFT by another order of SFT's rows by {number}`causes.base.order.offline_grpo:+.3f`, and as much at random by {number}`causes.base.random.offline_grpo:+.3f` (means over {number}`causes.cells` orders).
+# **The answer.** Added to the base, the part of Offline GRPO off SFT changes the held-out loss by {number}`causes.base.off.offline_grpo:+.3f` nats a token, as much off SFT by another order of SFT's rows by {number}`causes.base.order.offline_grpo:+.3f`, and as much at random by {number}`causes.base.random.offline_grpo:+.3f` (means over {number}`causes.cells` repetitions of all trainings).
 #
 # **What you will learn.** Whether the part of a delta that is off SFT's direction does anything, whether it does what its loss is for, and whether any other part of that length would do the same.
 #
@@ -37,7 +37,7 @@
 # | base $+\,R_{\text{random}}$ | would a meaningless part do the same? |
 # | SFT $+\,R$, SFT $+\,R_{\text{order}}$, SFT $+\,R_{\text{random}}$ | the same on top of SFT |
 #
-# $R_{\text{order}}$ is scaled to the length of $R$. $R_{\text{random}}$ has the length of $R$ in every module, reads the same inputs (the adapter's own $A$), and has a random $B$; it is not made orthogonal to $S$. All of it for {number}`causes.cells` repetitions: the run, and another order of the rows for each further one. In each, SFT is that of its order, and "another order" is SFT of the repetition before (for the run, [SFT reshuffled](reshuffled)): neighbouring repetitions share a model, so they are not independent.
+# $R_{\text{order}}$ is scaled to the length of $R$. $R_{\text{random}}$ has the length of $R$ in every module, reads the same inputs (the adapter's own $A$), and has a random $B$; it is not made orthogonal to $S$. All of it for {number}`causes.cells` repetitions from one base: the run, one with the rows in another order, and one with another initial $A$ as well. In each, SFT is its own, and "another order" is SFT with its $A$ and its rows in another order (for the run, [SFT reshuffled](reshuffled); for the second, SFT of the run: these two share a model, so they are not independent).
 
 # %% tags=["parameters"]
 profile: str = "tiny"  # which profile: smoke, tiny, qwen3-0.6b, qwen3-4b, llama-3.2-3b
@@ -132,7 +132,7 @@ show_table(
 # %% [markdown]
 # ## What was expected
 #
-# Written down before any of these models was measured (`book/predictions.yaml`), but after a pilot on an earlier student, which the file describes; means over the repetitions (three were planned), nats a token. For another profile, of which nothing was expected, the numbers stand alone.
+# Written down before any of these models was measured (`book/predictions.yaml`), but after a pilot on an earlier student, which the file describes; means over the repetitions, nats a token. For another profile, of which nothing was expected, the numbers stand alone.
 
 # %%
 by_part = alone.groupby(["part", "method"])["value"].mean()

@@ -23,7 +23,7 @@
 #
 # Every cosine of this book is taken at the end of a training. A small one can come about in two ways. The losses may want different things: then their deltas are apart from the first steps on. Or they want nearly the same, and each picks up noise of its own from its batches: then they begin together and drift apart. Two orders of SFT's rows, which want the same by definition, show what noise alone does.
 #
-# So the adapter is kept at some of the steps (`training.snapshots`), and the deltas of all methods are compared after the same share of their steps. Nothing is trained anew for it. All of it for {number}`path.cells` repetitions: the run, and another order of the rows for each further one.
+# So the adapter is kept at some of the steps (`training.snapshots`), and the deltas of all methods are compared after the same share of their steps. Nothing is trained anew for it. All of it for {number}`path.cells` repetitions from one base: the run, one with the rows in another order, and one with another initial $A$ as well.
 #
 # ## A straight path and a random walk
 #
@@ -78,7 +78,7 @@ table = read_cells(this_run, chosen, "path")
 lengths = read_cells(this_run, chosen, "path_lengths")
 this_run.write_table("controls/path.csv", table)
 this_run.write_table("controls/path_lengths.csv", lengths)
-# "sft-order": of the run SFT reshuffled, of each order SFT of the repetition before.
+# "sft-order": SFT with the rows in another order and the repetition's own A.
 with_sft = table[table["a"] == "sft"].rename(columns={"b": "name"})
 shares = sorted(table["share"].unique())
 early = min(shares, key=lambda share: abs(share - 0.1))
@@ -156,7 +156,7 @@ show_expected(
 #
 # - **The adapter keeps its $A$.** $B$ starts at zero, and as long as it is small, a delta is $B A$ with the $A$ that all methods share. Part of the likeness of the first steps is this $A$, which no loss has chosen.
 # - **DPO runs at a tenth of the rate.** Its line compares deltas after equally many steps, not after equally long ways. [A matched rate](matched_rate) is another control.
-# - **{number}`path.cells` repetitions** show a range, no interval, and "SFT in another order" of one is the SFT of another: they are not independent. Between two marks nothing was kept.
+# - **{number}`path.cells` repetitions** show a range, no interval; "SFT in another order" of the second is the SFT of the run, so these two are not independent. Between two marks nothing was kept.
 # - **A smaller and smaller rate straightens no path.** The curves of the walk and of the straight path take the schedule into account, but not that Adam's steps are shorter where gradients disagree.
 #
 # ## Exercise

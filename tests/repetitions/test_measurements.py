@@ -18,6 +18,7 @@ from toy import toy_pool, toy_run
 from trainings import covers
 
 from finetune_geometry.deltas.adapters import BASE, load_adapter
+from finetune_geometry.repetitions.behaviour import BEHAVIOURS, MEASURES, measure_behaviour
 from finetune_geometry.repetitions.causes import OTHERS, measure_causes
 from finetune_geometry.repetitions.cells import made_where, read_cells, write_cell
 from finetune_geometry.repetitions.paths import measure_path, shares
@@ -28,7 +29,7 @@ from finetune_geometry.runs.snapshots import snapshot_dir
 from finetune_geometry.settings.errors import UserError
 from finetune_geometry.settings.objectives import METHODS
 from finetune_geometry.settings.profiles import load_profile
-from finetune_geometry.settings.repetitions import FEW, MEASUREMENTS, annealed_name
+from finetune_geometry.settings.repetitions import MEASUREMENTS, annealed_name
 from finetune_geometry.settings.variation import repeated_orders
 from finetune_geometry.settings.variations import cells
 
@@ -206,6 +207,30 @@ def test_shares_of_a_path_end_where_the_shortest_training_ends() -> None:
     assert found == {0.004: first, 1.0: {"sft": 100, "dpo": 40, "sft-order": 100}}
 
 
+def test_every_two_models_of_a_cell_are_held_together_and_against_the_run_s(run: Run) -> None:
+    known = cells(run.profile)
+    draw = next(cell for cell in known if cell.kind == "draw")
+    for seed, name in enumerate(draw.adapters.values()):
+        random_adapter(run, name, 0.02, 50 + seed)
+    for cell, pairs in ((known[0], {"one A": 21}), (draw, {"one A": 21, "two A": 49})):
+        table = measure_behaviour(run, cell)["behaviour"]
+        assert table["pair"].value_counts().to_dict() == pairs
+        assert not table.duplicated(["a", "b"]).any()
+        assert (table["tokens"] > 0).all()
+        assert {*table} == {"a", "b", "pair", *MEASURES, *BEHAVIOURS}
+    declared("behaviour")
+    row = table[(table["a"] == "dft-draw1") & (table["b"] == "rft")].iloc[0]
+    one, two = (
+        np.concatenate([(d.scale * d.B @ d.A).ravel() for d in adapter.values()])
+        for adapter in (load_adapter(run.adapter_dir(name), name) for name in (row["a"], row["b"]))
+    )
+    assert row["distance"] == pytest.approx(np.linalg.norm(one - two))
+    assert row["lengths"] == pytest.approx(abs(np.linalg.norm(one) - np.linalg.norm(two)))
+    assert row["cosine"] == pytest.approx(one @ two / np.linalg.norm(one) / np.linalg.norm(two))
+    needed = MEASUREMENTS["behaviour"].adapters(draw)
+    assert {*table["a"], *table["b"]} == {*needed}
+
+
 def test_the_tables_of_cells_are_read_together_or_not_at_all(run: Run) -> None:
     first, second = cells(run.profile)[:2]
     for number, cell in enumerate((first, second)):
@@ -222,7 +247,11 @@ def test_every_measurement_has_its_maker() -> None:
         module, _, function = measurement.maker.partition(".")
         assert f"\ndef {function}(run: Run, cell: Cell)" in maker_of(measurement).read_text()
         assert maker_of(measurement).stem == module
-    assert len(repeated_orders(load_profile("tiny"))) >= FEW  # what else repeats the trainings
+        known = {cell.name for cell in cells(load_profile("tiny"))}
+        assert known.issuperset(measurement.which)
+    annealed = [cell.name for cell in MEASUREMENTS["annealed"].cells(load_profile("tiny"))]
+    orders = [order for order in repeated_orders(load_profile("tiny")) if order]
+    assert annealed == ["run", *(f"order{order}" for order in orders)]
 
 
 def test_a_card_says_what_decided_its_tables(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -242,6 +242,7 @@ def test_what_decides_nothing_changes_no_key(folder, key, monkeypatch):
     changes = {
         "training.logging_steps": 17,
         "training.save_steps": 17,
+        "training.snapshots": [0.3],
         "evaluation.equivalence_margin": 0.3,
         "geometry.k": 2,
         "methods.dpo.beta": 7.0,

@@ -177,7 +177,8 @@ class _Cost:
             if machine.gpu_gib
             else 0.0,
             host_gib=on_cpu,
-            disk_gib=4 * adapters,  # it, and a checkpoint with Adam's moments meanwhile
+            # It, a checkpoint with Adam's moments meanwhile, and what is kept on the way.
+            disk_gib=(4 + len(self.profile.training.snapshots)) * adapters,
             measured=self._measured("matrix_rate", "training_share"),
         )
 

@@ -17,6 +17,8 @@ from finetune_geometry.settings.profiles import Profile
 from finetune_geometry.settings.variation import Cell
 from finetune_geometry.settings.variations import cells
 
+#: Cells of a chapter that does not read every one: the run, another order, another A and order.
+FEW = ("run", "order1", "draw1")
 #: What decides the six adapters of a cell.
 _TRAINED = (
     *("model", "prompt", "problems", "rollouts", "lora", "training", "methods"),
@@ -35,8 +37,9 @@ class Measurement:
         settings: sections and values of the profile that the tables depend on; of those that only
             say when something is written (`sections.WRITING`) the ones that are named.
         files: tracked files that they depend on, relative to the checkout.
-        every: of all cells; else of the run and of the first few orders of the rows.
+        which: names of the cells; none: all that the profile has.
         annealed: also needs the cell's six with the schedule run to its end.
+        beside: adapters of the run that a cell on the run's base is held against.
     """
 
     name: str
@@ -44,20 +47,20 @@ class Measurement:
     tables: tuple[str, ...]
     settings: tuple[str, ...]
     files: tuple[str, ...] = ()
-    every: bool = False
+    which: tuple[str, ...] = FEW
     annealed: bool = False
+    beside: tuple[str, ...] = ()
 
     def cells(self, profile: Profile) -> list[Cell]:
         """The cells that it is made of, the run's own first."""
-        found = cells(profile)
-        if self.every:
-            return found
-        return [cell for cell in found if cell.kind in ("run", "order")][:FEW]
+        return [cell for cell in cells(profile) if not self.which or cell.name in self.which]
 
     def adapters(self, cell: Cell) -> list[str]:
         """Names of the adapters that it reads of a cell."""
-        own = list(cell.adapters.values())
-        return [*own, *(annealed_name(cell, m) for m in METHODS)] if self.annealed else own
+        found = [*cell.adapters.values(), *(() if cell.student else self.beside)]
+        if self.annealed:
+            found += [annealed_name(cell, method) for method in METHODS]
+        return list(dict.fromkeys(found))
 
     def outputs(self, cell: str) -> list[str]:
         """The files that it leaves of a cell, by its name: tables, and what made them."""
@@ -72,9 +75,6 @@ def annealed_name(cell: Cell, method: str) -> str:
 
 #: The chapters that are in the book; the cells of the others are not all measured yet.
 CHAPTERS: tuple[str, ...] = ("path", "ray", "causes")
-#: Cells of a chapter that does not read every one: the run and orders of the rows.
-FEW = 3
-
 _RAY = ("geometry.lmc_rows", "geometry.ray_factors", "evaluation")
 MEASUREMENTS = {
     one.name: one
@@ -88,6 +88,7 @@ MEASUREMENTS = {
             *("annealed", "rays.measure_annealed"),
             ("annealed_ray", "annealed_accuracy", "annealed_mcnemar", "annealed_cosine"),
             (*_TRAINED, *_RAY),
+            which=("run", "order1", "order2"),
             annealed=True,
         ),
         Measurement(
@@ -100,7 +101,13 @@ MEASUREMENTS = {
             ("headlines", "measures"),
             (*_TRAINED, "evaluation", "geometry.k", "geometry.seed"),
             files=("book/claims.yaml",),
-            every=True,
+            which=(),
+        ),
+        Measurement(
+            *("behaviour", "behaviour.measure_behaviour"),
+            ("behaviour",),
+            (*_TRAINED, "evaluation", "geometry.lmc_rows", "geometry.k"),
+            beside=(*METHODS, "sft-order"),
         ),
         Measurement(
             *("causes", "causes.measure_causes"),
