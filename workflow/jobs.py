@@ -288,6 +288,11 @@ JOBS = [
                 *(("evaluation.confidence",), ("book/claims.yaml",)),
             ),
             ("causes", ("causes",), ("problems.validation",), ()),
+            (
+                *("behaviour", ("behaviour", "behaviour_correlations")),
+                ("evaluation.confidence",),
+                (),
+            ),
         )
         if stem in CHAPTERS
     ),

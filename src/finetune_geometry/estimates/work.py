@@ -150,6 +150,7 @@ def _further(
         "annealed": (point,) * on_rays,
         "causes": (point,) * (TREATED * cells),
         "spread": (Host(5.0),),
+        "behaviour": (Host(20.0),) * cells,
     }
     return {
         "controls/trainings": (*(trained(profile, v.method, text) for v in every), *answers),

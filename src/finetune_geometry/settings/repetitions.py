@@ -74,7 +74,7 @@ def annealed_name(cell: Cell, method: str) -> str:
 
 
 #: The chapters that are in the book; the cells of the others are not all measured yet.
-CHAPTERS: tuple[str, ...] = ("path", "ray", "causes")
+CHAPTERS: tuple[str, ...] = ("path", "ray", "causes", "behaviour")
 _RAY = ("geometry.lmc_rows", "geometry.ray_factors", "evaluation")
 MEASUREMENTS = {
     one.name: one
