@@ -145,11 +145,10 @@ def _further(
     point = dataclasses.replace(validation, adapted=True)
     on_rays = len(profile.geometry.ray_factors) * adapters
     found: dict[str, tuple[Item, ...]] = {
-        "path": (Host(5.0),),
         "ray": (*(point,) * on_rays, *(test,) * adapters),
         "annealed": (point,) * on_rays,
         "causes": (point,) * (TREATED * cells),
-        "spread": (Host(5.0),),
+        **dict.fromkeys(("path", "spread"), (Host(5.0),)),
         "behaviour": (Host(20.0),) * cells,
     }
     return {
