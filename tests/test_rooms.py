@@ -25,7 +25,7 @@ APART = {
     "figures": set(ROOMS) - {"settings", "figures"},
     "report": {"problems", "estimates", "models", "rollouts", "repetitions", "methods"},
     "geometry": {"rollouts", "methods"},
-    "repetitions": {"estimates", "models"},
+    "repetitions": {"estimates"},
     "methods": {"evaluation", "geometry", "repetitions"},
     "exercises": set(ROOMS) - {"exercises"},
 }
@@ -35,7 +35,7 @@ HEAVY_ROOMS = ("models", "rollouts", "methods")
 HEAVY = {
     *("geometry/line_scores.py", "geometry/hidden_states.py"),
     *("evaluation/answers.py", "geometry/rays.py"),
-    *("repetitions/rays.py", "repetitions/causes.py"),
+    *("repetitions/rays.py", "repetitions/causes.py", "repetitions/behaviour.py"),
 }
 
 

@@ -98,15 +98,16 @@ def test_of_a_chapter_that_every_run_makes_anew_no_table_is_kept_but_the_ledger(
 
 
 def repeated(made: Path, *shown: str) -> Job:
-    """The run has the chapter on causes, and its table of two cells, `shown` from the reference."""
+    """The run has the chapter on causes, and its tables of cells, `shown` from the reference."""
     measurement = MEASUREMENTS["causes"]
     writes = ("controls/causes.csv",)
     job = Job("controls/causes", (), writes, settings=(), repeats=True, shipped=True)
-    cells = [name for cell in ("run", "order1") for name in measurement.outputs(cell)]
+    names = [cell.name for cell in measurement.cells(TINY)]
+    cells = [output for name in names for output in measurement.outputs(name)]
     for name in [*job.outputs[1:], *cells]:
         (made / "run" / name).parent.mkdir(parents=True, exist_ok=True)
         (made / "run" / name).write_text("run\n")
-    for cell in ("run", "order1"):
+    for cell in names:
         card = {"processor": "P; AVX2", "adapters": reference.adapters_of(made / "run")}
         card |= {"made_with": made_with(measurement, TINY, digests(TINY))}
         card |= {MARK: True} if cell in shown else {}

@@ -92,7 +92,7 @@ def repeating(stem: str, *reads: str) -> Job:
 
 RAY = repeating("ray")
 ANNEALED = repeating("annealed", "controls/ray.csv")
-REPEATING = [*JOBS, RAY, ANNEALED, repeating("spread")]
+REPEATING = [*(job for job in JOBS if not job.repeats), RAY, ANNEALED, repeating("spread")]
 
 
 @pytest.fixture
