@@ -237,6 +237,7 @@ this_run.record(
         "gain": (means.loc["best", list(METHODS)] - means.loc["best", BASE])
         .astype(float)
         .to_dict(),
+        "change": (means.loc["best"] - means.loc["trained"])[list(METHODS)].astype(float).to_dict(),
         "at_base": {"dpo": int((best.loc["dpo"] == 0).sum())},
         "grid": float(pd.Series([0.0, *this_run.profile.geometry.ray_factors]).mean()),
     },
