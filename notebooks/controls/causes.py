@@ -37,7 +37,7 @@
 # | base $+\,R_{\text{random}}$ | would a meaningless part do the same? |
 # | SFT $+\,R$, SFT $+\,R_{\text{order}}$, SFT $+\,R_{\text{random}}$ | the same on top of SFT |
 #
-# $R_{\text{order}}$ is scaled to the length of $R$. $R_{\text{random}}$ has the length of $R$ in every module, reads the same inputs (the adapter's own $A$), and has a random $B$; it is not made orthogonal to $S$. All of it for {number}`causes.cells` repetitions from one base: the run, one with the rows in another order, and one with another initial $A$ as well. In each, SFT is its own, and "another order" is SFT with its $A$ and its rows in another order (for the run, [SFT reshuffled](reshuffled); for the second, SFT of the run: these two share a model, so they are not independent).
+# $R_{\text{order}}$ is scaled to the length of $R$. $R_{\text{random}}$ has the length of $R$ in every module, reads the same inputs (the adapter's own $A$), and has a random $B$; it is not made orthogonal to $S$. All of it for {number}`causes.cells` repetitions from one base: the run, and further ones whose rows come in another order (the table below lists them). In each, SFT is its own, and "another order" is SFT of the repetition before (for the run, [SFT reshuffled](reshuffled)): neighbouring repetitions share a model, so they are not independent.
 
 # %% tags=["parameters"]
 profile: str = "tiny"  # which profile: smoke, tiny, qwen3-0.6b, qwen3-4b, llama-3.2-3b

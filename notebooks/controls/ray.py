@@ -31,7 +31,7 @@
 #
 # with the base at $\lambda = 0$ and the trained model at $\lambda = 1$. The direction of the delta, and every cosine and every angle of this book, is the same all along a ray. What changes along it cannot be a matter of direction.
 #
-# **The rule.** $\lambda$ is chosen for each method by its validation accuracy, of equal ones the nearest to 1; if the base has less than {number}`ray.floor:.0%` of the validation problems right, by its held-out loss. Then the test problems are answered there, once. At $\lambda = 0$ a model is the base. So, apart from the luck of the choice, none can be worse than the base at its best, and a gap to a model that stood below the base shrinks whatever its direction is worth: read the gain over the base as well. All of it is done for {number}`ray.cells` repetitions from one base: the run, one with the rows in another order, and one with another initial $A$ as well.
+# **The rule.** $\lambda$ is chosen for each method by its validation accuracy, of equal ones the nearest to 1; if the base has less than {number}`ray.floor:.0%` of the validation problems right, by its held-out loss. Then the test problems are answered there, once. At $\lambda = 0$ a model is the base. So, apart from the luck of the choice, none can be worse than the base at its best, and a gap to a model that stood below the base shrinks whatever its direction is worth: read the gain over the base as well. All of it is done for {number}`ray.cells` repetitions from one base: the run, and further ones whose rows come in another order (the table below lists them).
 
 # %% tags=["parameters"]
 profile: str = "tiny"  # which profile: smoke, tiny, qwen3-0.6b, qwen3-4b, llama-3.2-3b
@@ -161,7 +161,7 @@ show_expected(
 # - **A ray is no training path.** A model at half its delta is not the checkpoint at half the steps; the path bends ([](../controls/matched_rate) has a cosine of {number}`matched_rate.cosine.sft_control:.2f` of SFT with itself at two rates). A ray tests length, not the stop point.
 # - **The grid is coarse.** Between the factors that were tried nothing was measured, and neighbours often differ by less than the validation problems can tell. The highest of several points is too high by luck; the test accuracies are not.
 # - **The learning rate was chosen on the same validation problems**, for SFT alone and at $\lambda = 1$ ([](../ingredients/learning_rate)). Part of what the others gain at their best is the tuning that SFT has had.
-# - **{number}`ray.cells` repetitions give a range, no interval.** They differ in the order of the rows, one in its $A$ as well; another base may scatter more. A gap smaller than the scatter of the marks cannot be told from none here. All share the pool and the problems: other problems could move all marks together, and the interval of one accuracy is {number}`accuracy.half_width:.1%` either way.
+# - **{number}`ray.cells` repetitions give a range, no interval.** They differ in the order of the rows; another $A$ or another base may scatter more. A gap smaller than the scatter of the marks cannot be told from none here. All share the pool and the problems: other problems could move all marks together, and the interval of one accuracy is {number}`accuracy.half_width:.1%` either way.
 #
 # ## Exercise
 #

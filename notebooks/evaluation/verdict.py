@@ -271,7 +271,7 @@ this_run.record(
 # | all of it | one small base, made for this book | of the {number}`another_base.both` claims that can be tested on a pretrained model of another family, too, {number}`another_base.agree.count` have the same verdict there, {number}`another_base.agree.claims` ([](../controls/another_base)) |
 # :::
 #
-# The rows on [the path](../controls/path), [causes](../controls/causes), [the ray](../controls/ray) and [behaviour](../controls/behaviour) are of {number}`ray.cells` repetitions, the first three means over them: the run, another order, another $A$ and order (in the reference run on another processor than the rest); each other row is one training. Still missing are further bases for all six methods, and the same rules on a model nearer to the paper's (the profiles `qwen3-0.6b` and larger). Where they are missing, "not testable" is the honest word.
+# The rows on [the path](../controls/path), [causes](../controls/causes), [the ray](../controls/ray) and [behaviour](../controls/behaviour) rest on {number}`ray.cells` or {number}`path.cells` repetitions of all six, with other orders of the rows or other initial $A$ (in the reference run on another processor than the rest); each other row is one training. Still missing are further bases for all six methods, and the same rules on a model nearer to the paper's (the profiles `qwen3-0.6b` and larger). Where they are missing, "not testable" is the honest word.
 #
 # ## How to read the ledger, and how not to
 #

@@ -19,6 +19,7 @@ from finetune_geometry.settings.variations import cells
 
 #: Cells of a chapter that does not read every one: the run, another order, another A and order.
 FEW = ("run", "order1", "draw1")
+TWO = ("run", "order1")  # where measuring takes as long as training does
 #: What decides the six adapters of a cell.
 _TRAINED = (
     *("model", "prompt", "problems", "rollouts", "lora", "training", "methods"),
@@ -83,6 +84,7 @@ MEASUREMENTS = {
             *("ray", "rays.measure_ray"),
             ("ray", "ray_accuracy", "ray_mcnemar"),
             (*_TRAINED, *_RAY),
+            which=TWO,
         ),
         Measurement(
             *("annealed", "rays.measure_annealed"),
@@ -113,6 +115,7 @@ MEASUREMENTS = {
             *("causes", "causes.measure_causes"),
             ("causes", "causes_parts"),
             (*_TRAINED, "evaluation", "geometry.lmc_rows", "geometry.seed"),
+            which=TWO,
         ),
     )
 }
