@@ -203,7 +203,7 @@ def test_every_ray_starts_at_its_own_base(run: Path) -> None:
 def test_the_film_has_a_frame_for_every_step_of_each_repetition(run: Path) -> None:
     data = made(run, "film")
     assert data["names"] == [*METHODS, "sft-order"]
-    assert [cell["label"] for cell in data["cells"]] == ["this run", "order 2"]
+    assert [cell["label"] for cell in data["cells"]] == ["the run", "order 2"]
     for shift, cell in enumerate(data["cells"]):
         assert [frame["step"] for frame in cell["steps"]] == list(STEPS)
         for frame in cell["steps"]:

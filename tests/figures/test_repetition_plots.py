@@ -74,16 +74,16 @@ def test_steps_are_in_order():
 
 
 def test_pairs_by_kind_and_correlations_with_their_intervals():
-    rows = [("one A", 0.9, 1.0), ("two A", 0.1, 2.0)]
+    rows = [("one A, one order", 0.9, 1.0), ("two A", 0.1, 2.0)]
     table = pd.DataFrame(rows, columns=["pair", "cosine", "tokens"])
     axes = scatter_pairs(table, {"cosine": "global cosine"}, "tokens", ylabel="nats").axes[0]
-    assert [line.get_label() for line in marks(axes)] == ["one A", "two A"]
+    assert [line.get_label() for line in marks(axes)] == ["one A, one order", "two A"]
     found = pd.DataFrame(
-        [("cosine", "one A", -0.8, -0.9, -0.6), ("cosine", "all", -0.5, -0.7, -0.2)],
+        [("cosine", "one A, one order", -0.8, -0.9, -0.6), ("cosine", "all", -0.5, -0.7, -0.2)],
         columns=["measure", "pair", "value", "low", "high"],
     )
     axes = correlations(found, ["cosine"]).axes[0]
-    assert [line.get_xdata().tolist() for line in marks(axes)] == [[-0.8], [], [-0.5]]
+    assert [line.get_xdata().tolist() for line in marks(axes)] == [[-0.8], [-0.5]]
 
 
 def test_repetitions_are_faint_and_their_mean_has_the_name():

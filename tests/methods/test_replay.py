@@ -8,7 +8,8 @@ from safetensors.torch import load_file
 from test_training import toy_run
 from transformers import TrainerCallback
 
-from finetune_geometry.methods.replay import rates_of, replay
+from finetune_geometry.methods.replay import replay
+from finetune_geometry.methods.schedule import rates_of
 from finetune_geometry.methods.training import begun, train, train_here
 from finetune_geometry.runs.snapshots import snapshot_dir
 from finetune_geometry.settings.errors import UserError

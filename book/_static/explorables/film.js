@@ -14,6 +14,7 @@ Explorables.register("film", (box) => {
   const calm = window.matchMedia("(prefers-reduced-motion: reduce)").matches;
   const SECONDS = 8;  // of the whole film
   let playing = false;
+  let waiting = 0;  // the next frame, or the next jump
   let before = 0;
   let now = 0;
   const play = box.button("Play", () => {
@@ -22,14 +23,15 @@ Explorables.register("film", (box) => {
     set(!playing);
     box.redraw();
   });
-  slider.input.addEventListener("input", () => set(false));
+  slider.input.addEventListener("input", () => { if (playing) { set(false); box.redraw(); } });
 
   function set(on) {
     playing = on;
     play.textContent = on ? "Pause" : "Play";
     before = 0;
-    if (on && calm) setTimeout(jump, 1000);
-    else if (on) requestAnimationFrame(move);
+    cancelAnimationFrame(waiting);
+    clearTimeout(waiting);
+    if (on) waiting = calm ? setTimeout(jump, 1000) : requestAnimationFrame(move);
   }
 
   function move(time) {
@@ -39,7 +41,7 @@ Explorables.register("film", (box) => {
     slider.set(Math.min(last, Math.round(now)));
     if (now >= last) set(false);
     box.redraw();
-    if (playing) requestAnimationFrame(move);
+    if (playing) waiting = requestAnimationFrame(move);
   }
 
   /** Without motion: from one measured step to the next, once a second. */
@@ -48,7 +50,7 @@ Explorables.register("film", (box) => {
     const next = times.find((t) => t > slider.get());
     if (next) slider.set(next);
     if (!next || next >= last) set(false);
-    else setTimeout(jump, 1000);
+    else waiting = setTimeout(jump, 1000);
     box.redraw();
   }
 
@@ -65,7 +67,7 @@ Explorables.register("film", (box) => {
     });
     Explorables.cursor(plot, at);
     const rows = series.map(({ name, values }) => {
-      const here = d3.scaleLinear(times, values).clamp(true)(at);
+      const here = times.length > 1 ? d3.scaleLinear(times, values).clamp(true)(at) : values[0];
       const until = times.filter((t) => t <= at);
       Explorables.line(plot, box.looks[name], [...until, at], [...values.slice(0, until.length), here],
         { marks: false });

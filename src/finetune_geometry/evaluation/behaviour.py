@@ -58,7 +58,8 @@ def rank_correlations(
 
     table: columns a, b, `behaviour`, and the measures. Pairs that share a model are no independent
     observations, so the intervals are a jackknife over models: each is left out with all its pairs.
-    Columns: measure, value, low, high, pairs. Raises UserError with fewer than four models.
+    Columns: measure, value, low, high, pairs; missing where a measure or the behaviour does not
+    vary. Raises UserError with fewer than four models.
     """
     names = sorted({*table["a"], *table["b"]})
     if len(names) < 4:
@@ -76,9 +77,11 @@ def rank_correlations(
         )
         left_out = left_out[np.isfinite(left_out)]
         count = len(left_out)
-        error = np.sqrt((count - 1) / count * ((left_out - left_out.mean()) ** 2).sum())
+        error = float("nan")  # nothing varies
+        if count > 1:
+            error = np.sqrt((count - 1) / count * ((left_out - left_out.mean()) ** 2).sum())
         low, high = value - quantile * error, value + quantile * error
-        rows.append((measure, value, max(low, -1.0), min(high, 1.0), len(known)))
+        rows.append((measure, value, *np.clip([low, high], -1.0, 1.0), len(known)))
     return pd.DataFrame(rows, columns=["measure", "value", "low", "high", "pairs"])
 
 

@@ -14,7 +14,12 @@ from matplotlib.figure import Figure
 
 from finetune_geometry.figures.palette import INK, TOY_COLOURS
 
-_PAIRS = {"one A": (TOY_COLOURS[0], "o"), "two A": (TOY_COLOURS[3], "^"), "all": (INK, "s")}
+_PAIRS = {
+    "one A, one order": (TOY_COLOURS[0], "o"),
+    "one A, two orders": (TOY_COLOURS[1], "D"),
+    "two A": (TOY_COLOURS[3], "^"),
+    "all": (INK, "s"),
+}
 
 
 def scatter_pairs(
@@ -23,7 +28,7 @@ def scatter_pairs(
     """A behaviour over some measures, one panel each, one dot a pair.
 
     Args:
-        table: columns `pair` ("one A", "two A"), `behaviour`, and the measures.
+        table: columns `pair` (a key of _PAIRS), `behaviour`, and the measures.
         measures: columns and what the axes call them.
     """
     fig, axes = plt.subplots(1, len(measures), figsize=(4.2 * len(measures), 3.7), sharey=True)
@@ -36,7 +41,7 @@ def scatter_pairs(
         ax.set_xlabel(text)
     np.atleast_1d(axes)[0].set_ylabel(ylabel)
     handles, texts = np.atleast_1d(axes)[0].get_legend_handles_labels()
-    fig.legend(handles, texts, loc="outside lower center", ncols=2)
+    fig.legend(handles, texts, loc="outside lower center", ncols=3)
     return fig
 
 
@@ -51,6 +56,8 @@ def correlations(table: pd.DataFrame, measures: Sequence[str]) -> Figure:
     shifts = np.linspace(-0.22, 0.22, len(_PAIRS))
     for (pair, (hue, mark)), shift in zip(_PAIRS.items(), shifts, strict=True):
         rows = table[table["pair"] == pair].set_index("measure")
+        if rows.empty:
+            continue
         y = np.array([place + shift for place, name in enumerate(measures) if name in rows.index])
         rows = rows.loc[[name for name in measures if name in rows.index]]
         ax.hlines(y, rows["low"], rows["high"], color=hue, lw=2)
@@ -60,5 +67,5 @@ def correlations(table: pd.DataFrame, measures: Sequence[str]) -> Figure:
     ax.set_xlim(-1.05, 1.05)
     ax.grid(False, axis="y")
     ax.set_xlabel("rank correlation")
-    fig.legend(loc="outside lower center", ncols=3)
+    fig.legend(loc="outside lower center", ncols=4)
     return fig

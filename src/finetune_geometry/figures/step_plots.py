@@ -44,7 +44,8 @@ def lengths_along_steps(table: pd.DataFrame, models: pd.DataFrame) -> Figure:
         ax.plot(models["step"], straight, color=INK, ls="--", lw=1.0, zorder=0)
         ax.plot(models["step"], models["walk"], color=INK, ls=":", lw=1.2, zorder=0)
         _lines(ax, table, column)
-        ax.set(ylabel=text, ylim=(0, 1.04))
+        ends = [0.0, 1.04, *table[column]]
+        ax.set(ylabel=text, ylim=(min(ends), max(ends)))
     handles, texts = axes[0].get_legend_handles_labels()
     fig.legend(handles, texts, loc="outside lower center", ncols=3)
     return fig

@@ -9,7 +9,6 @@ moved so far that the later gradients differ.
 from __future__ import annotations
 
 import dataclasses
-import math
 import shutil
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -17,12 +16,13 @@ from typing import Any
 import torch
 from peft import get_peft_model_state_dict, set_peft_model_state_dict
 from safetensors.torch import load_file
-from transformers import TrainerCallback, get_scheduler
+from transformers import TrainerCallback
 
 from finetune_geometry.methods.arguments import memory_of
 from finetune_geometry.methods.build import make_trainer
 from finetune_geometry.methods.rows import row_lengths, row_order
 from finetune_geometry.methods.saving import save_adapter
+from finetune_geometry.methods.schedule import rates_of
 from finetune_geometry.methods.training import begun
 from finetune_geometry.models.compat import compact_head
 from finetune_geometry.models.loading import load_model
@@ -78,23 +78,6 @@ class Shadow(TrainerCallback):
             for group in optimiser.param_groups:
                 group["lr"] = 1.0 if name == "raw" else self.rates[state.global_step]
             optimiser.step()
-
-
-def rates_of(training: Training) -> list[float]:
-    """The learning rate of every step, by the scheduler that the trainer takes."""
-    total = max(training.schedule_steps or 0, training.steps)
-    dummy = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=training.learning_rate)
-    warmup = training.warmup_ratio
-    steps = math.ceil(total * warmup) if warmup < 1 else int(warmup)
-    schedule = get_scheduler(
-        training.scheduler, dummy, num_warmup_steps=steps, num_training_steps=total
-    )
-    found = []
-    for _ in range(training.steps):
-        found.append(float(schedule.get_last_lr()[0]))
-        dummy.step()
-        schedule.step()
-    return found
 
 
 def replay(

@@ -23,7 +23,8 @@ YARDSTICK = "sft-order"  # a role that is trained as SFT
 def measure_path(run: Run, cell: Cell) -> dict[str, pd.DataFrame]:
     """Cosines and lengths of the deltas that the trainings of a cell kept on their way.
 
-    All are taken at the same share of their steps; the last row of a pair is at the end.
+    All are taken at the same share of their steps; the last row of a pair is at the end. A share at
+    which some delta is still 0 is left out: the first step of a warm-up has a rate of 0.
 
     Returns two tables:
         path: share, step (SFT's), a, b (roles), value (cosine, all modules stacked);
@@ -40,6 +41,8 @@ def measure_path(run: Run, cell: Cell) -> dict[str, pd.DataFrame]:
         gram = np.sum([part.inner for part in parts], axis=0)
         count = len(here)  # of the ends' first column; at the end they are their own
         found, norms = cosine(gram), np.sqrt(gram.diagonal())
+        if not norms.all():
+            continue
         for i, j in combinations(range(len(roles)), 2):
             pairs.append((share, steps["sft"], roles[i], roles[j], float(found[i, j])))
         for i, role in enumerate(roles):

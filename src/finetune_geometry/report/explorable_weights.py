@@ -159,8 +159,7 @@ def film(run: Path) -> Found:
             for _, rows in of_cell.groupby("step")
         ]
         kind = str(cell).rstrip("0123456789")
-        number = str(cell).removeprefix(kind)
-        label = f"{KINDS.get(kind, kind)} {number}" if number else "this run"
+        label = f"{KINDS.get(kind, 'the run')} {str(cell).removeprefix(kind)}".strip()
         cells.append({"label": label, "steps": steps})
     seen = looks(names)
     sft = names.index("sft")
