@@ -46,9 +46,12 @@ def measure_behaviour(run: Run, cell: Cell) -> dict[str, pd.DataFrame]:
     check_adapters(run, names)
     loaded = {name: load_adapter(run.adapter_dir(name), name) for name in names}
     answers = evaluate_models(run, names, beside=())
-    once = {"on": ["a", "b"], "how": "left", "validate": "one_to_one"}
-    table = _tokens(run, loaded).merge(answers_apart(answers), **once)
-    table = table.rename(columns={"wrong": "errors"}).merge(_weights(run, loaded), **once)
+    table = _tokens(run, loaded)
+    for other in (
+        answers_apart(answers).rename(columns={"wrong": "errors"}),
+        _weights(run, loaded),
+    ):
+        table = table.merge(other, on=["a", "b"], how="left", validate="one_to_one")
     table = table[table["a"].isin(mine) | table["b"].isin(mine)]
     table.insert(2, "pair", [_shared(drawn[a], drawn[b]) for a, b in table[["a", "b"]].to_numpy()])
     return {"behaviour": table.reset_index(drop=True)}
