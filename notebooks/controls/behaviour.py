@@ -58,13 +58,13 @@ chosen = MEASUREMENTS["behaviour"].cells(this_run.profile)
 # Each repetition is measured by a job of its own ({py:func}`finetune_geometry.repetitions.behaviour.measure_behaviour`): every two of its models, and each of them beside each of the run's. This page lays the pairs side by side; a pair of a second and a third repetition was not measured.
 
 # %%
-show_table(made_where(this_run, chosen, "behaviour"), {"minutes": "{:.1f}"})
 table = read_cells(this_run, chosen, "behaviour")
 pair_of = [frozenset(pair) for pair in table[["a", "b"]].to_numpy()]
 table = table[~pd.Series(pair_of, table.index).duplicated()]  # two cells may share a model
 this_run.write_table("controls/behaviour.csv", table)
 one_a = table["pair"] != "two A"
 models = pd.concat([table["a"], table["b"]]).nunique()
+show_table(made_where(this_run, chosen, "behaviour"), {"minutes": "{:.1f}"})
 
 # %% mystnb={"figure": {"name": "fig-behaviour", "caption": "Does a small angle mean alike behaviour? One dot for a pair, {number}`behaviour.pairs` of {number}`behaviour.models` models; the higher, the further their next tokens lie apart. Left by the global cosine, right by the distance of the deltas; the marks say whether the two share their initial A and their order. The rank correlation with the cosine is {number}`behaviour.tokens.one.cosine:.2f` for one A and {number}`behaviour.tokens.two.cosine:.2f` for two; with the distance {number}`behaviour.tokens.one.distance:.2f` and {number}`behaviour.tokens.two.distance:.2f`. Dots share models, so they are far fewer observations than they look."}, "image": {"alt": "Two scatter plots: divergence of next tokens against the global cosine and against the distance of the deltas, pairs with one A and pairs with two in different colours."}} tags=["hide-input"]
 scatter_pairs(

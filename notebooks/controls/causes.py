@@ -69,11 +69,11 @@ others = [method for method in METHODS if method != "sft"]
 # Each repetition is taken apart and measured by a job of its own ({py:func}`finetune_geometry.repetitions.causes.measure_causes`), and this page lays their tables side by side.
 
 # %%
-show_table(made_where(this_run, chosen, "causes"), {"minutes": "{:.0f}"})
 table = read_cells(this_run, chosen, "causes")
 shares = read_cells(this_run, chosen, "causes_parts")
 table["accuracy"] = table["right"] / table["problems"].where(table["problems"] > 0)
 this_run.write_table("controls/causes.csv", table)
+show_table(made_where(this_run, chosen, "causes"), {"minutes": "{:.0f}"})
 
 # %% [markdown]
 # ## On the base alone

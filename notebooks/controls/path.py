@@ -73,7 +73,6 @@ chosen = MEASUREMENTS["path"].cells(this_run.profile)
 # Each repetition is measured by a job of its own ({py:func}`finetune_geometry.repetitions.paths.measure_path`), and this page lays their tables side by side.
 
 # %%
-show_table(made_where(this_run, chosen, "path"), {"minutes": "{:.1f}"})
 table = read_cells(this_run, chosen, "path")
 lengths = read_cells(this_run, chosen, "path_lengths")
 this_run.write_table("controls/path.csv", table)
@@ -83,6 +82,7 @@ with_sft = table[table["a"] == "sft"].rename(columns={"b": "name"})
 shares = sorted(table["share"].unique())
 early = min(shares, key=lambda share: abs(share - 0.1))
 half = min(shares, key=lambda share: abs(share - 0.5))
+show_table(made_where(this_run, chosen, "path"), {"minutes": "{:.1f}"})
 
 # %% mystnb={"figure": {"name": "fig-path", "caption": "Do the losses part at once or by and by? Cosine with SFT after as many steps, both on their way; faint: the repetitions, with marks: their mean. From {number}`path.early.step` steps to the end RFT goes from {number}`path.early.with_sft.rft:.2f` to {number}`path.end.with_sft.rft:.2f`, RIFT from {number}`path.early.with_sft.rift:.2f` to {number}`path.end.with_sft.rift:.2f`, DFT from {number}`path.early.with_sft.dft:.2f` to {number}`path.end.with_sft.dft:.2f`, Offline GRPO from {number}`path.early.with_sft.offline_grpo:.2f` to {number}`path.end.with_sft.offline_grpo:.2f`, DPO from {number}`path.early.with_sft.dpo:.2f` to {number}`path.end.with_sft.dpo:.2f`. SFT in another order, which wants the same, goes from {number}`path.early.with_sft.sft-order:.2f` to {number}`path.end.with_sft.sft-order:.2f`. The four others on single rollouts see the same rows in SFT's order, which makes their noise alike: a line below that of another order is there in spite of it, a line above says little."}, "image": {"alt": "Cosine with SFT over the steps of the training, one line for each other method and for SFT in another order."}} tags=["hide-input"]
 along_steps(with_sft, ylabel="cosine with SFT")

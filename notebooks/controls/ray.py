@@ -64,10 +64,10 @@ five = [method for method in METHODS if method != "dpo"]
 # At each $\lambda$ two measurements in each repetition: the loss on {number}`ray.rows` of the teacher's rollouts to held-out prompts, right and wrong ones, and greedy answers to {number}`ray.validation` validation problems. Nothing is merged: each module adds $\lambda$ times its low-rank product to its output. Each repetition is measured by a job of its own ({py:func}`finetune_geometry.repetitions.rays.measure_ray`), and this page lays their tables side by side.
 
 # %%
-show_table(made_where(this_run, chosen, "ray"), {"minutes": "{:.0f}"})
 table = read_cells(this_run, chosen, "ray")
 this_run.write_table("controls/ray.csv", table)
 best = pd.DataFrame({name: best_factors(part) for name, part in table.groupby("cell", sort=False)})
+show_table(made_where(this_run, chosen, "ray"), {"minutes": "{:.0f}"})
 
 # %% mystnb={"figure": {"name": "fig-ray", "caption": "How good is a model at a fraction of its delta? Every line starts at the base ($\\lambda = 0$) and passes the trained model (upright line, $\\lambda = 1$); faint: the repetitions, with marks: their mean. By {number}`ray.by` SFT is best at {number}`ray.best.sft:.2f`, RFT at {number}`ray.best.rft:.2f`, DFT at {number}`ray.best.dft:.2f`, RIFT at {number}`ray.best.rift:.2f`, Offline GRPO at {number}`ray.best.offline_grpo:.2f`, DPO at {number}`ray.best.dpo:.2f` (means). The held-out loss is that of imitating all rollouts of the teacher, right and wrong: SFT's aim, not that of RFT, Offline GRPO or DPO. It is least at {number}`ray.least_loss.sft:.2f` for SFT and at {number}`ray.least_loss.offline_grpo:.2f` for Offline GRPO. A ray holds what this direction can do, not what the loss could with another schedule."}, "image": {"alt": "Lines over the factor of the delta, for each method one for every repetition and one for their mean: held-out loss and, where problems were answered, validation accuracy."}} tags=["hide-input"]
 rays(table)
