@@ -55,7 +55,7 @@ chosen = MEASUREMENTS["behaviour"].cells(this_run.profile)
 # %% [markdown]
 # ## Every pair, measured
 #
-# Each repetition is measured by a job of its own ({py:func}`finetune_geometry.repetitions.behaviour.measure_behaviour`): every two of its models, and each of them beside each of the run's. This page lays the pairs side by side; a pair of a second and a third repetition was not measured.
+# Each repetition is measured by a job of its own ([`measure_behaviour`](../../book/api/repetitions.md)): every two of its models, and each of them beside each of the run's. This page lays the pairs side by side; a pair of a second and a third repetition was not measured.
 
 # %%
 table = read_cells(this_run, chosen, "behaviour")

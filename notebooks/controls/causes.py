@@ -66,7 +66,7 @@ others = [method for method in METHODS if method != "sft"]
 # %% [markdown]
 # ## The models
 #
-# Each repetition is taken apart and measured by a job of its own ({py:func}`finetune_geometry.repetitions.causes.measure_causes`), and this page lays their tables side by side.
+# Each repetition is taken apart and measured by a job of its own ([`measure_causes`](../../book/api/repetitions.md)), and this page lays their tables side by side.
 
 # %%
 table = read_cells(this_run, chosen, "causes")

@@ -70,7 +70,7 @@ chosen = MEASUREMENTS["path"].cells(this_run.profile)
 # %% [markdown]
 # ## The cosines on the way
 #
-# Each repetition is measured by a job of its own ({py:func}`finetune_geometry.repetitions.paths.measure_path`), and this page lays their tables side by side.
+# Each repetition is measured by a job of its own ([`measure_path`](../../book/api/repetitions.md)), and this page lays their tables side by side.
 
 # %%
 table = read_cells(this_run, chosen, "path")

@@ -61,7 +61,7 @@ five = [method for method in METHODS if method != "dpo"]
 # %% [markdown]
 # ## The rays
 #
-# At each $\lambda$ two measurements in each repetition: the loss on {number}`ray.rows` of the teacher's rollouts to held-out prompts, right and wrong ones, and greedy answers to {number}`ray.validation` validation problems. Nothing is merged: each module adds $\lambda$ times its low-rank product to its output. Each repetition is measured by a job of its own ({py:func}`finetune_geometry.repetitions.rays.measure_ray`), and this page lays their tables side by side.
+# At each $\lambda$ two measurements in each repetition: the loss on {number}`ray.rows` of the teacher's rollouts to held-out prompts, right and wrong ones, and greedy answers to {number}`ray.validation` validation problems. Nothing is merged: each module adds $\lambda$ times its low-rank product to its output. Each repetition is measured by a job of its own ([`measure_ray`](../../book/api/repetitions.md)), and this page lays their tables side by side.
 
 # %%
 table = read_cells(this_run, chosen, "ray")
