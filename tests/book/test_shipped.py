@@ -55,7 +55,7 @@ def test_reference_settings_show_every_shipped_chapter() -> None:
         # Not a setting of the controls, but of what they read: the rollouts, and DPO's adapter.
         ("rollouts.temperature", 0.5, {"base_model"}),
         ("methods.dpo.beta", 0.2, {"base_model", "learning_rate"}),
-        ("geometry.k", 2, {"base_model", "learning_rate"}),
+        ("geometry.k", 2, {"base_model", "learning_rate", "path", "ray", "causes"}),
         ("problems.test", 100, set()),
         ("model.attention", "sdpa", set()),
     ],
