@@ -92,10 +92,13 @@ this_run.write_table("controls/behaviour_correlations.csv", found)
 with_dpo = table["a"].str.startswith("dpo") | table["b"].str.startswith("dpo")
 without = rank_correlations(table[one_a & ~with_dpo], MEASURES, "tokens", confidence)
 without = without.set_index("measure")["value"]
-show_table(
-    found[["behaviour", "pair", "measure", "value", "low", "high", "pairs"]],
-    dict.fromkeys(["value", "low", "high"], "{:+.2f}"),
+ends = zip(found["value"], found["low"], found["high"], strict=True)
+found["text"] = [f"{middle:+.2f} ({low:+.2f} to {high:+.2f})" for middle, low, high in ends]
+kinds = list(dict.fromkeys(found["pair"]))
+wide = found.pivot_table(
+    index=["behaviour", "measure"], columns="pair", values="text", aggfunc="first", sort=False
 )
+show_table(wide[kinds].reset_index(), {})
 
 # %% mystnb={"figure": {"name": "fig-behaviour-measures", "caption": "Which measure of the weights foretells the divergence of next tokens? Spearman's rank correlation over pairs, with {number}`profile.evaluation.confidence:.0%` jackknife intervals over models. Over all pairs the strongest is the {number}`behaviour.best.measure` with {number}`behaviour.best.value:+.2f`; the cosine has {number}`behaviour.tokens.all.cosine:+.2f`. A cosine should correlate negatively, a distance or an angle positively. With one A and two orders the cosine has {number}`behaviour.tokens.orders.cosine:+.2f`, with two A {number}`behaviour.tokens.two.cosine:+.2f`: these two kinds of pairs differ in the A alone. A measure that is strong for the one and weak for the other needs the shared start."}, "image": {"alt": "Rank correlations with intervals of five measures of weights with the divergence of next tokens, by what the two models of a pair share, and for all pairs."}} tags=["hide-input"]
 correlations(found[found["behaviour"] == "tokens"], MEASURES)

@@ -31,6 +31,7 @@ Explorables.register("film", (box) => {
     before = 0;
     cancelAnimationFrame(waiting);
     clearTimeout(waiting);
+    if (on) box.say("Playing.");
     if (on) waiting = calm ? setTimeout(jump, 1000) : requestAnimationFrame(move);
   }
 
