@@ -103,7 +103,8 @@ def play_by_keys(page: Any, control: Any) -> None:
         last = control.evaluate("(c) => c.selectedIndex === c.options.length - 1")
         page.keyboard.press("ArrowUp" if last else "ArrowDown")
     elif kind == "range":
-        page.keyboard.press("ArrowRight")
+        last = control.evaluate("(c) => c.value === c.max")
+        page.keyboard.press("ArrowLeft" if last else "ArrowRight")
     else:
         page.keyboard.press("Space" if kind == "checkbox" else "Enter")
 
