@@ -127,7 +127,7 @@ show_expected(
 #
 # - **Within one A** two deltas begin by reading the same directions of their inputs, so equal weights should mean equal behaviour. The rank correlations: {number}`behaviour.tokens.one.cosine:+.2f` with the cosine, {number}`behaviour.tokens.one.distance:+.2f` with the distance.
 # - **Across two A** a cosine is lower for that reason alone: SFT has {number}`second_seed.cosine.order:.2f` with itself in another order and {number}`second_seed.cosine.seed:.2f` with another $A$ as well ([](second_seed)). Its rank correlation there is {number}`behaviour.tokens.two.cosine:+.2f`; the nearer that is to zero, the less a cosine says.
-# - **The input angle** has {number}`behaviour.tokens.one.input_angle:+.2f` with one A, {number}`behaviour.tokens.two.input_angle:+.2f` with two, and {number}`behaviour.tokens.all.input_angle:+.2f` over all pairs. Another $A$ alone turns the input subspaces, so pairs of the two kinds are not on one scale.
+# - **The input angle** has {number}`behaviour.tokens.one.input_angle:+.2f` with one A, {number}`behaviour.tokens.two.input_angle:+.2f` with two, and {number}`behaviour.tokens.all.input_angle:+.2f` over all pairs. Its mean is {number}`behaviour.input_angle.one:.0f` degrees over the pairs with one A and two orders, {number}`behaviour.input_angle.two:.0f` over those with two A: the two kinds are not on one scale where these differ much.
 # - **A cosine knows no length.** A distance knows how far two models went. Two long deltas at a small angle can behave less alike than two short ones at a right angle.
 #
 # ## How to read the figures, and how not to
@@ -191,6 +191,10 @@ this_run.record(
                 for pair in short
             }
             for behaviour in BEHAVIOURS
+        },
+        "input_angle": {
+            kind: float(table.loc[table["pair"] == pair, "input angle"].mean())
+            for kind, pair in (("one", PAIRS[1]), ("two", PAIRS[2]))
         },
         "without_dpo": {measure: float(without[measure]) for measure in ("cosine", "distance")},
         **dict(zip(("best", "second"), strongest.to_dict("records"), strict=False)),

@@ -154,7 +154,7 @@ show_expected(
 #
 # ## How to read the figures, and how not to
 #
-# - **All start from one $A$.** $B$ starts at zero, so the first deltas are $B A$ with an $A$ that has hardly moved. Part of the likeness of the first steps is this $A$, which no loss has chosen. Later $A$ moves, too.
+# - **All start from one $A$.** $B$ starts at zero, and while it is zero $A$ has no gradient. So the first step that counts gives $B A$ with the $A$ that all share, which no loss has chosen. From the next step on $A$ moves, too.
 # - **The first frames are few steps.** The first step of the warm-up has a rate of 0: after {number}`path.start.step` steps a delta holds one step less than that.
 # - **DPO runs at a tenth of the rate.** Its line compares deltas after equally many steps, not after equally long ways. [A matched rate](matched_rate) is another control.
 # - **{number}`path.cells` repetitions** show a range, no interval. SFT of the run is also the other order of the repetition with another order, where there is one, so these two are not independent. Between two marks nothing was kept.

@@ -149,7 +149,7 @@ def _further(
         "annealed": (point,) * on_rays,
         "causes": (point,) * (TREATED * cells),
         **dict.fromkeys(("path", "spread"), (Host(5.0),)),
-        "behaviour": (Host(20.0),) * cells,
+        "behaviour": (Host(20.0),) * len(MEASUREMENTS["behaviour"].cells(profile)),
     }
     return {
         "controls/trainings": (*(trained(profile, v.method, text) for v in every), *answers),
