@@ -377,7 +377,8 @@ def test_only_dpo_depends_on_dpos_values() -> None:
     other = load_profile("tiny", {"training.learning_rate": 1.0})
     changed = [job.name for job in JOBS if job.parameters(before) != job.parameters(other)]
     trained = {f"methods/{method}" for method in METHODS}
-    trained |= {"ingredients/learning_rate", "controls/reshuffled"}
+    # The path states the schedule that its snapshots stand on.
+    trained |= {"ingredients/learning_rate", "controls/reshuffled", "controls/path"}
     trained |= {f"controls/{control}" for control in CONTROLS}
     assert set(changed) == trained | {"evaluation/verdict"}
 

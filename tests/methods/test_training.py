@@ -20,7 +20,7 @@ from toy import adapter, same, toy_pool, toy_run
 from transformers import TrainerCallback
 from trl import GRPOConfig, GRPOTrainer, SFTConfig, SFTTrainer
 
-from finetune_geometry.methods import build, losses, training
+from finetune_geometry.methods import build, losses, saving, training
 from finetune_geometry.methods.rows import row_order, unpaired_rows
 from finetune_geometry.methods.training import summarise, train
 from finetune_geometry.models.loading import load_model
@@ -672,19 +672,26 @@ def full(*args, **kwargs):
     raise SafetensorError("Error while serializing: I/O error: No space left on device")
 
 
-def test_a_full_disk_loses_nothing(toy_model, monkeypatch):
+@pytest.mark.parametrize("fills", ["adapters", "snapshots"])
+def test_a_full_disk_loses_nothing(toy_model, monkeypatch, fills):
     """Neither the last checkpoint nor an adapter that was there before."""
     run = toy_run(toy_model)
     train(run, "sft")
     before = adapter(run, "sft")
     changed = toy_run(toy_model, training__learning_rate=1e-3)
+    save = saving.save_file
+
+    def full_there(weights, path, **more):
+        (full if fills in path.parts else save)(weights, path, **more)
+
     with monkeypatch.context() as patch:
-        patch.setattr(training, "save_file", full)
-        with pytest.raises(UserError, match=r"no space left on the disk: .*adapters/sft: free"):
+        patch.setattr(saving, "save_file", full_there)
+        with pytest.raises(UserError, match=rf"no space left on the disk: .*{fills}/sft.*: free"):
             train(changed, "sft")
     assert same(adapter(run, "sft"), before)
     assert [p.name for p in (run.dir / "adapters").iterdir()] == ["sft"]
-    assert train(changed, "sft")["resumed"]  # the training itself is not repeated
+    # A training that came to its end is not repeated.
+    assert train(changed, "sft")["resumed"] is (fills == "adapters")
     assert not same(adapter(run, "sft"), before)
 
 

@@ -79,15 +79,24 @@ class _Verifier:
     def __init__(self) -> None:
         sources = str(Path(__file__).parents[2])  # this copy of the package, and no other
         path = os.pathsep.join([sources, *filter(None, [os.environ.get("PYTHONPATH")])])
-        self.process = subprocess.Popen(
-            # -P: no module of the folder that is worked in takes the place of a library's.
-            [sys.executable, "-P", "-m", "finetune_geometry.problems.verifier_process"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,  # parsers complain there about what a model wrote
-            bufsize=0,
-            env=os.environ | {"PYTHONPATH": path, "PYTHONHASHSEED": "0"},
-        )
+        watched, self.lifeline = os.pipe()  # closes with this process, however that ends
+        module = "finetune_geometry.problems.verifier_process"
+        try:
+            self.process = subprocess.Popen(
+                # -P: no module of the folder that is worked in takes the place of a library's.
+                [sys.executable, "-P", "-m", module, str(watched)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,  # parsers complain there about what a model wrote
+                bufsize=0,
+                env=os.environ | {"PYTHONPATH": path, "PYTHONHASHSEED": "0"},
+                pass_fds=[watched],
+            )
+        except BaseException:
+            os.close(self.lifeline)
+            raise
+        finally:
+            os.close(watched)
         try:
             if self.reply() != b"ready\n":
                 raise UserError(
@@ -130,6 +139,7 @@ class _Verifier:
         for pipe in (self.process.stdin, self.process.stdout):
             assert pipe is not None
             pipe.close()
+        os.close(self.lifeline)
 
 
 _running: list[_Verifier] = []  # one at most, started by the first answer that needs it
