@@ -1,6 +1,7 @@
-"""Run a command and write its time and peak memory: measure.py TIMING.json GPU COMMAND ...
+"""Run a command and write its time and peak memory: measure.py TIMING.json GPU LOG COMMAND ...
 
 GPU says which GPU the command may see, in the words of gpus.py; waiting for one is not measured.
+LOG is the file that what the command says goes to, line by line as it says it; "-": to none.
 Standard input goes to the command; the exit status is the command's. When it fails, the last lines
 of what it said are shown, unless a cell failed: then its traceback is in the notebook that the step
 leaves as its log, and the logger plugin tells it from there.
@@ -13,6 +14,7 @@ import re
 import resource
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -21,22 +23,25 @@ from gpus import environment
 COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 
 
-def main(timing: str, gpu: str, *command: str) -> int:
-    with environment(gpu) as (variables, inherited):
+def main(timing: str, gpu: str, log: str, *command: str) -> int:
+    with (
+        environment(gpu) as (variables, inherited),
+        tempfile.TemporaryFile() if log == "-" else open(log, "wb+") as output,
+    ):
         started = time.time()
         done = subprocess.run(
             command,
-            env=variables,
+            env=variables | {"PYTHONUNBUFFERED": "1"},
             pass_fds=inherited,
-            stdout=subprocess.PIPE,
+            stdout=output,
             stderr=subprocess.STDOUT,
-            encoding="utf-8",
-            errors="replace",  # whatever a notebook prints, its traceback must be shown
         )
         seconds = time.time() - started
+        output.seek(0)
+        # Whatever a notebook prints, its traceback must be shown.
+        said = COLOURS.sub("", output.read().decode("utf-8", errors="replace"))
     usage = resource.getrusage(resource.RUSAGE_CHILDREN)
     if done.returncode != 0:
-        said = COLOURS.sub("", done.stdout)
         if "Exception encountered at" not in said:
             print("\n".join(said.strip().splitlines()[-25:]), file=sys.stderr)
         return done.returncode

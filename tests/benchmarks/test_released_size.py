@@ -53,7 +53,13 @@ def test_the_chapter_at_the_paper_s_size(benchmark, capsys, tmp_path, monkeypatc
         execute(
             *(source, tmp_path / "out.ipynb", "-r", "profile", "smoke"),
             results=tmp_path / "results",
-            under=(sys.executable, str(ROOT / "workflow" / "measure.py"), str(timing), "as-it-is"),
+            under=(
+                sys.executable,
+                str(ROOT / "workflow" / "measure.py"),
+                str(timing),
+                "as-it-is",
+                "-",
+            ),
         )
 
     benchmark.pedantic(page, rounds=1)

@@ -133,7 +133,7 @@ def test_a_device_is_held_as_long_as_what_computes_on_it_lives(
     measure = subprocess.Popen(
         [
             *(sys.executable, str(ROOT / "workflow" / "measure.py"), str(tmp_path / "t.json")),
-            *("1", sys.executable, "-c", code),
+            *("1", "-", sys.executable, "-c", code),
         ]
     )
     deadline = time.time() + 60

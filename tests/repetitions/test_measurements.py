@@ -250,9 +250,10 @@ def test_every_measurement_has_its_maker() -> None:
         assert maker_of(measurement).stem == module
         known = {cell.name for cell in cells(load_profile("tiny"))}
         assert known.issuperset(measurement.which)
-    annealed = [cell.name for cell in MEASUREMENTS["annealed"].cells(load_profile("tiny"))]
-    orders = [order for order in repeated_orders(load_profile("tiny")) if order]
-    assert annealed == ["run", *(f"order{order}" for order in orders)]
+    orders = {
+        f"order{order}" if order else "run" for order in repeated_orders(load_profile("tiny"))
+    }
+    assert orders.issuperset(MEASUREMENTS["annealed"].which)  # others are not trained annealed
 
 
 def test_a_card_says_what_decided_its_tables(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -75,7 +75,7 @@ def annealed_name(cell: Cell, method: str) -> str:
 
 
 #: The chapters that are in the book; the cells of the others are not all measured yet.
-CHAPTERS: tuple[str, ...] = ("path", "ray", "causes", "behaviour")
+CHAPTERS: tuple[str, ...] = ("path", "ray", "annealed", "causes", "behaviour")
 _RAY = ("geometry.lmc_rows", "geometry.ray_factors", "evaluation")
 MEASUREMENTS = {
     one.name: one
@@ -90,7 +90,7 @@ MEASUREMENTS = {
             *("annealed", "rays.measure_annealed"),
             ("annealed_ray", "annealed_accuracy", "annealed_mcnemar", "annealed_cosine"),
             (*_TRAINED, *_RAY),
-            which=("run", "order1", "order2"),
+            which=TWO,
             annealed=True,
         ),
         Measurement(
