@@ -10,10 +10,12 @@ from __future__ import annotations
 
 import base64
 import json
+import math
 import re
 import shutil
 import sys
 from collections.abc import Iterator, Mapping
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +35,7 @@ ANSWER = "**The answer.**"
 WORDS = 60  # of a paragraph; a slide is no page
 POINT = ("- ", "1. ", "**")  # how a list begins, or a paragraph that is one of several points
 POINT_WORDS = 25
+ROWS = 9  # of a table; a longer one goes on on the next slide
 Numbers = Mapping[str, Any]
 
 
@@ -138,7 +141,6 @@ def _directive(block: Directive, numbers: Numbers) -> Iterator[dict[str, Any]]:
     title = heading(block.title, numbers)
     if block.name == "exercise":
         title = f"Exercise: {title}" if title else "Exercise"
-    body = fragment(block.body, numbers)
     if block.name == "figure":
         path = ROOT / "book" / block.title
         data = base64.b64encode(path.read_bytes()).decode()
@@ -146,7 +148,26 @@ def _directive(block: Directive, numbers: Numbers) -> Iterator[dict[str, Any]]:
         yield _picture(f"data:image/{kind};base64,{data}", block.options.get("alt", ""), block.body,
                        numbers)  # fmt: skip
         return
-    yield {"title": Markup(title), "body": Markup(body), "size": size_of(body)}
+    for part in in_parts(block.body):
+        body = fragment(part, numbers)
+        yield {"title": Markup(title), "body": Markup(body), "size": size_of(body)}
+
+
+def in_parts(text: str) -> list[str]:
+    """A text whose table has more than ROWS rows as several, each with the table's head."""
+    lines = text.splitlines()
+    rows = [at for at, line in enumerate(lines) if line.startswith("|")]
+    count = len(rows) - 2  # without the head and the line below it
+    if count <= ROWS:
+        return [text]
+    first, last = rows[0] + 2, rows[-1] + 1
+    parts = math.ceil(count / ROWS)
+    ends = [first + round(count * part / parts) for part in range(parts + 1)]
+    head, after = lines[rows[0] : first], lines[last:]
+    found = [[*head, *lines[a:b]] for a, b in pairwise(ends)]
+    found[0] = [*lines[: rows[0]], *found[0]]
+    found[-1] += after
+    return ["\n".join(part) for part in found]
 
 
 def _figure(cell: Mapping[str, Any], numbers: Numbers) -> Iterator[dict[str, Any]]:

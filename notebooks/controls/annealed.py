@@ -21,7 +21,7 @@
 #
 # ## The question
 #
-# The paper compares checkpoints from step 500 of a schedule of 750, and so does this book with 100 of 150: the learning rate still has a quarter of its peak. [The ray](ray) showed what can be had by shortening the deltas. A practitioner would not shorten a delta; he would let the schedule end. So all six are trained once more with as many steps, in the same order, from the same $A$, and with a cosine that reaches zero at the last of them; and all of that for {number}`annealed.cells` repetitions: the run, and further ones whose rows come in another order (the table below lists them).
+# The paper compares checkpoints from step 500 of a schedule of 750, and so does this book with {number}`profile.training.steps` of {number}`profile.training.schedule_steps`: there a cosine still has a quarter of its peak. [The ray](ray) showed what can be had by shortening the deltas. Most people would not shorten a delta; they would let the schedule end. So all six are trained once more with as many steps, in the same order, from the same $A$, and with a cosine that reaches zero at the last of them; and all of that for {number}`annealed.cells` repetitions: the run, and further ones whose rows come in another order (the table below lists them).
 
 # %% tags=["parameters"]
 profile: str = "tiny"  # which profile: smoke, tiny, qwen3-0.6b, qwen3-4b, llama-3.2-3b

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import base64
+import io
 import json
 import re
+import unicodedata
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +14,12 @@ import fragments
 import handout
 import pytest
 import slides
+from browser import chromium
 from bs4 import BeautifulSoup
 from build_book import notebooks
 from conftest import ROOT
 from fragments import Directive, blocks, fragment, title_of, words
+from pypdf import PdfReader
 
 from finetune_geometry.settings.objectives import METHODS
 
@@ -128,6 +132,18 @@ def decks(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
+def test_a_long_table_goes_on_on_the_next_slide() -> None:
+    head = ["| n | what |", "|---|---|"]
+    rows = [f"| {n} | row |" for n in range(slides.ROWS + 1)]
+    assert slides.in_parts("\n".join([*head, *rows[:-1]])) == ["\n".join([*head, *rows[:-1]])]
+    first, second = slides.in_parts("\n".join(["Before.", "", *head, *rows, "", "After."]))
+    assert first.splitlines()[:4] == ["Before.", "", *head]
+    assert second.splitlines()[:2] == head
+    assert second.endswith("\n\nAfter.")
+    shown = [line for part in (first, second) for line in part.splitlines() if "row" in line]
+    assert shown == rows
+
+
 def test_every_executed_chapter_has_a_deck_with_a_take_away(decks: Path) -> None:
     pages = sorted(decks.glob("*.html"))
     assert len(pages) > 25
@@ -159,6 +175,44 @@ def test_slides_need_no_network_and_show_nothing_raw(decks: Path) -> None:
             code.decompose()
         raw = RAW.search(soup.get_text("\n"))
         assert raw is None, (page.name, raw)
+
+
+FITS = """() => {
+  const cut = [];
+  for (let at = 0; at < Reveal.getTotalSlides(); at++) {
+    Reveal.slide(at);
+    const slide = Reveal.getCurrentSlide();
+    const over = [slide.scrollWidth - slide.clientWidth, slide.scrollHeight - slide.clientHeight];
+    if (Math.max(...over) > 8) cut.push([at + 1, ...over]);  // a subscript may stand out a little
+  }
+  return cut;
+}"""
+#: Decks with the longest tables, formulas and captions.
+DENSE = ("coverage", "objectives", "paper_claims", "path", "protocol", "verdict")
+READY = "window.Reveal && Reveal.isReady()"
+
+
+def test_every_slide_fits_and_a_deck_prints_a_page_a_slide(decks: Path) -> None:
+    with chromium() as page:
+        page.set_viewport_size({"width": 1280, "height": 800})
+        for name in DENSE:
+            page.goto((decks / f"{name}.html").as_uri())
+            page.wait_for_function(READY)
+            assert page.evaluate(FITS) == [], name
+        page.goto(f"{(decks / 'objectives.html').as_uri()}?print-pdf")
+        page.wait_for_function(READY)
+        printed = PdfReader(io.BytesIO(page.pdf(prefer_css_page_size=True)))
+        titles = page.locator("section").evaluate_all(
+            "all => all.map((one) => one.querySelector('h1, h2')?.innerText ?? '')"
+        )
+        assert len(printed.pages) == len(titles) > 5
+        for sheet, title in zip(printed.pages, titles, strict=True):
+            assert squeezed(title)[:12] in squeezed(sheet.extract_text())
+
+
+def squeezed(text: str) -> str:
+    """Plain letters only: a PDF has its own spaces and ligatures."""
+    return re.sub("[^a-z]", "", unicodedata.normalize("NFKC", text).lower())
 
 
 def test_the_handout_has_every_loss_and_is_whole(tmp_path: Path) -> None:
