@@ -284,7 +284,7 @@ JOBS = [
             ),
             ("annealed", ("annealed_ray", "annealed_cosine"), (), ()),
             (
-                *("spread", ("spread", "spread_claims", "spread_components")),
+                *("spread", ("spread", "spread_claims")),
                 *(("evaluation.confidence",), ("book/claims.yaml",)),
             ),
             ("causes", ("causes",), ("problems.validation",), ()),

@@ -254,7 +254,7 @@ this_run.record(
 #
 # ## The chance level and controls
 #
-# Rules have error rates, too, and {number}`verdict.testable` claims are tested here. A verdict of one run says what happened once; [a second seed](../controls/second_seed) of SFT shows how far chance alone moves a number. Several headlines have another explanation that a control can test:
+# Rules have error rates, too, and {number}`verdict.testable` claims are tested here. A verdict of one run says what happened once; [repetitions of all six](../controls/spread) show how far chance alone moves a number. Several headlines have another explanation that a control can test:
 #
 # :::{table} Headlines, other explanations, and what was found of them
 # :name: tab-headlines
@@ -269,10 +269,11 @@ this_run.record(
 # | five methods alike, DPO the most accurate (C3, C10) | how long the deltas are | the five lie {number}`ray.spread.trained.mean:.1%` of accuracy apart as trained, {number}`ray.spread.best.mean:.1%` each at its best length ([](../controls/ray)) |
 # | the same (C3, C10) | the schedule is stopped at two thirds | run to its end in as many steps the five lie {number}`annealed.spread.annealed.mean:.1%` apart instead of {number}`annealed.spread.trained.mean:.1%`, and DPO lies {number}`annealed.dpo.annealed:+.1%` from the base instead of {number}`annealed.dpo.trained:+.1%` ([](../controls/annealed)) |
 # | cosines stand for behaviour (all claims on angles) | they fit where the start is shared | over pairs of models the rank correlation of the cosine with the divergence of next tokens is {number}`behaviour.tokens.one.cosine:+.2f` where both have one initial $A$ and {number}`behaviour.tokens.two.cosine:+.2f` where they have two ([](../controls/behaviour)) |
+# | all of it | one draw of orders and $A$ | of the {number}`spread.judged` claims that weights and answers can judge, {number}`spread.same.count` have the same verdict in {number}`spread.cells` repetitions; a cosine of two losses has a range of {number}`spread.range.cosine.most:.3f` at most, an accuracy one of {number}`spread.range.accuracy.most:.1%` ([](../controls/spread)) |
 # | all of it | one small base, made for this book | of the {number}`another_base.both` claims that can be tested on a pretrained model of another family, too, {number}`another_base.agree.count` have the same verdict there, {number}`another_base.agree.claims` ([](../controls/another_base)) |
 # :::
 #
-# The rows on [the path](../controls/path), [the ray](../controls/ray), [the annealed schedule](../controls/annealed), [causes](../controls/causes) and [behaviour](../controls/behaviour) rest on {number}`ray.cells` or {number}`path.cells` repetitions of all six, with other orders of the rows or other initial $A$ (in the reference run on another processor than the rest); each other row is one training. Still missing are further bases for all six methods, and the same rules on a model nearer to the paper's (the profiles `qwen3-0.6b` and larger). Where they are missing, "not testable" is the honest word.
+# The rows on [the spread](../controls/spread), [the path](../controls/path), [the ray](../controls/ray), [the annealed schedule](../controls/annealed), [causes](../controls/causes) and [behaviour](../controls/behaviour) rest on {number}`ray.cells` or {number}`path.cells` repetitions of all six, with other orders of the rows or other initial $A$ (in the reference run on another processor than the rest); each other row is one training. Still missing are further bases for all six methods, and the same rules on a model nearer to the paper's (the profiles `qwen3-0.6b` and larger). Where they are missing, "not testable" is the honest word.
 #
 # ## How to read the ledger, and how not to
 #

@@ -19,7 +19,6 @@ import pytest
 import yaml
 from conftest import ROOT
 from jobs import CONTROLS, JOBS, imports_of, modules_of
-from measure import main as measure
 from reference import normalise
 
 from finetune_geometry.settings.objectives import METHODS
@@ -286,39 +285,6 @@ def test_mistakes_are_told_before_anything_starts(
     assert said.startswith("error: ")
     assert words in said
     assert said.count("\n") == 1
-
-
-def test_measure_writes_time_and_memory_and_passes_the_status(tmp_path: Path) -> None:
-    timing = tmp_path / "timing.json"
-    assert (
-        measure(str(timing), "as-it-is", sys.executable, "-c", "b = bytes([1]) * 300 * 2**20") == 0
-    )
-    record = yaml.safe_load(timing.read_text())
-    assert record["peak_mib"] > 300
-    assert 0 < record["seconds"] < 60
-    timing.unlink()
-    assert measure(str(timing), "as-it-is", sys.executable, "-c", "raise SystemExit(3)") == 3
-    assert not timing.exists()
-
-
-def test_measure_shows_a_failure_amid_bytes_that_are_no_text(
-    tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
-    code = "import os; os.write(1, b'\\xff\\xfe a picture\\n'); raise ValueError('the real fault')"
-    assert measure(str(tmp_path / "timing.json"), "as-it-is", sys.executable, "-c", code) == 1
-    assert "the real fault" in capfd.readouterr().err
-
-
-def test_measure_knows_the_unit_of_memory_on_either_system(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """getrusage counts KiB, and bytes on macOS."""
-    peaks = {}
-    for system in ("linux", "darwin"):
-        monkeypatch.setattr("measure.sys.platform", system)
-        assert measure(str(tmp_path / "timing.json"), "as-it-is", sys.executable, "-c", "") == 0
-        peaks[system] = yaml.safe_load((tmp_path / "timing.json").read_text())["peak_mib"]
-    assert peaks["linux"] == pytest.approx(1024 * peaks["darwin"], rel=0.2)
 
 
 def test_reference_notebooks_keep_nothing_of_the_machine() -> None:

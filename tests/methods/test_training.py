@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -394,10 +395,12 @@ def test_an_interrupted_training_goes_on_to_the_same_adapter(
     assert not (run.dir / f"checkpoints/{method}").exists()
 
 
+# It imports once what takes seconds to import; each training is a child that is forked then.
 KILLED = """
-import os, signal, sys
+import json, os, signal, sys, traceback
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
+import transformers.trainer
 from toy import toy_run
 from finetune_geometry.methods import build, training
 
@@ -406,7 +409,7 @@ def kill(*args, **kwargs):
 
 class Killed(training.Watch):
     def on_step_end(self, args, state, control, **kwargs):
-        if state.global_step == int(sys.argv[4].removeprefix("step ")):
+        if state.global_step == self.killed_at:
             kill()
         super().on_step_end(args, state, control, **kwargs)
 
@@ -421,27 +424,56 @@ def half_a_state(self, path):
     Path(path).write_text('{"best_global_step": null,')
     kill()
 
-method, when = sys.argv[3:]
-import transformers.trainer
-Trainer, State = build.PairTrainer, transformers.trainer.TrainerState
-if when.startswith("step "):
-    training.Watch = Killed
-elif when == "weights":
-    Trainer.save_model = build.ObjectiveTrainer.save_model = second(Trainer.save_model)
-elif when == "optimizer":
-    torch_save = transformers.trainer.torch.save
-    transformers.trainer.torch.save = second(torch_save)
-elif when == "state":
-    whole = State.save_to_json
-    State.save_to_json = lambda self, path: (
-        half_a_state(self, path) if "checkpoint-4" in path else whole(self, path)
-    )
-elif when == "rotation":
-    transformers.trainer.rotate_checkpoints = second(transformers.trainer.rotate_checkpoints)
-elif when == "reference":
-    Trainer.compute_ref_log_probs = second(Trainer.compute_ref_log_probs)
-training.train(toy_run(Path(sys.argv[2]), training__steps=5), method)
+def train(model, method, when):
+    Trainer, State = build.PairTrainer, transformers.trainer.TrainerState
+    if when.startswith("step "):
+        Killed.killed_at = int(when.removeprefix("step "))
+        training.Watch = Killed
+    elif when == "weights":
+        Trainer.save_model = build.ObjectiveTrainer.save_model = second(Trainer.save_model)
+    elif when == "optimizer":
+        torch_save = transformers.trainer.torch.save
+        transformers.trainer.torch.save = second(torch_save)
+    elif when == "state":
+        whole = State.save_to_json
+        State.save_to_json = lambda self, path: (
+            half_a_state(self, path) if "checkpoint-4" in path else whole(self, path)
+        )
+    elif when == "rotation":
+        transformers.trainer.rotate_checkpoints = second(transformers.trainer.rotate_checkpoints)
+    elif when == "reference":
+        Trainer.compute_ref_log_probs = second(Trainer.compute_ref_log_probs)
+    training.train(toy_run(Path(model), training__steps=5), method)
+
+replies = os.fdopen(os.dup(1), "w")
+os.dup2(2, 1)
+for line in sys.stdin:
+    environment, *asked = json.loads(line)
+    child = os.fork()
+    if child == 0:
+        try:
+            os.environ |= environment
+            train(*asked)
+        except BaseException:
+            traceback.print_exc()
+        os._exit(0)
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), file=replies, flush=True)
 """
+
+
+@pytest.fixture(scope="module")
+def killed() -> Iterator[Callable[..., int]]:
+    """Train in a process of its own, that is killed on its way; the process's exit code."""
+    command = [sys.executable, "-c", KILLED, str(Path(__file__).parents[1])]
+    server = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+    def ask(*words: str) -> int:
+        server.stdin.write(json.dumps([dict(os.environ), *words]) + "\n")
+        server.stdin.flush()
+        return int(server.stdout.readline())
+
+    yield ask
+    server.communicate()
 
 
 @pytest.mark.parametrize(
@@ -458,14 +490,11 @@ training.train(toy_run(Path(sys.argv[2]), training__steps=5), method)
     ],
 )
 def test_a_killed_process_leaves_what_the_next_one_goes_on_from(
-    toy_model, capsys, method, when, going_on_from
+    toy_model, killed, capsys, method, when, going_on_from
 ):
     whole = toy_run(toy_model, "whole", training__steps=5)
     train(whole, method)
-    tests = str(Path(__file__).parents[1])
-    command = [sys.executable, "-c", KILLED, tests, str(toy_model), method, when]
-    done = subprocess.run(command, capture_output=True, text=True, env=dict(os.environ))
-    assert done.returncode == -signal.SIGKILL, done.stderr
+    assert killed(str(toy_model), method, when) == -signal.SIGKILL
     run = toy_run(toy_model, training__steps=5)
     capsys.readouterr()
     assert train(run, method)["resumed"] == (going_on_from is not None)

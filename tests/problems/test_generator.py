@@ -1,5 +1,6 @@
 """The generated problems: solved again from their words alone, split, tokenised, and bounded."""
 
+import functools
 import json
 import re
 from fractions import Fraction
@@ -36,6 +37,7 @@ def many():
     }
 
 
+@functools.cache
 def pattern(template: str, **known: str) -> re.Pattern[str]:
     """A regular expression for a phrasing; `known` are words that must stand where they belong."""
     words = {
@@ -63,6 +65,14 @@ def pattern(template: str, **known: str) -> re.Pattern[str]:
     return re.compile(re.sub(r"\\\{(\w+)\\\}", group, re.escape(template)))
 
 
+def match_of(template: str, sentence: str, **known: str) -> re.Match[str] | None:
+    """As `pattern` with the known words; most templates are ruled out by the one without them,
+    which need not be compiled for every name."""
+    if pattern(template).fullmatch(sentence) is None:
+        return None
+    return pattern(template, **known).fullmatch(sentence)
+
+
 def solve(question: str) -> int:
     """The answer of a problem from its words alone, by exact fractions."""
     sentences = re.findall(r"[^.?]*[.?]", question)
@@ -73,7 +83,7 @@ def solve(question: str) -> int:
         outcomes = set()
         for kind, templates in STEP_KINDS.items():
             for template in templates:
-                match = pattern(template, who=who, things=things).fullmatch(sentence)
+                match = match_of(template, sentence, who=who, things=things)
                 if not match:
                     continue
                 found = match.groupdict()
@@ -114,10 +124,9 @@ def solve(question: str) -> int:
             things = gained
             amounts[who] = value
         else:
-            assert any(pattern(t, who=who).fullmatch(sentence) for t in DISTRACTORS), sentence
-    assert any(
-        pattern(t, who=who, things=things).fullmatch(sentences[-1].strip()) for t in QUESTIONS
-    )
+            assert any(match_of(t, sentence, who=who) for t in DISTRACTORS), sentence
+    last = sentences[-1].strip()
+    assert any(match_of(t, last, who=who, things=things) for t in QUESTIONS)
     assert value.denominator == 1
     return int(value)
 

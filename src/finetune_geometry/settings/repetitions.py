@@ -75,7 +75,7 @@ def annealed_name(cell: Cell, method: str) -> str:
 
 
 #: The chapters that are in the book; the cells of the others are not all measured yet.
-CHAPTERS: tuple[str, ...] = ("path", "ray", "annealed", "causes", "behaviour")
+CHAPTERS: tuple[str, ...] = ("spread", "path", "ray", "annealed", "causes", "behaviour")
 _RAY = ("geometry.lmc_rows", "geometry.ray_factors", "evaluation")
 MEASUREMENTS = {
     one.name: one
@@ -103,7 +103,6 @@ MEASUREMENTS = {
             ("headlines", "measures"),
             (*_TRAINED, "evaluation", "geometry.k", "geometry.seed"),
             files=("book/claims.yaml",),
-            which=(),
         ),
         Measurement(
             *("behaviour", "behaviour.measure_behaviour"),
