@@ -73,9 +73,9 @@ show_table(made_where(this_run, chosen, "spread"), {"minutes": "{:.0f}"})
 
 # %% mystnb={"figure": {"name": "fig-spread-verdicts", "caption": "Does a verdict survive another draw? One row a claim, one tile a repetition: the run of this book, other orders of the rows, other draws of $A$ and order. One verdict in all of them: {number}`spread.same.claims`; several: {number}`spread.moved.claims`. A row of one colour says that the verdict did not hang on these draws. It does not say that the claim is true on another base, where all of them were made on one."}, "image": {"alt": "Rows of coloured tiles: the verdict on each claim in every repetition."}} tags=["hide-input"]
 titles = judged.drop_duplicates("claim").set_index("claim")["title"]
-verdict_tiles(
-    verdicts.assign(title=titles[verdicts.index]).reset_index(), {name: name for name in names}
-)
+words = {"run": "the run", "order": "order", "draw": "A and order", "student": "student"}
+numbered = {cell.name: f"{words[cell.kind]} {cell.name.strip(cell.kind)}" for cell in chosen}
+verdict_tiles(verdicts.assign(title=titles[verdicts.index]).reset_index(), numbered)
 # %% [markdown]
 # How far does the number move that decides, and where is its line? Only repetitions that were decided by the same number as the run are counted.
 
@@ -117,7 +117,9 @@ right = numbers[numbers["quantity"] == "accuracy"].assign(key=lambda table: tabl
 by_method = right.pivot_table(index="a", columns="cell", values="value")[names].loc[list(METHODS)]
 
 # %% mystnb={"figure": {"name": "fig-spread-accuracy", "caption": "Which differences in accuracy survive another draw? Test accuracy of each method in every repetition. One method has a range of {number}`spread.range.accuracy.median:.1%` in the median and {number}`spread.range.accuracy.most:.1%` at most ({number}`spread.range.accuracy.method`). Of the {number}`spread.ranked` pairs of methods, {number}`spread.ranks_kept` are ranked alike in every repetition; not so {number}`spread.ranks_moved`. McNemar's test knows nothing of this: it compares two models, not two losses."}, "image": {"alt": "One row a method with marks for its test accuracy in every repetition."}} tags=["hide-input"]
-repetitions(right, {method: label(method) for method in METHODS}, xlabel="test accuracy")
+repetitions(
+    right, {method: label(method) for method in METHODS}, xlabel="test accuracy", percent=True
+)
 # %% tags=["hide-input"]
 by_quantity = numbers[numbers["quantity"].isin(["norm", "rank"]) & numbers["a"].isin(METHODS)]
 lengths_ranks = by_quantity.pivot_table(

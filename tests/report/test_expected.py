@@ -22,7 +22,13 @@ def written(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize(
     ("value", "came"),
-    [(0.4, "lower"), (0.5, "as expected"), (1.0, "as expected"), (1.1, "higher"), (math.nan, "")],
+    [
+        (0.4, "lower"),
+        (0.5, "as expected"),
+        (1.0, "as expected"),
+        (1.1, "higher"),
+        (math.nan, "not measured"),
+    ],
 )
 def test_a_number_is_below_within_or_above_what_was_expected(value: float, came: str) -> None:
     table = held_against("tiny", "ray", {"spread": 0.1, "best_factor": value, "other": 3.0})

@@ -33,14 +33,19 @@ def _labelled(ax: Axes, texts: Iterable[str], xlabel: str, margin: float = 0.6) 
     ax.set_xlabel(xlabel)
 
 
-def repetitions(table: pd.DataFrame, names: Mapping[object, str], *, xlabel: str) -> Figure:
+def repetitions(
+    table: pd.DataFrame, names: Mapping[object, str], *, xlabel: str, percent: bool = False
+) -> Figure:
     """One row a number, one mark a cell.
 
     Args:
         table: columns `key`, `kind`, `value`.
         names: the keys in the order of the rows, and what each is called.
+        percent: the values are shares.
     """
     fig, ax = plt.subplots(figsize=(7.4, 1.3 + 0.36 * len(names)))
+    if percent:
+        ax.xaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
     place = {key: row for row, key in enumerate(names)}
     shown = table[table["key"].isin(list(names))]
     shifts = dict(zip(_LOOKS, np.linspace(-0.24, 0.24, len(_LOOKS)), strict=True))

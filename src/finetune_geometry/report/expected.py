@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import numpy as np
 import pandas as pd
 from pandas.io.formats.style import Styler
 
@@ -22,9 +23,9 @@ def held_against(profile: str, control: str, found: Mapping[str, float]) -> pd.D
     found: quantity, as the file calls it -> number of the run.
 
     Columns: quantity (in words), low, high (the ends of the range), found, came ("as expected",
-    "lower" or "higher"; "" without a number). Of a profile for which nothing was written down all
-    of `found` is listed, with missing ranges. Raises UserError if the run has no number for a
-    quantity that was predicted.
+    "lower", "higher", or "not measured" where the number is NaN). Of a profile for which nothing
+    was written down all of `found` is listed, with missing ranges and "". Raises UserError if the
+    run has no number for a quantity that was predicted.
     """
     control_of = predictions_of(profile).get("controls", {}).get(control, {})
     expected = control_of.get("expected", {})
@@ -38,8 +39,9 @@ def held_against(profile: str, control: str, found: Mapping[str, float]) -> pd.D
     for name in expected or found:
         low, high = expected.get(name, (nan, nan))
         value = float(found[name])
-        came = "as expected" if low <= value <= high else "lower" if value < low else ""
-        rows.append((name.replace("_", " "), low, high, value, "higher" if value > high else came))
+        came = "not measured" if np.isnan(value) else "higher" if value > high else "lower"
+        came = "as expected" if low <= value <= high else came if name in expected else ""
+        rows.append((name.replace("_", " "), low, high, value, came))
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
@@ -48,8 +50,12 @@ def show_expected(profile: str, control: str, found: Mapping[str, float]) -> Sty
     table = held_against(profile, control, found)
     if table["low"].isna().all():
         table = table.drop(columns=["low", "high", "came"])
-    formats = {column: "{:.3g}" for column in ("low", "high", "found") if column in table}
+    formats = {column: _in_words for column in ("low", "high", "found") if column in table}
     words = {"low": "expected from", "high": "to", "came": "what came"}
     return show_table(
         table.rename(columns=words), {words.get(name, name): form for name, form in formats.items()}
     )
+
+
+def _in_words(value: float) -> str:
+    return "" if np.isnan(value) else f"{value:.3g}"
