@@ -21,9 +21,9 @@
 #
 # ## The question
 #
-# A training draws twice, an order of its rows and an $A$. The paper has one run of each method, and most chapters of this book have one, too. Their intervals are over modules or problems: they say how firmly *these models* differ. Whether *the losses* differ is a question to repetitions. [A second seed](second_seed) asked it of SFT alone.
+# A training draws twice, an order of its rows and an $A$; how a processor rounds is a third source of chance. The paper has one run of each method and a second seed of SFT, and most chapters of this book have one run, too. Their intervals are over modules or problems: they say how firmly *these models* differ. Whether *the losses* differ is a question for repetitions. [A second seed](second_seed) asked it of SFT alone.
 #
-# Each repetition trains all six methods alike: in one order of the prompts and from one $A$ for all of them, as the run itself does. It also trains a yardstick, SFT in another order with the same $A$. And it is judged by the rules of the ledger as if it were a run of its own. Lines between models and hidden states were measured in the run alone, so the claims about them (C6, C8, C9) are not asked here, and neither are those that need a control.
+# Each repetition trains all six methods alike: in one order of the prompts and from one $A$ for all of them, as the run itself does. Each has a yardstick as well, SFT in another order with the same $A$. A repetition with another order takes the SFT of the one before it, the first that of the run, so the yardsticks are not independent of each other. And each is judged by the rules of the ledger as if it were a run of its own. Lines between models and hidden states were measured in the run alone, so the claims about them (C6, C8, C9) are not asked here, nor those that need a control (C12, C14, C15), the base's answers (C17), or what no run here has (C11, C16).
 
 # %% tags=["parameters"]
 profile: str = "tiny"  # which profile: smoke, tiny, qwen3-0.6b, qwen3-4b, llama-3.2-3b
@@ -71,17 +71,20 @@ verdicts = verdicts[(verdicts != UNTESTABLE).any(axis=1)]
 same = verdicts.eq(verdicts["run"], axis=0)
 show_table(made_where(this_run, chosen, "spread"), {"minutes": "{:.0f}"})
 
-# %% mystnb={"figure": {"name": "fig-spread-verdicts", "caption": "Does a verdict survive another draw? One row a claim, one tile a repetition: the run of this book, other orders of the rows, other draws of $A$ and order. One verdict in all of them: {number}`spread.same.claims`; several: {number}`spread.moved.claims`. A row of one colour says that the verdict did not hang on these draws. It does not say that the claim is true on another base, where all of them were made on one."}, "image": {"alt": "Rows of coloured tiles: the verdict on each claim in every repetition."}} tags=["hide-input"]
+# %% mystnb={"figure": {"name": "fig-spread-verdicts", "caption": "Does a verdict survive another draw? One row a claim, one tile a repetition: the seeds of the run, other orders of the rows, other draws of $A$ and order. One verdict in all of them: {number}`spread.same.claims`; several: {number}`spread.moved.claims`. A row of one colour says that these draws did not change the verdict: where the number is far from its line (the table below) that is no surprise, and an \"undecided\" that stays is no finding. All repetitions have one base; another base may judge differently."}, "image": {"alt": "Rows of coloured tiles: the verdict on each claim in every repetition."}} tags=["hide-input"]
 titles = judged.drop_duplicates("claim").set_index("claim")["title"]
 words = {"run": "the run", "order": "order", "draw": "A and order", "student": "student"}
 numbered = {cell.name: f"{words[cell.kind]} {cell.name.strip(cell.kind)}" for cell in chosen}
 verdict_tiles(verdicts.assign(title=titles[verdicts.index]).reset_index(), numbered)
 # %% [markdown]
-# How far does the number move that decides, and where is its line? Only repetitions that were decided by the same number as the run are counted.
+# How far does the number move that decides, and where is its line? Only repetitions that were decided by the same number and the same line as the run are counted. A line can be a measured number itself.
 
 # %% tags=["hide-input"]
 own = judged[judged["cell"] == "run"].set_index("claim")
-alike = judged[judged["measure"] == judged["claim"].map(own["measure"])].groupby("claim")["value"]
+asked = judged["measure"].eq(judged["claim"].map(own["measure"]))
+asked &= judged["line"].eq(judged["claim"].map(own["line"]))
+alike = judged[asked].groupby("claim")[["value", "line_value"]]
+least, greatest = alike.min(), alike.max()
 show_table(
     pd.DataFrame(
         {
@@ -90,11 +93,14 @@ show_table(
             "the run's verdict": verdicts["run"].to_numpy(),
             "repetitions with it": [f"{n} of {len(names)}" for n in same.sum(axis=1)],
             "decided by": own["measure"][verdicts.index].to_numpy(),
-            "least": alike.min()[verdicts.index].to_numpy(),
-            "greatest": alike.max()[verdicts.index].to_numpy(),
+            "least": least["value"][verdicts.index].to_numpy(),
+            "greatest": greatest["value"][verdicts.index].to_numpy(),
+            "its line": own["line"][verdicts.index].to_numpy(),
+            "line, least": least["line_value"][verdicts.index].to_numpy(),
+            "line, greatest": greatest["line_value"][verdicts.index].to_numpy(),
         }
     ),
-    dict.fromkeys(["least", "greatest"], "{:.3g}"),
+    dict.fromkeys(["least", "greatest", "line, least", "line, greatest"], "{:.3g}"),
 )
 
 # %% [markdown]
@@ -107,7 +113,7 @@ by_pair = pairs.pivot_table(index="key", columns="cell", values="value", sort=Fa
 by_pair = by_pair.loc[by_pair.mean(axis=1).sort_values(ascending=False).index]
 pair_names = {key: ", ".join(map(label, key.split())) for key in by_pair.index}
 
-# %% mystnb={"figure": {"name": "fig-spread-cosines", "caption": "How far does a cosine move from one repetition to the next? Every pair of the six methods, and the yardstick; one mark a repetition. SFT and RFT have {number}`spread.cosine.sft_rft.low:.3f` to {number}`spread.cosine.sft_rft.high:.3f`, SFT and DFT {number}`spread.cosine.sft_dft.low:.3f` to {number}`spread.cosine.sft_dft.high:.3f`, SFT and Offline GRPO {number}`spread.cosine.sft_offline_grpo.low:.3f` to {number}`spread.cosine.sft_offline_grpo.high:.3f`, SFT and DPO {number}`spread.cosine.sft_dpo.low:.3f` to {number}`spread.cosine.sft_dpo.high:.3f`, SFT and SFT in another order {number}`spread.cosine.sft_order.low:.3f` to {number}`spread.cosine.sft_order.high:.3f`. Of the {number}`spread.compared` ways to compare two of these pairs, {number}`spread.kept:.0%` come out in the same order in every repetition. All six of a repetition share their $A$: between two repetitions with two $A$ a cosine would say little."}, "image": {"alt": "One row a pair of methods with marks for its cosine in every repetition, by kind of repetition. The marks of a row lie close together, the rows far apart."}} tags=["hide-input"]
+# %% mystnb={"figure": {"name": "fig-spread-cosines", "caption": "How far does a cosine move from one repetition to the next? Every pair of the six methods, and of each with the yardstick, SFT (reshuffled); one mark a repetition. SFT and RFT have {number}`spread.cosine.sft_rft.low:.3f` to {number}`spread.cosine.sft_rft.high:.3f`, SFT and DFT {number}`spread.cosine.sft_dft.low:.3f` to {number}`spread.cosine.sft_dft.high:.3f`, SFT and Offline GRPO {number}`spread.cosine.sft_offline_grpo.low:.3f` to {number}`spread.cosine.sft_offline_grpo.high:.3f`, SFT and DPO {number}`spread.cosine.sft_dpo.low:.3f` to {number}`spread.cosine.sft_dpo.high:.3f`, SFT and SFT (reshuffled) {number}`spread.cosine.sft_order.low:.3f` to {number}`spread.cosine.sft_order.high:.3f`. Of the {number}`spread.compared` comparisons of two pairs of different methods, the same pair has the larger cosine in every repetition in {number}`spread.kept:.0%`; most of them compare pairs that lie far apart. Within a repetition all share one $A$; cosines between repetitions are not shown, because another $A$ alone lowers them."}, "image": {"alt": "One row a pair of methods with marks for its cosine in every repetition, by kind of repetition."}} tags=["hide-input"]
 repetitions(pairs, pair_names, xlabel="global cosine")
 # %% [markdown]
 # ## Accuracy, length, rank
@@ -116,7 +122,7 @@ repetitions(pairs, pair_names, xlabel="global cosine")
 right = numbers[numbers["quantity"] == "accuracy"].assign(key=lambda table: table["a"])
 by_method = right.pivot_table(index="a", columns="cell", values="value")[names].loc[list(METHODS)]
 
-# %% mystnb={"figure": {"name": "fig-spread-accuracy", "caption": "Which differences in accuracy survive another draw? Test accuracy of each method in every repetition. One method has a range of {number}`spread.range.accuracy.median:.1%` in the median and {number}`spread.range.accuracy.most:.1%` at most ({number}`spread.range.accuracy.method`). Of the {number}`spread.ranked` pairs of methods, {number}`spread.ranks_kept` are ranked alike in every repetition; not so {number}`spread.ranks_moved`. McNemar's test knows nothing of this: it compares two models, not two losses."}, "image": {"alt": "One row a method with marks for its test accuracy in every repetition."}} tags=["hide-input"]
+# %% mystnb={"figure": {"name": "fig-spread-accuracy", "caption": "Which differences in accuracy survive another draw? Test accuracy of each method in every repetition. One method has a range of {number}`spread.range.accuracy.median:.1%` in the median and {number}`spread.range.accuracy.most:.1%` at most ({number}`spread.range.accuracy.method`). In {number}`spread.ranks_kept` of the {number}`spread.ranked` pairs of methods neither is ahead in one repetition and behind in another; they change places: {number}`spread.ranks_moved`. McNemar's test knows nothing of this: it compares two models, not two losses."}, "image": {"alt": "One row a method with marks for its test accuracy in every repetition."}} tags=["hide-input"]
 repetitions(
     right, {method: label(method) for method in METHODS}, xlabel="test accuracy", percent=True
 )
@@ -147,7 +153,7 @@ show_table(
 # %% [markdown]
 # ## What was expected
 #
-# Written down before any repetition was trained (`book/predictions.yaml`), for more of them than there are: five orders, three draws of $A$ and order, three further students. The run counts among the repetitions; a standard deviation over orders rests on the {number}`spread.orders` orders there are. What needs further draws or students has no number yet. For another profile, of which nothing was expected, the numbers stand alone.
+# Written down before any repetition was trained (`book/predictions.yaml`), for more of them than there are: five orders, three draws of $A$ and order, three further students. The run counts among the repetitions; a standard deviation over orders rests on the {number}`spread.orders` orders there are (of two it is their difference divided by $\sqrt 2$). The run always agrees with itself, so the least share that is possible is one in {number}`spread.cells`. What needs further draws or students has no number yet. For another profile, of which nothing was expected, the numbers stand alone.
 
 # %%
 share = same.mean(axis=1)
@@ -173,16 +179,17 @@ show_expected(
 # %% [markdown]
 # ## What it means
 #
-# - **For every headline there are two uncertainties.** The interval over modules or problems, in the chapters, is about these models. The marks here are about the loss on this base. Look at the second when you speak of a loss.
-# - **The loss moves a cosine, the draw hardly does.** The {number}`spread.pairs.count` pairs of two losses lie between {number}`spread.pairs.low:.2f` and {number}`spread.pairs.high:.2f` (means over the repetitions); the largest range of one pair is {number}`spread.range.cosine.most:.3f` ({number}`spread.range.cosine.pair`).
-# - **In accuracy they are nearer to each other.** Four methods lie within {number}`spread.four.gap:.1%` of each other (means of SFT, RFT, DFT and RIFT), and one method moves by up to {number}`spread.range.accuracy.most:.1%`. Rank these four by one run, and you rank the draw as well.
-# - **A small spread is no strong finding by itself.** SFT and RFT are close in every repetition because they share rows in every repetition ([](../geometry/cosine)).
+# - **For every headline there are two uncertainties.** The interval over modules or problems, in the chapters, is about these models. The marks here show what another training does, on this base, this pool and these problems. When you speak of a loss, allow for both.
+# - **Cosines: the loss and the draw.** The {number}`spread.pairs.count` pairs of two losses lie between {number}`spread.pairs.low:.2f` and {number}`spread.pairs.high:.2f` (means over the repetitions); the largest range of one pair is {number}`spread.range.cosine.most:.3f` ({number}`spread.range.cosine.pair`). Where two pairs lie nearer to each other than that, these repetitions do not order them firmly.
+# - **Accuracy.** The means of SFT, RFT, DFT and RIFT lie within {number}`spread.four.gap:.1%` of each other; one of these four has a range of up to {number}`spread.four.most:.1%`. Of their six pairs {number}`spread.four.moved` are ahead in one repetition and behind in another.
+# - **A small spread is no strong finding by itself.** In every repetition RFT reads the {number}`rollouts.mean_reward:.0%` of SFT's rows that are right ([](../geometry/cosine)): that the two stay close may be the rows' doing.
 #
 # ## How to read the figures, and how not to
 #
-# - **{number}`spread.cells` repetitions give a range, no interval.** The exercise says how often the next one falls outside. Which of the two draws moves a number more, the order or the $A$, cannot be told from them.
-# - **One base, one pool, one teacher.** Another pool or another student could move all marks together. [](another_base) adds one base of another family, with one training of each loss.
-# - **Many claims, many looks.** {number}`spread.judged` claims are judged in each repetition and {number}`spread.compared` comparisons of two cosines are counted. No sentence here rests on the most extreme of them alone.
+# - **{number}`spread.cells` repetitions give a range, no interval.** The exercise says how often the next one falls outside, were all drawn alike; these are not, as some share their $A$. It holds for each number by itself: of many numbers some leave their range. Which of the two draws moves a number more, the order or the $A$, cannot be told from them.
+# - **The run, once more.** In the reference run all repetitions, the run's own six too, were trained on another processor than the other chapters' models, so their marks are not the numbers of those chapters. Some of those lie outside the ranges here. How far the processor alone moves a number says [](../../book/reproducing.md): about as far as the marks lie apart. What moved a mark, the order, the $A$ or the rounding, cannot be told.
+# - **One base, one pool, one teacher, one set of test problems.** Another pool or another student could move all marks together. [](another_base) adds one base of another family, with one training of each loss.
+# - **Many claims, many looks.** {number}`spread.judged` claims are judged in each repetition and {number}`spread.compared` comparisons of two cosines are counted. The largest ranges are the largest of {number}`spread.pairs.count` pairs and of six methods, and large for that reason too; the medians are not.
 #
 # ## Exercise
 #
@@ -207,7 +214,7 @@ show_expected(
 #
 # ## Take-away
 #
-# One run shows what can happen. Of the {number}`spread.judged` verdicts of this book's run that weights and answers can judge, {number}`spread.same.count` came out the same in every repetition.
+# One run shows what can happen. Of the {number}`spread.judged` verdicts that weights and answers can give, {number}`spread.same.count` came out the same in every repetition.
 
 # %% tags=["remove-cell"]
 
@@ -217,11 +224,11 @@ def ends(values: pd.Series) -> dict[str, float]:
 
 
 def kept(table: pd.DataFrame) -> list[tuple[str, str, bool]]:
-    """Pairs of rows, and whether the same one is the greater in every column."""
+    """Pairs of rows, and whether neither is the greater in one column and the less in another."""
     found = []
     for one, two in combinations(table.index, 2):
         apart = table.loc[one] - table.loc[two]
-        found.append((one, two, bool((apart > 0).all() or (apart < 0).all())))
+        found.append((one, two, not ((apart > 0).any() and (apart < 0).any())))
     return found
 
 
@@ -262,6 +269,10 @@ this_run.record(
         "ranked": len(ranked),
         "ranks_kept": len(ranked) - len(moved),
         "ranks_moved": "; ".join(moved) or "none",
-        "four": {"gap": float(four.max() - four.min())},
+        "four": {
+            "gap": float(four.max() - four.min()),
+            "most": float(of_accuracy[four.index].max()),
+            "moved": sum(not fixed for a, b, fixed in ranked if {a, b} <= {*four.index}),
+        },
     },
 )

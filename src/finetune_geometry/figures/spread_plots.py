@@ -17,7 +17,7 @@ from finetune_geometry.figures.palette import INK, TOY_COLOURS
 
 #: Kind of a cell: its mark, its colour and its text in the legend.
 _LOOKS = {
-    "run": ("D", INK, "the run of this book"),
+    "run": ("D", INK, "the seeds of the run"),
     "order": ("o", TOY_COLOURS[0], "another order"),
     "draw": ("s", TOY_COLOURS[1], "another A and order"),
     "student": ("^", TOY_COLOURS[2], "another base"),
