@@ -237,6 +237,7 @@ this_run.record(
         "cells": len(chosen),
         "spread": {which: over_orders(values) for which, values in spread.items()},
         "most": {"method": label(most), "change": float(mean_change[most])},
+        "change": mean_change.astype(float).to_dict(),
         "norm": {name.replace("-", "_"): float(value) for name, value in norms.items()},
         "shorter": int((own["norm_annealed"] < own["norm_trained"]).sum()),
         "same": {
