@@ -55,7 +55,7 @@ def test_reference_settings_show_every_shipped_chapter() -> None:
         # Not a setting of the controls, but of what they read: the rollouts, and DPO's adapter.
         ("rollouts.temperature", 0.5, {"base_model"}),
         ("methods.dpo.beta", 0.2, {"base_model", "learning_rate"}),
-        ("geometry.k", 2, {"base_model", "learning_rate", "path", "ray", "causes"}),
+        ("geometry.k", 2, {"base_model", "learning_rate", "path", "ray", "annealed", "causes"}),
         ("problems.test", 100, set()),
         ("model.attention", "sdpa", set()),
     ],
@@ -130,7 +130,8 @@ def test_a_repetition_that_is_asked_for_renews_every_chapter_that_reads_it(
     tiny = load_profile("tiny")
     none = executed([], tiny, REPEATING)
     assert executed(["order1"], tiny, REPEATING) == none | {"ray", "annealed", "spread"}
-    assert executed(["student1"], tiny, REPEATING) == none | {"spread"}
+    assert executed(["draw1"], tiny, REPEATING) == none | {"spread"}
+    assert executed(["student1"], tiny, REPEATING) == none  # no chapter reads one yet
 
 
 def test_what_was_measured_of_a_repetition_shows_until_it_is_asked_for(
