@@ -85,22 +85,29 @@ asked = judged["measure"].eq(judged["claim"].map(own["measure"]))
 asked &= judged["line"].eq(judged["claim"].map(own["line"]))
 alike = judged[asked].groupby("claim")[["value", "line_value"]]
 least, greatest = alike.min(), alike.max()
+
+
+def line_in_words(claim: str) -> str:
+    """A line, with the values that it takes where it is a measured number."""
+    text, low, high = own["line"][claim], least["line_value"][claim], greatest["line_value"][claim]
+    text = text.replace(">=", "≥").replace("<=", "≤")
+    return text if low == high else f"{text}: {low:.3g} to {high:.3g}"
+
+
 show_table(
     pd.DataFrame(
         {
             "claim": verdicts.index,
-            "what it says": own["title"][verdicts.index].to_numpy(),
-            "the run's verdict": verdicts["run"].to_numpy(),
-            "repetitions with it": [f"{n} of {len(names)}" for n in same.sum(axis=1)],
+            "repetitions with the run's verdict": [
+                f"{n} of {len(names)}" for n in same.sum(axis=1)
+            ],
             "decided by": own["measure"][verdicts.index].to_numpy(),
             "least": least["value"][verdicts.index].to_numpy(),
             "greatest": greatest["value"][verdicts.index].to_numpy(),
-            "its line": own["line"][verdicts.index].to_numpy(),
-            "line, least": least["line_value"][verdicts.index].to_numpy(),
-            "line, greatest": greatest["line_value"][verdicts.index].to_numpy(),
+            "its line": [line_in_words(claim) for claim in verdicts.index],
         }
     ),
-    dict.fromkeys(["least", "greatest", "line, least", "line, greatest"], "{:.3g}"),
+    dict.fromkeys(["least", "greatest"], "{:.3g}"),
 )
 
 # %% [markdown]
