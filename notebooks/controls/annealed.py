@@ -21,7 +21,7 @@
 #
 # ## The question
 #
-# The paper compares checkpoints from step 500 of a schedule of 750, and so does this book with {number}`profile.training.steps` of {number}`profile.training.schedule_steps`: there the learning rate is still above a quarter of its peak. [The ray](ray) showed what can be had by shortening the deltas. A simpler way than to shorten a delta is to let the schedule end. So all six are trained once more with as many steps, in the same order, from the same $A$, and with a cosine that comes down to zero over them; and all of that for {number}`annealed.cells` repetitions: the run and, as far as the profile has them, further ones whose rows come in another order (the table below lists them).
+# The paper compares checkpoints from step 1,000 of a schedule of 1,500, and so does this book with {number}`profile.training.steps` of {number}`profile.training.schedule_steps`: there the learning rate is still above a quarter of its peak. [The ray](ray) showed what can be had by shortening the deltas. A simpler way than to shorten a delta is to let the schedule end. So all six are trained once more with as many steps, in the same order, from the same $A$, and with a cosine that comes down to zero over them; and all of that for {number}`annealed.cells` repetitions: the run and, as far as the profile has them, further ones whose rows come in another order (the table below lists them).
 
 # %% tags=["parameters"]
 profile: str = "tiny"  # which profile: smoke, tiny, qwen3-0.6b, qwen3-4b, llama-3.2-3b
@@ -228,7 +228,7 @@ def over_orders(values: pd.Series) -> dict[str, float]:
     return {"mean": float(values.mean()), "low": float(values.min()), "high": float(values.max())}
 
 
-moved = (mean_of_pair["annealed"] - mean_of_pair["trained"]).abs()
+moved = of_pair["difference"].mean().abs()
 mean_change = change[list(METHODS)].mean()
 most = mean_change.abs().idxmax()
 this_run.record(

@@ -74,7 +74,9 @@ show_table(made_where(this_run, chosen, "spread"), {"minutes": "{:.0f}"})
 # %% mystnb={"figure": {"name": "fig-spread-verdicts", "caption": "Does a verdict survive another draw? One row a claim, one tile a repetition: the seeds of the run, other orders of the rows, other draws of $A$ and order. One verdict in all of them: {number}`spread.same.claims`; several: {number}`spread.moved.claims`. A row of one colour says that these draws did not change the verdict: where the number is far from its line (the table below) that is no surprise, and an \"undecided\" that stays is no finding. All repetitions have one base; another base may judge differently."}, "image": {"alt": "Rows of coloured tiles: the verdict on each claim in every repetition."}} tags=["hide-input"]
 titles = judged.drop_duplicates("claim").set_index("claim")["title"]
 words = {"run": "the run", "order": "order", "draw": "A and order", "student": "student"}
-numbered = {cell.name: f"{words[cell.kind]} {cell.name.strip(cell.kind)}" for cell in chosen}
+numbered = {
+    cell.name: f"{words[cell.kind]} {cell.name.removeprefix(cell.kind)}".strip() for cell in chosen
+}
 verdict_tiles(verdicts.assign(title=titles[verdicts.index]).reset_index(), numbered)
 # %% [markdown]
 # How far does the number move that decides, and where is its line? Only repetitions that were decided by the same number and the same line as the run are counted. A line can be a measured number itself.
